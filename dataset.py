@@ -1,0 +1,336 @@
+"""Mixtures made on the fly: a clean clip, shifted, under a random segment of everything else.
+
+An item is a function of (seed, epoch, index) alone, whatever the number of workers. Of every recording only the segment
+that an item needs is read from the disk.
+"""
+
+import os
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from extractor import UserError, audio
+
+KINDS = ("game", "voice", "both", "absent")  # of validation mixtures: what lies over the target
+TRIES = 20      # draws of a source before silence is taken for an answer
+QUIET_DB = -60  # dBFS; a segment below it is silence: no SNR can be set with it
+
+
+@dataclass(frozen=True)
+class MixtureArgs:
+    clean: tuple[str, ...] = ("datasets/clean/speaker",)  # folders of the speaker alone, searched to any depth
+    dirty: tuple[str, ...] = ("datasets/dirty/other",)    # folders of everything else; never the speaker's own
+    voices: str = "voices"        # name of the dirty scenes that hold other people's voices and nothing else
+    segment_s: float = 4.0        # length of an item
+    max_shift: float = 0.5        # of the segment; the target is shifted by a uniform share of +- this
+    snr_db: tuple[float, float] = (-5.0, 10.0)       # uniform; target over interference, energies of the segment
+    voice_db: tuple[float, float] = (-5.0, 5.0)      # uniform; a second source that is a voice, over the first
+    absent: float = 0.1           # share of items without the target: other voices only
+    alone: float = 0.05           # share of items without interference
+    both: float = 0.25            # share of items with a voice over a game
+    valid_share: float = 0.1      # of the material, held out: whole clean recordings, the end of every dirty one
+    n_valid: int = 48             # frozen validation mixtures
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.segment_s <= 0:
+            raise UserError(f"MixtureArgs.segment_s = {self.segment_s}: give a length above 0 s")
+        if not 0 <= self.max_shift < 1:
+            raise UserError(f"MixtureArgs.max_shift = {self.max_shift}: give a share of the segment, 0 to below 1")
+        for name in ("snr_db", "voice_db"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise UserError(f"MixtureArgs.{name} = {low, high}: the lower end comes first")
+        if min(self.absent, self.alone, self.both) < 0 or self.absent + self.alone + self.both > 1:
+            raise UserError("MixtureArgs.absent, alone and both are shares: none below 0, at most 1 together")
+        if not 0 < self.valid_share < 1:
+            raise UserError(f"MixtureArgs.valid_share = {self.valid_share}: give a share between 0 and 1")
+
+
+class Source(NamedTuple):
+    """The part of a recording that one split may use, in samples at the net's rate."""
+
+    recording: audio.Recording
+    start: int
+    length: int
+
+
+class Pool:
+    """Sources to draw from, every second of them equally likely."""
+
+    def __init__(self, sources: Sequence[Source]):
+        self.sources = list(sources)
+        self.ends = np.cumsum([s.length for s in self.sources])
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def draw(self, rng: np.random.Generator) -> tuple[Source, int]:
+        """A source and a position in it."""
+        position = int(rng.integers(self.ends[-1]))
+        i = int(np.searchsorted(self.ends, position, side="right"))
+        return self.sources[i], position - int(self.ends[i] - self.sources[i].length)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the arithmetic of a mixture
+
+
+def shift(target: np.ndarray, offset: int) -> np.ndarray:
+    """Move by `offset` samples (right if positive) under zero padding, length kept. [T] -> [T]"""
+    out = np.zeros_like(target)
+    n = len(target) - abs(offset)
+    if n > 0:
+        out[max(0, offset) :][:n] = target[max(0, -offset) :][:n]
+    return out
+
+
+def level_db(x: np.ndarray) -> float:
+    """Mean power in dBFS; -inf for silence."""
+    with np.errstate(divide="ignore"):
+        return float(10 * np.log10(np.square(x, dtype=np.float64).mean()))
+
+
+def at_snr(interference: np.ndarray, *, under: np.ndarray, snr_db: float) -> np.ndarray:
+    """The interference, scaled to lie `snr_db` under (or, if negative, over) the other signal. [T] -> [T]"""
+    return interference * np.float32(10 ** ((level_db(under) - level_db(interference) - snr_db) / 20))
+
+
+def mix(target: np.ndarray, interference: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """mixture = target + interference; all three turned down alike where one would pass full scale. [T], [T] -> 3 x [T]"""
+    peak = max(np.abs(x).max() for x in (target + interference, target, interference))
+    gain = np.float32(1 / max(1.0, peak))
+    target, interference = target * gain, interference * gain
+    return target + interference, target, interference
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class MixtureDataset(Dataset):
+    """Keys are (epoch, index); items are {"mixture": [T], "target": [T], "interference": [T]} float32."""
+
+    def __init__(self, material: "Material", args: MixtureArgs, sample_rate: int, *, split: str):
+        clean, games, voices = material.split(split, args, sample_rate)
+        self.args, self.sample_rate, self.split = args, sample_rate, split
+        self.n_samples = round(args.segment_s * sample_rate)
+        self.clean, self.games, self.voices, self.dirty = Pool(clean), Pool(games), Pool(voices), Pool(games + voices)
+        self.broken: set[Path] = set()
+
+    def __len__(self) -> int:
+        return self.args.n_valid if self.split == "valid" else 1 << 62  # training items never run out
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, torch.Tensor]:
+        epoch, index = key
+        rng = np.random.default_rng((self.args.seed, self.split == "valid", epoch, index))
+        kind = self.kind(rng) if self.split == "train" else KINDS[index % len(KINDS)]
+        target = np.zeros(self.n_samples, np.float32) if kind == "absent" else self.target(rng)
+        interference = self.interference(rng, kind)
+        if level_db(target) > QUIET_DB and level_db(interference) > QUIET_DB:
+            interference = at_snr(interference, under=target, snr_db=rng.uniform(*self.args.snr_db))
+        names = "mixture", "target", "interference"
+        return {name: torch.from_numpy(x) for name, x in zip(names, mix(target, interference), strict=True)}
+
+    def kind(self, rng: np.random.Generator) -> str:
+        args, u = self.args, rng.random()
+        shares = {"absent": args.absent, "alone": args.alone, "both": args.both}
+        for kind, share in shares.items():
+            if u < share:
+                return kind
+            u -= share
+        return "any"
+
+    def target(self, rng: np.random.Generator) -> np.ndarray:
+        """A clean clip, cropped at random if longer, shifted under zero padding. -> [T]"""
+        return self.loud(rng, self.clean_draw)
+
+    def clean_draw(self, rng: np.random.Generator) -> np.ndarray:
+        source, _ = self.clean.draw(rng)
+        spare = source.length - self.n_samples
+        start = int(rng.integers(spare + 1)) if spare > 0 else 0
+        clip = audio.read(source.recording, source.start + start, min(self.n_samples, source.length), self.sample_rate)
+        if spare < 0:
+            clip = np.pad(clip, (before := int(rng.integers(1 - spare)), -spare - before))
+        reach = round(self.args.max_shift * self.n_samples)
+        return shift(clip, int(rng.integers(-reach, reach + 1)))
+
+    def interference(self, rng: np.random.Generator, kind: str) -> np.ndarray:
+        if kind == "alone":
+            return np.zeros(self.n_samples, np.float32)
+        if kind == "both" and self.games and self.voices:
+            game, voice = (self.loud(rng, lambda rng, p=pool: self.dirty_draw(rng, p)) for pool in (self.games, self.voices))
+            if min(level_db(game), level_db(voice)) > QUIET_DB:
+                voice = at_snr(voice, under=game, snr_db=-rng.uniform(*self.args.voice_db))
+            return game + voice
+        pool = {"game": self.games, "voice": self.voices, "absent": self.voices}.get(kind) or self.dirty
+        return self.loud(rng, lambda rng: self.dirty_draw(rng, pool))
+
+    def dirty_draw(self, rng: np.random.Generator, pool: Pool) -> np.ndarray:
+        """A segment from a random position; where the recording ends it goes on from its start, so that every second
+        is equally likely, in long files and short ones. -> [T]"""
+        source, position = pool.draw(rng)
+        pieces, missing = [], self.n_samples
+        while missing:
+            n = min(missing, source.length - position)
+            pieces.append(audio.read(source.recording, source.start + position, n, self.sample_rate))
+            missing, position = missing - n, 0
+        return np.concatenate(pieces)
+
+    def loud(self, rng: np.random.Generator, draw) -> np.ndarray:
+        """Draw until it is not silence; a file that fails is named once and drawn over."""
+        out = np.zeros(self.n_samples, np.float32)
+        for _ in range(TRIES):
+            try:
+                out = draw(rng)
+            except UserError as e:
+                if (path := str(e).split(":")[0]) not in self.broken:
+                    self.broken.add(path)
+                    warnings.warn(f"passed over: {e}", stacklevel=2)
+                continue
+            if level_db(out) > QUIET_DB:
+                break
+        return out
+
+
+class Keys:
+    """The training items from number `start` on, as (epoch, index), without end; a sampler."""
+
+    def __init__(self, start: int, per_epoch: int):
+        self.start, self.per_epoch = start, per_epoch
+
+    def __iter__(self):
+        item = self.start
+        while True:
+            yield divmod(item, self.per_epoch)
+            item += 1
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# what lies in the folders
+
+
+class Material(NamedTuple):
+    """The recordings that were found, checked, and what they are for."""
+
+    clean: list[audio.Recording]
+    games: list[audio.Recording]   # all dirty scenes but the voices
+    voices: list[audio.Recording]
+
+    def split(self, split: str, args: MixtureArgs, sample_rate: int) -> tuple[list[Source], list[Source], list[Source]]:
+        """Sources of "train" or "valid": of clean material whole recordings, of dirty material the ends."""
+        held = held_out([r.path for r in self.clean], [r.seconds for r in self.clean], args)
+        clean = [
+            Source(r, 0, r.length(sample_rate)) for r in self.clean if (r.path in held) == (split == "valid")
+        ]
+        return clean, *([part(r, split, args, sample_rate) for r in rs] for rs in (self.games, self.voices))
+
+
+def part(recording: audio.Recording, split: str, args: MixtureArgs, sample_rate: int) -> Source:
+    """The last `valid_share` of a dirty recording is for validation, the rest for training."""
+    length = recording.length(sample_rate)
+    border = max(1, round((1 - args.valid_share) * length))
+    if split == "train" or border == length:
+        return Source(recording, 0, border)
+    return Source(recording, border, length - border)
+
+
+def recording_of(clip: Path) -> tuple[Path, str]:
+    """Clips `src_3_0.wav, src_3_1.wav` were cut from recording `src_3` of their folder."""
+    found = re.fullmatch(r"(src_\d+)(_\d+)?", clip.stem)
+    return clip.parent, found[1] if found else clip.stem
+
+
+def held_out(clips: list[Path], seconds: list[float], args: MixtureArgs) -> set[Path]:
+    """Clips for validation: all clips of recordings drawn at random, until they make up `valid_share`."""
+    groups: dict[tuple[Path, str], list[int]] = {}
+    for i, clip in enumerate(clips):
+        groups.setdefault(recording_of(clip), []).append(i)
+    if len(groups) < 2:
+        raise UserError(
+            f"{clips[0].parent}: one clean recording only; validation needs another one: "
+            "add a recording (src_<n>), or cut this one in two files"
+        )
+    order = list(groups)
+    np.random.default_rng((args.seed, 2)).shuffle(order)
+    held, enough = set(), args.valid_share * sum(seconds)
+    for group in order[:-1]:
+        held.update(clips[i] for i in groups[group])
+        if sum(s for clip, s in zip(clips, seconds, strict=True) if clip in held) >= enough:
+            break
+    return held
+
+
+def find_material(args: MixtureArgs, *, progress: bool = False) -> Material:
+    """Find and check all recordings. Raises UserError: none found, unreadable or silent ones (named), the target
+    speaker among the dirty ones."""
+    clean_paths, dirty_paths = folders(args.clean, "clean"), folders(args.dirty, "dirty")
+    refuse_target(args, clean_paths, dirty_paths)
+    problems, clean, dirty = [], [], []
+    for paths, found, check in ((clean_paths, clean, check_clean), (dirty_paths, dirty, check_dirty)):
+        for path in tqdm(paths, "checking", unit=" files", leave=False, disable=not progress):
+            try:
+                found.append(check(path))
+            except UserError as e:
+                problems.append(str(e))
+    if problems:
+        more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise UserError(f"{len(problems)} recordings cannot be used, move them away: {'; '.join(problems[:5])}{more}")
+    is_voice = [args.voices in r.path.parts for r in dirty]
+    games, voices = ([r for r, v in zip(dirty, is_voice, strict=True) if v == wanted] for wanted in (False, True))
+    return Material(clean, games, voices)
+
+
+def folders(names: tuple[str, ...], kind: str) -> list[Path]:
+    found = []
+    for name in names:
+        if not Path(name).is_dir():
+            raise UserError(f"{name}: there is no such folder of {kind} recordings")
+        found += audio.find(name)
+    if not found:
+        raise UserError(f"{', '.join(names)}: no {kind} recordings; put {', '.join(audio.SUFFIXES[:4])} files there")
+    return found
+
+
+def refuse_target(args: MixtureArgs, clean: list[Path], dirty: list[Path]):
+    """Recordings in dirty/<speaker>/ have the target in them: as interference they would teach the net to remove it."""
+    speakers = {Path(name).resolve().name for name in args.clean}
+    speakers |= {p.parts[p.parts.index("clean") + 1] for p in clean if "clean" in p.parts[:-1]}
+    top = Path(os.path.commonpath([p.resolve().parent for p in clean + dirty]))
+    same = {p.resolve() for p in clean}
+    for path in dirty:
+        inside = set(path.resolve().relative_to(top).parts[:-1]) & speakers
+        if inside or path.resolve() in same:
+            raise UserError(
+                f"{path.parent}: a dirty folder that holds the target speaker ({', '.join(inside) or 'a clean folder'}); "
+                "it is for infer.py, never training noise: leave it out of MixtureArgs.dirty"
+            )
+
+
+def check_clean(path: Path) -> audio.Recording:
+    """Read whole: a clean recording is looked at once and used often."""
+    recording = audio.probe(path)
+    if recording.seconds and max(map(level_db, blocks(recording, 0, recording.frames))) <= QUIET_DB:
+        raise UserError(f"{path}: silent, nowhere above {QUIET_DB} dBFS")
+    return recording
+
+
+def check_dirty(path: Path) -> audio.Recording:
+    """Read at its start and end: there may be days of it. What else is broken shows when it is drawn."""
+    recording = audio.probe(path)
+    for start in (0, max(0, recording.frames - recording.rate)):
+        list(blocks(recording, start, min(recording.frames - start, recording.rate)))
+    return recording
+
+
+def blocks(recording: audio.Recording, start: int, n: int):
+    """Seconds of a recording at its own rate."""
+    for at in range(start, start + n, 10 * recording.rate):
+        yield audio.read(recording, at, min(10 * recording.rate, start + n - at), recording.rate)

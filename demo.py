@@ -1,0 +1,271 @@
+"""The whole loop on a small set that it makes itself: data, training, extraction, scores. No recordings needed.
+
+    pip install -r requirements.txt pyopenjtalk-plus espeakng-loader
+    python demo.py
+
+The target is a Japanese text-to-speech voice at 48 kHz (Mei, of pyopenjtalk-plus); the interference is other voices
+(eSpeak NG, and Mei as a larger body would speak) and music and effects synthesised below. Training takes about three
+minutes on two CPU cores. Everything goes to demo/: listen to demo/evaluation/mixture and demo/results/estimate.
+"""
+
+import ctypes
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import soxr
+from tqdm import tqdm
+
+import evaluate
+import models
+import train
+from dataset import KINDS, MixtureArgs, at_snr, mix
+from dptnet import PRESETS
+from extractor import UserError, audio, report
+from extractor.command import command_line, pick_device
+
+RATE = 44100
+TRAINING_VOICES = ("en+m3", "en+f2", "de+m1", "es+f4", "fr+m5")
+HELD_OUT_VOICES = ("it+f3", "en-us+m7")
+
+
+@dataclass(frozen=True)
+class DemoArgs:
+    folder: str = "demo"
+    train_minutes: float = 3.0  # of training, whatever the machine; data and scores come on top
+    speech_minutes: float = 6.0 # of the target, and of everything else
+    n_pairs: int = 4            # held-out mixtures of each kind
+    device: str = "auto"
+
+
+def main(args: DemoArgs) -> list[dict]:
+    """Returns the rows of the scores."""
+    folder = Path(args.folder)
+    make_set(folder, args)
+
+    plan = train.MainArgs(
+        name="mei",
+        runs=str(folder / "runs"),
+        data=MixtureArgs(
+            clean=(str(folder / "datasets/clean/mei"),), dirty=(str(folder / "datasets/dirty/other"),),
+            segment_s=3.0, n_valid=16,
+        ),
+        model=PRESETS["coarse"],
+        warmup=50, ema=0.99, workers=1, device=args.device,
+    )
+    steps = max(1, round(60 * args.train_minutes / step_seconds(plan)))
+    best = train.main(replace(plan, steps=steps, valid_every=steps, save_every=steps))
+
+    rows = evaluate.main(evaluate.EvalArgs(str(best), str(folder / "evaluation"), str(folder / "results"), args.device))
+    draw(folder, "both_0")
+    gains = [row["si_sdri"] for row in rows if row["kind"] != "absent"]
+    print(
+        f"\nmean improvement where the target is present: {np.mean(gains):+.1f} dB SI-SDR\n"
+        f"before: {folder}/evaluation/mixture  after: {folder}/results/estimate  to look at: {folder}/results/both_0.png"
+    )
+    return rows
+
+
+def step_seconds(plan: train.MainArgs) -> float:
+    """Seconds a training step takes here, so that the schedule fits the minutes."""
+    family, device = models.FAMILIES[models.family_name(plan.model)], pick_device(plan.device)
+    return train.measure_step(plan, family, family.net(plan.model).to(device), device)[1]
+
+
+def draw(folder: Path, name: str):
+    paths = {"mixture": folder / f"evaluation/mixture/{name}.flac", "target": folder / f"evaluation/target/{name}.flac",
+             "estimate": folder / f"results/estimate/{name}.wav"}
+    signals = {kind: evaluate.load(path, RATE).numpy() for kind, path in paths.items()}
+    report.spectrogram(signals, RATE).savefig(folder / f"results/{name}.png", dpi=110)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the set
+
+
+def make_set(folder: Path, args: DemoArgs):
+    """datasets/ to train on and evaluation/ to score: other sentences, other music, voices never heard in training."""
+    if (folder / "evaluation/list.tsv").exists():
+        return
+    rng = np.random.default_rng(0)
+    seconds = 60 * args.speech_minutes
+    mei, espeak = Mei(), Espeak()
+    with tqdm(total=8 + len(TRAINING_VOICES), desc="making the set", unit="part") as bar:
+        for n in range(4):  # four recordings, so that one can be held out for validation
+            save(folder / f"datasets/clean/mei/read/src_{n}.flac", fill(lambda: mei.say(rng), seconds / 4))
+            bar.update()
+        for scene, make in (("music", music), ("effects", effects)):
+            save(folder / f"datasets/dirty/other/{scene}/src_0.flac", fill(lambda make=make: make(rng), seconds / 2))
+            bar.update()
+        for voice in TRAINING_VOICES:
+            speech = fill(lambda v=voice: espeak.say(rng, v), seconds / 6)
+            save(folder / f"datasets/dirty/other/voices/{voice}.flac", speech)
+            bar.update()
+        save(folder / "datasets/dirty/other/voices/deep.flac", fill(lambda: mei.say(rng, deep=True), seconds / 6))
+        bar.update()
+        make_pairs(folder / "evaluation", rng, mei, espeak, args.n_pairs)
+        bar.update()
+
+
+def make_pairs(folder: Path, rng: np.random.Generator, mei: "Mei", espeak: "Espeak", n_pairs: int):
+    lines = ["name\tkind\tsnr_db"]
+    for kind in KINDS:
+        for i in range(n_pairs):
+            snr_db = (-5, 0, 5)[i % 3]
+            game = fill(lambda: np.stack([music(rng), effects(rng)]).sum(0), 6)
+            voice = fill(lambda i=i: espeak.say(rng, HELD_OUT_VOICES[i % 2]), 6)
+            interference = {"game": game, "voice": voice, "absent": voice}.get(kind)
+            if interference is None:
+                interference = game + at_snr(voice, under=game, snr_db=0)
+            target = np.zeros_like(voice) if kind == "absent" else fill(lambda: mei.say(rng), 6)
+            if kind != "absent":
+                interference = at_snr(interference, under=target, snr_db=snr_db)
+            mixture, target, _ = mix(target, interference)
+            save(folder / f"mixture/{kind}_{i}.flac", mixture)
+            save(folder / f"target/{kind}_{i}.flac", target)
+            lines.append(f"{kind}_{i}\t{kind}\t{snr_db}")
+    (folder / "list.tsv").write_text("\n".join(lines) + "\n")  # last: it says that the set is whole
+
+
+def fill(make: Callable[[], np.ndarray], seconds: float) -> np.ndarray:
+    """Pieces until `seconds` are full."""
+    pieces, missing = [], round(seconds * RATE)
+    while missing > 0:
+        pieces.append(make()[:missing])
+        missing -= len(pieces[-1])
+    return np.concatenate(pieces).astype(np.float32)
+
+
+def save(path: Path, x: np.ndarray):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    audio.sf.write(path, x, RATE, subtype="PCM_24")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# voices
+
+JAPANESE = (
+    "私は 彼女は 友達は 先生は 小さな猫は 兄は 妹は その少年は 村の人々は 若い旅人は 隣のおばあさんは 医者は".split(),
+    "今日 昨日の夜 来週の月曜日に 朝早く 夏休みに 三時半に 雨の日に 誕生日に 一人で ゆっくりと".split(),
+    "駅前で 図書館で 海の近くで 古い森の中で 台所で 山の上で 学校の庭で 橋の下で 空港で 静かな部屋で".split(),
+    "新しい本を 温かいお茶を 青い空の絵を 大きな魚を 珍しい花を 懐かしい歌を 古い地図を 手紙を 赤い傘を 鍵を".split(),
+    "見つけました 探しています 買うつもりです 思い出しました 写真に撮りました 忘れてしまいました 大切にしています".split(),
+)
+ENGLISH = (
+    ("The captain", "My neighbour", "A young girl", "Nobody here", "The old merchant", "Every soldier", "Our guide"),
+    ("has lost", "is looking for", "will never forget", "was talking about", "keeps asking for", "just found"),
+    ("the golden key", "a way out of the forest", "seven ships", "the price of bread", "this strange music"),
+    ("before the winter.", "near the harbour.", "since yesterday.", "at the end of the bridge.", "in the dark."),
+)
+
+
+def sentence(parts, rng: np.random.Generator, space: str) -> str:
+    return space.join(str(rng.choice(words)) for words in parts)
+
+
+def paused(speech: np.ndarray, rng: np.random.Generator, level: float = 0.08) -> np.ndarray:
+    """At a common level, with a pause behind it."""
+    speech = speech * (level / np.sqrt(np.square(speech).mean()))
+    return np.append(speech, np.zeros(int(rng.uniform(0.2, 0.7) * RATE)))
+
+
+class Mei:
+    """The voice that pyopenjtalk-plus brings in its wheel, 48 kHz."""
+
+    def __init__(self):
+        try:
+            import pyopenjtalk
+        except ImportError:
+            raise UserError("the demo's target voice is not installed: pip install pyopenjtalk-plus") from None
+        self.tts = pyopenjtalk.tts
+
+    def say(self, rng: np.random.Generator, deep: bool = False) -> np.ndarray:
+        """A random sentence; deep: spoken by a body a quarter larger, which is somebody else."""
+        size = 1.25 if deep else 1.0
+        speech, rate = self.tts(sentence(JAPANESE, rng, ""), speed=rng.uniform(0.9, 1.15) * size)
+        return paused(soxr.resample(speech, rate, RATE * size), rng)
+
+
+class Espeak:
+    """eSpeak NG by its C interface, from the library and the voices in espeakng-loader's wheel, 22.05 kHz."""
+
+    def __init__(self):
+        try:
+            import espeakng_loader
+        except ImportError:
+            raise UserError("the demo's other voices are not installed: pip install espeakng-loader") from None
+        self.library = ctypes.CDLL(espeakng_loader.get_library_path())
+        synchronous = 2
+        self.rate = self.library.espeak_Initialize(synchronous, 0, espeakng_loader.get_data_path().encode(), 0)
+        self.pieces: list[np.ndarray] = []
+        callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+        self.callback = callback(self.collect)  # kept: the library holds no reference
+        self.library.espeak_SetSynthCallback(self.callback)
+
+    def collect(self, samples, n: int, events) -> int:
+        if samples and n > 0:
+            self.pieces.append(np.ctypeslib.as_array(samples, (n,)) / 2**15)
+        return 0
+
+    def say(self, rng: np.random.Generator, voice: str) -> np.ndarray:
+        if self.library.espeak_SetVoiceByName(voice.encode()):
+            raise RuntimeError(f"eSpeak NG has no voice {voice}")
+        text, utf8 = sentence(ENGLISH, rng, " ").encode(), 1
+        self.pieces.clear()
+        self.library.espeak_Synth(text, len(text) + 1, 0, 1, 0, utf8, None, None)
+        return paused(soxr.resample(np.concatenate(self.pieces), self.rate, RATE), rng)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# a game without speech
+
+
+def music(rng: np.random.Generator) -> np.ndarray:
+    """Four seconds: chords under a melody with decaying harmonics, and a drum. -> [4 RATE]"""
+    t = np.arange(4 * RATE) / RATE
+    out = np.zeros_like(t)
+    root, scale = rng.integers(40, 56), np.array([0, 2, 3, 5, 7, 8, 10, 12, 14, 15])
+    beat = rng.choice([0.25, 0.33, 0.5])
+    for start in np.arange(0, 4, beat):
+        for pitch, loud in [(root + rng.choice(scale) + 12, 1.0)] + [(root + s, 0.5) for s in (0, 3, 7)]:
+            out += loud * note(t - start, 440 * 2 ** ((pitch - 69) / 12), rng.uniform(2, 8), rng)
+        out += 0.5 * burst(t - start, 30, rng) * (rng.random() < 0.7)
+    return 0.1 * out / np.sqrt(np.square(out).mean())
+
+
+def note(t: np.ndarray, f0_hz: float, decay: float, rng: np.random.Generator) -> np.ndarray:
+    tone = sum(np.sin(2 * np.pi * k * f0_hz * t + rng.uniform(0, 6)) / k ** rng.uniform(0.8, 1.6) for k in range(1, 8))
+    return np.where(t >= 0, tone * np.exp(-decay * np.maximum(t, 0)) * np.minimum(1, np.maximum(t, 0) * 200), 0)
+
+
+def burst(t: np.ndarray, decay: float, rng: np.random.Generator) -> np.ndarray:
+    return np.where(t >= 0, rng.standard_normal(len(t)) * np.exp(-decay * np.maximum(t, 0)), 0)
+
+
+def effects(rng: np.random.Generator) -> np.ndarray:
+    """Four seconds: wind, explosions, shots, sweeps and beeps at random times. -> [4 RATE]"""
+    t = np.arange(4 * RATE) / RATE
+    out = 0.05 * smooth(rng.standard_normal(len(t)), 40) * (1 + np.sin(2 * np.pi * rng.uniform(0.1, 0.6) * t))
+    for _ in range(rng.integers(3, 9)):
+        at, kind = t - rng.uniform(0, 3.8), rng.integers(4)
+        if kind == 0:
+            out += smooth(burst(at, rng.uniform(2, 6), rng), int(rng.integers(20, 200)))
+        elif kind == 1:
+            out += 0.3 * burst(at, rng.uniform(15, 60), rng)
+        elif kind == 2:
+            f, slope = rng.uniform(300, 4000), rng.uniform(-6, 6)
+            out += 0.3 * np.sin(2 * np.pi * f * np.expm1(slope * at) / slope) * (at >= 0) * np.exp(-5 * np.maximum(at, 0))
+        else:
+            out += 0.2 * np.sign(np.sin(2 * np.pi * rng.uniform(400, 2500) * at)) * ((at >= 0) & (at < rng.uniform(0.05, 0.4)))
+    return 0.1 * out / np.sqrt(np.square(out).mean())
+
+
+def smooth(noise: np.ndarray, n: int) -> np.ndarray:
+    """A moving average of n samples, level kept."""
+    total = np.cumsum(np.pad(noise, (n, 0)))
+    return (total[n:] - total[:-n]) / np.sqrt(n)
+
+
+if __name__ == "__main__":
+    main(command_line(DemoArgs()))

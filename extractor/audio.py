@@ -1,0 +1,117 @@
+"""Sound files: any format libsndfile reads, any rate, any channel count, as mono float32 at the rate asked for.
+
+Only the part that is asked for is read, so that a recording may be hours long.
+"""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import ceil, gcd
+from pathlib import Path
+
+import numpy as np
+import soundfile as sf
+import soxr
+
+from extractor import UserError
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64")
+CONTEXT = 4096  # samples read beyond either end before resampling; soxr's longest filter is shorter
+
+
+@dataclass(frozen=True)
+class Recording:
+    path: Path
+    rate: int      # Hz, of the file
+    channels: int
+    frames: int    # samples per channel at that rate
+
+    @property
+    def seconds(self) -> float:
+        return self.frames / self.rate
+
+    def length(self, sample_rate: int) -> int:
+        """Samples after resampling to `sample_rate`."""
+        return ceil(self.frames * sample_rate / self.rate)
+
+
+def find(folder: str | Path) -> list[Path]:
+    """All files below a folder whose names end like sound, sorted; hidden ones are left out."""
+    return sorted(
+        p for p in Path(folder).rglob("*")
+        if p.suffix.lower() in SUFFIXES and p.is_file()
+        and not any(part.startswith(".") for part in p.relative_to(folder).parts)
+    )
+
+
+def probe(path: str | Path) -> Recording:
+    """The header of a file. Raises UserError where there is no sound in it."""
+    try:
+        info = sf.info(str(path))
+    except (sf.LibsndfileError, OSError) as e:
+        raise UserError(f"{path}: no sound file that can be read ({_reason(e)})") from None
+    if info.frames < 1 or info.samplerate < 1:
+        raise UserError(f"{path}: holds no samples")
+    return Recording(Path(path), info.samplerate, info.channels, info.frames)
+
+
+def read(recording: Recording, start: int, n: int, sample_rate: int) -> np.ndarray:
+    """Samples start ... start + n of the recording at `sample_rate`, zeros beyond its ends. -> [n] float32
+
+    Piece by piece it is the same signal as all at once. Raises UserError where the file does not hold what its header
+    promises, or holds NaN or infinite samples.
+    """
+    common = gcd(recording.rate, sample_rate)
+    step_in, step_out = recording.rate // common, sample_rate // common  # both grids meet every `step` samples
+    margin = 0 if step_in == step_out else ceil(CONTEXT / min(step_in, step_out))
+    first = min(recording.frames, max(0, start // step_out - margin) * step_in)
+    last = min(recording.frames, (ceil((start + n) / step_out) + margin) * step_in)
+    samples = _read_mono(recording, first, max(0, last - first))
+    if step_in != step_out:
+        samples = soxr.resample(samples, recording.rate, sample_rate) if len(samples) else samples
+    out = np.zeros(n, np.float32)
+    skip = start - first // step_in * step_out
+    wanted = samples[max(0, skip) : max(0, skip + n)]
+    wanted = wanted[: max(0, recording.length(sample_rate) - max(0, start))]
+    out[max(0, -skip) :][: len(wanted)] = wanted
+    return out
+
+
+def _read_mono(recording: Recording, first: int, n: int) -> np.ndarray:
+    """[n] float32 at the file's own rate, the channels' mean."""
+    try:
+        with sf.SoundFile(str(recording.path)) as f:
+            f.seek(first)
+            samples = f.read(n, dtype="float32", always_2d=True)
+    except (sf.LibsndfileError, OSError) as e:
+        at = first / recording.rate
+        raise UserError(f"{recording.path}: cannot be read at {at:.1f} s ({_reason(e)}); is it cut off?") from None
+    if len(samples) < n:
+        ends, promised = (first + len(samples)) / recording.rate, recording.seconds
+        raise UserError(f"{recording.path}: ends at {ends:.1f} s, its header says {promised:.1f} s; it is cut off")
+    samples = samples[:, 0] if samples.shape[1] == 1 else samples.mean(1)
+    if not np.isfinite(samples).all():
+        raise UserError(f"{recording.path}: NaN or infinite samples near {first / recording.rate:.1f} s")
+    return samples
+
+
+def write(path: str | Path, blocks: Iterable[np.ndarray], sample_rate: int):
+    """Mono 32-bit float WAV, written aside and renamed: at any moment the old file, the new one, or none, never half.
+
+    Float, since an estimate may pass full scale where its mixture touched it, and clipping is for the user to decide.
+    Raises UserError where it cannot be written.
+    """
+    path = Path(path)
+    aside = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with sf.SoundFile(str(aside), "w", sample_rate, 1, "FLOAT", format="WAV") as f:
+            for block in blocks:
+                f.write(block)
+        os.replace(aside, path)
+    except (sf.LibsndfileError, OSError) as e:
+        raise UserError(f"{path}: cannot be written ({_reason(e)}); choose another output folder") from None
+
+
+def _reason(error: Exception) -> str:
+    return (getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)).rstrip(".")

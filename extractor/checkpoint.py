@@ -1,0 +1,42 @@
+"""Checkpoints: plain values and tensors, whole at every moment, opened without running anybody's code."""
+
+import io
+import os
+from pathlib import Path
+
+import torch
+
+from extractor import UserError
+
+
+def save(path: str | Path, state: dict):
+    """Written aside, flushed to the disk and renamed: a kill leaves the old file or the new one."""
+    path = Path(path)
+    aside = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        whole = io.BytesIO()  # torch.save into a file answers a full disk with a RuntimeError that names no disk
+        torch.save(state, whole)
+        with open(aside, "wb") as f:
+            f.write(whole.getbuffer())
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(aside, path)
+    except OSError as e:
+        raise UserError(f"{path}: cannot be written ({e.strerror})") from None
+
+
+def load(path: str | Path) -> dict:
+    """Tensors arrive on the CPU. Raises UserError for what is no checkpoint of this project."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such checkpoint; train.py writes runs/<name>/best.pt")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as e:
+        raise UserError(f"{path}: cannot be read ({e.strerror})") from None
+    except Exception as e:  # torch.load raises a dozen types for a damaged file, RuntimeError to UnpicklingError
+        raise UserError(f"{path}: damaged, or no checkpoint ({type(e).__name__}); take another one") from None
+    if not isinstance(state, dict) or not {"family", "args", "net", "ema"} <= state.keys():
+        raise UserError(f"{path}: no checkpoint of train.py")
+    return state

@@ -1,0 +1,52 @@
+"""The training loss of the predictive families: log-MSE in the time domain plus a multi-resolution STFT term."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from extractor.metrics import EPS, decibel, energy
+
+
+@dataclass(frozen=True)
+class LossArgs:
+    tau: float = 1e-3          # the log-MSE levels off at 10 log10(tau): -30 dB under the mixture is good enough
+    stft_weight: float = 1.0   # of the STFT term, which is about 1 where the log-MSE is about 0 dB
+    stft_sizes: tuple[int, ...] = (512, 2048)  # windows, samples; hop is a quarter
+
+
+def log_mse(*, estimate: Tensor, target: Tensor, mixture: Tensor, tau: float) -> Tensor:
+    """10 log10((|x - e|^2 + tau |y|^2) / |y|^2) with target x, estimate e, mixture y. [..., T] -> [...], dB
+
+    The mixture is the yardstick, so the same formula holds, with a useful gradient, where the target is silent.
+    """
+    y = energy(mixture) + EPS
+    return decibel((energy(target - estimate) + tau * y) / y)
+
+
+def stft_distance(*, estimate: Tensor, target: Tensor, mixture: Tensor, sizes: tuple[int, ...]) -> Tensor:
+    """Mean over the window sizes of L1(|X|, |E|) + L1(Re, Im of X - E), over the mean of |Y|. [B, T] -> [B]"""
+    total = 0.0
+    for size in sizes:
+        window = torch.hann_window(size, device=mixture.device)
+        x, e, y = (
+            torch.view_as_real(torch.stft(s.float(), size, size // 4, window=window, pad_mode="constant", return_complex=True))
+            for s in (target, estimate, mixture)
+        )
+        magnitude = (_magnitude(x) - _magnitude(e)).abs().mean((-1, -2))
+        total = total + (magnitude + (x - e).abs().sum(-1).mean((-1, -2))) / (_magnitude(y).mean((-1, -2)) + EPS)
+    return total / len(sizes)
+
+
+def _magnitude(spectrum: Tensor) -> Tensor:
+    return (spectrum.square().sum(-1) + EPS).sqrt()  # EPS: the gradient of |0| is not finite
+
+
+def predictive_loss(net: nn.Module, mixture: Tensor, target: Tensor, args: LossArgs) -> tuple[Tensor, dict[str, float]]:
+    """For nets that return the estimate in one go. net, [B, T], [B, T] -> scalar, its parts by name"""
+    estimate = net(mixture)
+    mse = log_mse(estimate=estimate, target=target, mixture=mixture, tau=args.tau).mean()
+    if not args.stft_weight:
+        return mse, {"log_mse_db": mse.item()}
+    stft = stft_distance(estimate=estimate, target=target, mixture=mixture, sizes=args.stft_sizes).mean()
+    return mse + args.stft_weight * stft, {"log_mse_db": mse.item(), "stft": stft.item()}

@@ -1,0 +1,298 @@
+"""Train a net that extracts one speaker.
+
+    python train.py                                     # the MainArgs at the foot of this file
+    python train.py --name alice --data.clean datasets/clean/alice --steps 50000
+    tensorboard --logdir runs
+
+Run it again and it goes on from runs/<name>/last.pt; runs/<name>/best.pt is what infer.py wants.
+"""
+
+import math
+import os
+import time
+from collections.abc import Iterable
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+import models
+from dataset import KINDS, Keys, Material, MixtureArgs, MixtureDataset, find_material
+from dptnet import PRESETS, DPTNetArgs
+from extractor import UserError, checkpoint, report
+from extractor.command import command_line, pick_device
+from extractor.losses import LossArgs
+from extractor.metrics import attenuation, si_sdr, si_sdri
+
+MAX_BAD = 10  # steps in a row without a finite loss and gradient before the run stops
+
+
+@dataclass(frozen=True)
+class MainArgs:
+    name: str = "speaker"         # the run: everything goes to <runs>/<name>
+    runs: str = "runs"
+    data: MixtureArgs = field(default_factory=MixtureArgs)
+    model: DPTNetArgs = PRESETS["small"]   # its class picks the family
+    loss: LossArgs = field(default_factory=LossArgs)
+    steps: int = 200_000
+    batch_size: int = 4
+    lr: float = 1e-3              # peak; linear warm-up, then half a cosine down to a hundredth
+    warmup: int = 1000            # steps
+    weight_decay: float = 1e-2    # on matrices; none on norms and biases
+    clip_norm: float = 5.0        # L2 norm of all gradients
+    ema: float = 0.999            # the averaged weights, which are validated and extract, keep this much a step
+    valid_every: int = 1000       # steps: an epoch
+    save_every: int = 250         # steps between two writes of last.pt; a kill loses no more
+    workers: int = 2              # processes that make mixtures; 0 makes them in this one
+    device: str = "auto"          # auto, cpu, cuda, cuda:1
+    seed: int = 0                 # of the first weights
+
+    def __post_init__(self):
+        for name in ("steps", "batch_size", "valid_every", "save_every"):
+            if getattr(self, name) < 1:
+                raise UserError(f"MainArgs.{name} = {getattr(self, name)}: give at least 1")
+        if not self.name or Path(self.name).name != self.name:
+            raise UserError(f"MainArgs.name = {self.name!r}: give a folder name, without a slash")
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.runs) / self.name
+
+
+def main(args: MainArgs) -> Path:
+    """Train to args.steps. Returns the path of the best checkpoint."""
+    device = pick_device(args.device)
+    family = models.FAMILIES[models.family_name(args.model)]
+    sample_rate = args.model.sample_rate
+
+    # --- data ---------------------------------------------------------------------------------------------------------
+    material = find_material(args.data, progress=True)
+    training = MixtureDataset(material, args.data, sample_rate, split="train")
+    held_out = MixtureDataset(material, args.data, sample_rate, split="valid")
+    describe_material(material, training, held_out)
+
+    # --- net, optimizer, and what an earlier run left -------------------------------------------------------------------
+    torch.manual_seed(args.seed)
+    net = family.net(args.model).to(device)
+    average = deepcopy(net).eval().requires_grad_(False)
+    optimizer = torch.optim.AdamW(decay_groups(net, args.weight_decay), lr=args.lr, betas=(0.9, 0.98))
+    step, best = resume(args, net, average, optimizer)
+    describe_cost(args, family, net, device)
+    if step >= args.steps:
+        print(f"{args.folder} has its {step} steps already; raise MainArgs.steps to go on")
+        return args.folder / "best.pt"
+
+    loader = DataLoader(
+        training, args.batch_size, sampler=Keys(step * args.batch_size, args.valid_every * args.batch_size),
+        num_workers=args.workers, pin_memory=device.type == "cuda",
+    )
+    frozen = [held_out[0, i] for i in range(len(held_out))]
+    writer = SummaryWriter(str(args.folder), purge_step=step + 1)
+    print(f"training on {device}, step {step} to {args.steps}; curves: tensorboard --logdir {args.runs}")
+
+    # --- the loop -----------------------------------------------------------------------------------------------------
+    bad, skipped = 0, 0  # in a row; in all
+    bar = tqdm(total=args.steps, initial=step, unit="step", dynamic_ncols=True)
+    save = saver(args, net, average, optimizer)
+    with interruptible(lambda: save("last.pt", step, best)):
+        for batch in loader:
+            mixture, target = (batch[k].to(device, non_blocking=True) for k in ("mixture", "target"))
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(step, args)
+            loss, parts = family.loss(net, mixture, target, args.loss)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            norm = nn.utils.clip_grad_norm_(net.parameters(), args.clip_norm)
+            finite = bool(torch.isfinite(loss) & torch.isfinite(norm))
+            if finite:
+                optimizer.step()
+                update_average(average, net, args.ema, step)
+            step += 1
+            bad, skipped = (0, skipped) if finite else (bad + 1, skipped + 1)
+            if bad >= MAX_BAD:
+                raise UserError(
+                    f"{bad} steps in a row had no finite loss or gradient (last: loss {loss.item():.3g}, gradient norm "
+                    f"{norm.item():.3g}) at step {step}; lower MainArgs.lr = {args.lr} and start from "
+                    f"{args.folder / 'best.pt'}"
+                )
+
+            bar.update()
+            shown = {"loss": f"{loss.item():.2f}", **{k: f"{v:.2f}" for k, v in parts.items()}}
+            bar.set_postfix(shown | ({"skipped": skipped} if skipped else {}), refresh=False)
+            if step % 20 == 0:
+                curves = {"loss": loss.item(), **parts, "lr": optimizer.param_groups[0]["lr"], "grad_norm": norm.item()}
+                for name, value in (curves | {"skipped": skipped}).items():
+                    writer.add_scalar(f"train/{name}", value, step)
+            if step % args.valid_every == 0 or step == args.steps:
+                scores, estimates = validate(family, average, frozen, args, device)
+                for name, value in scores.items():
+                    writer.add_scalar(f"valid/{name}", value, step)
+                report.add_examples(writer, step, frozen[: len(KINDS)], estimates, KINDS, sample_rate)
+                writer.flush()
+                tqdm.write(f"step {step}: " + "  ".join(f"{k} {v:+.2f}" for k, v in scores.items()))
+                if scores["loss"] < best:
+                    best = scores["loss"]
+                    save("best.pt", step, best)
+            if step % args.save_every == 0 or step % args.valid_every == 0 or step == args.steps:
+                save("last.pt", step, best)
+            if step == args.steps:
+                break
+    bar.close()
+    writer.close()
+    if skipped:
+        print(f"{skipped} steps were skipped: no finite loss or gradient")
+    return args.folder / "best.pt"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# one step
+
+
+def learning_rate(step: int, args: MainArgs) -> float:
+    """Linear warm-up over the first steps, then half a cosine from the peak down to a hundredth of it."""
+    warm = min(1.0, (step + 1) / max(1, args.warmup))
+    done = min(1.0, max(0, step - args.warmup) / max(1, args.steps - args.warmup))
+    return args.lr * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def decay_groups(net: nn.Module, weight_decay: float) -> list[dict]:
+    parameters = list(net.parameters())
+    matrices, rest = [p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim < 2]
+    return [{"params": matrices, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, net: nn.Module, keep: float, step: int):
+    """Exponential moving average of the weights; young ones forget faster, or the first weights would stay for long."""
+    keep = min(keep, (1 + step) / (10 + step))
+    torch._foreach_lerp_(list(average.parameters()), list(net.parameters()), 1 - keep)
+
+
+@torch.no_grad()
+def validate(family, net, frozen: list[dict], args: MainArgs, device) -> tuple[dict[str, float], list[Tensor]]:
+    """The averaged net on the frozen mixtures: mean loss, SI-SDRi by kind, attenuation where the target is absent.
+    Also returns the first estimates, one of each kind."""
+    values: dict[str, list[float]] = {"loss": []}
+    estimates = []
+    for i, item in enumerate(frozen):
+        mixture, target = item["mixture"][None].to(device), item["target"][None].to(device)
+        values["loss"].append(family.loss(net, mixture, target, args.loss)[0].item())
+        estimate = family.extract(net, mixture)
+        kind = KINDS[i % len(KINDS)]
+        if kind == "absent":
+            name, value = "absent_db", attenuation(estimate=estimate, mixture=mixture)
+        else:
+            name, value = f"{kind}_si_sdri_db", si_sdri(estimate=estimate, mixture=mixture, reference=target)
+        values.setdefault(name, []).append(value.item())
+        if i < len(KINDS):
+            estimates.append(estimate[0].cpu())
+    return {name: float(np.mean(v)) for name, v in values.items()}, estimates
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# checkpoints
+
+
+def saver(args: MainArgs, net, average, optimizer):
+    def save(name: str, step: int, best: float):
+        checkpoint.save(args.folder / name, {
+            "family": models.family_name(args.model),
+            "args": asdict(args),
+            "net": net.state_dict(),
+            "ema": average.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "schedule": {"steps": args.steps, "warmup": args.warmup, "lr": args.lr},
+            "step": step,
+            "epoch": step // args.valid_every,
+            "rng": torch.get_rng_state(),
+            "best": best,
+            "versions": {"torch": str(torch.__version__), "numpy": np.__version__},
+        })
+    return save
+
+
+def resume(args: MainArgs, net, average, optimizer) -> tuple[int, float]:
+    """Take up last.pt, if there is one. Returns the steps done and the best validation loss so far."""
+    path = args.folder / "last.pt"
+    if not path.exists():
+        return 0, math.inf
+    state = checkpoint.load(path)
+    if different := models.differences(path, state, args.model):
+        raise UserError(
+            f"{path}: a checkpoint of another net ({'; '.join(different)}); "
+            "give this run another MainArgs.name, or move that folder away"
+        )
+    net.load_state_dict(state["net"])
+    average.load_state_dict(state["ema"])
+    optimizer.load_state_dict(state["optimizer"])
+    torch.set_rng_state(state["rng"])
+    return state["step"], state["best"]
+
+
+@contextmanager
+def interruptible(save):
+    """Ctrl-C keeps what was learnt since the last save."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        save()
+        raise
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# before the first step
+
+
+def describe_material(material: Material, training: MixtureDataset, held_out: MixtureDataset):
+    """What was found: files, minutes, rates, and what validation took of it."""
+    for name, recordings in material._asdict().items():
+        minutes = sum(r.seconds for r in recordings) / 60
+        rates = ", ".join(f"{r} Hz" for r in sorted({r.rate for r in recordings})) or "none"
+        print(f"{name:7}{len(recordings):6} files {minutes:8.1f} min  {rates}")
+    held = sum(s.length for s in held_out.clean.sources) / held_out.sample_rate / 60
+    print(f"held out for validation: {len(held_out.clean)} clean files, {held:.1f} min, and the end of every dirty one")
+    if not material.voices:
+        print(f"no dirty scene is named {training.args.voices!r}: items without the target use all dirty recordings")
+
+
+def describe_cost(args: MainArgs, family, net: nn.Module, device: torch.device):
+    """Parameters, memory and speed of a step, measured on one item of noise."""
+    n_parameters = sum(p.numel() for p in net.parameters())
+    n = round(args.data.segment_s * args.model.sample_rate)
+    trial = deepcopy(net)
+    mixture = torch.randn(1, n, generator=torch.Generator().manual_seed(0)).to(device)
+    saved: dict[int, int] = {}
+
+    def note(t: Tensor) -> Tensor:
+        saved[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+        return t
+
+    for measured in (False, True):
+        started = time.perf_counter()
+        with torch.autograd.graph.saved_tensors_hooks(note if measured else lambda t: t, lambda t: t):
+            loss, _ = family.loss(trial, mixture, mixture, args.loss)
+        loss.backward()
+        seconds = time.perf_counter() - started
+    memory = 20 * n_parameters + args.batch_size * sum(saved.values())  # weights, average, gradient, two moments
+    print(
+        f"{models.family_name(args.model)}: {n_parameters:,} parameters, about {memory / 2**30:.1f} GiB for batches of "
+        f"{args.batch_size} x {args.data.segment_s:g} s, about {3600 / (args.batch_size * seconds):,.0f} steps per hour"
+    )
+
+
+if __name__ == "__main__":
+    main(command_line(MainArgs(
+        name="speaker",
+        data=MixtureArgs(
+            clean=("datasets/clean/speaker",),
+            dirty=("datasets/dirty/other",),
+        ),
+        model=PRESETS["small"],
+    )))
