@@ -105,7 +105,7 @@ def at_snr(interference: np.ndarray, *, under: np.ndarray, snr_db: float) -> np.
 
 
 def mix(target: np.ndarray, interference: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """mixture = target + interference; all three turned down alike where one would pass full scale. [T], [T] -> 3 x [T]"""
+    """mixture = target + interference; all three turned down alike where one would pass full scale. -> 3 x [T]"""
     peak = max(np.abs(x).max() for x in (target + interference, target, interference))
     gain = np.float32(1 / max(1.0, peak))
     target, interference = target * gain, interference * gain
@@ -166,11 +166,14 @@ class MixtureDataset(Dataset):
         if kind == "alone":
             return np.zeros(self.n_samples, np.float32)
         if kind == "both" and self.games and self.voices:
-            game, voice = (self.loud(rng, lambda rng, p=pool: self.dirty_draw(rng, p)) for pool in (self.games, self.voices))
+            game, voice = (self.dirty_segment(rng, pool) for pool in (self.games, self.voices))
             if min(level_db(game), level_db(voice)) > QUIET_DB:
                 voice = at_snr(voice, under=game, snr_db=-rng.uniform(*self.args.voice_db))
             return game + voice
         pool = {"game": self.games, "voice": self.voices, "absent": self.voices}.get(kind) or self.dirty
+        return self.dirty_segment(rng, pool)
+
+    def dirty_segment(self, rng: np.random.Generator, pool: Pool) -> np.ndarray:
         return self.loud(rng, lambda rng: self.dirty_draw(rng, pool))
 
     def dirty_draw(self, rng: np.random.Generator, pool: Pool) -> np.ndarray:
@@ -309,7 +312,7 @@ def refuse_target(args: MixtureArgs, clean: list[Path], dirty: list[Path]):
         inside = set(path.resolve().relative_to(top).parts[:-1]) & speakers
         if inside or path.resolve() in same:
             raise UserError(
-                f"{path.parent}: a dirty folder that holds the target speaker ({', '.join(inside) or 'a clean folder'}); "
+                f"{path.parent}: a dirty folder that holds the target speaker ({', '.join(inside) or 'clean files'}); "
                 "it is for infer.py, never training noise: leave it out of MixtureArgs.dirty"
             )
 

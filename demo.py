@@ -48,7 +48,8 @@ def main(args: DemoArgs) -> list[dict]:
         name="mei",
         runs=str(folder / "runs"),
         data=MixtureArgs(
-            clean=(str(folder / "datasets/clean/mei"),), dirty=(str(folder / "datasets/dirty/other"),),
+            clean=(str(folder / "datasets/clean/mei"),),
+            dirty=(str(folder / "datasets/dirty/other"),),
             segment_s=3.0, n_valid=16,
         ),
         model=PRESETS["coarse"],
@@ -62,7 +63,7 @@ def main(args: DemoArgs) -> list[dict]:
     gains = [row["si_sdri"] for row in rows if row["kind"] != "absent"]
     print(
         f"\nmean improvement where the target is present: {np.mean(gains):+.1f} dB SI-SDR\n"
-        f"before: {folder}/evaluation/mixture  after: {folder}/results/estimate  to look at: {folder}/results/both_0.png"
+        f"before: {folder}/evaluation/mixture  after: {folder}/results/estimate  picture: {folder}/results/both_0.png"
     )
     return rows
 
@@ -150,7 +151,7 @@ JAPANESE = (
     "今日 昨日の夜 来週の月曜日に 朝早く 夏休みに 三時半に 雨の日に 誕生日に 一人で ゆっくりと".split(),
     "駅前で 図書館で 海の近くで 古い森の中で 台所で 山の上で 学校の庭で 橋の下で 空港で 静かな部屋で".split(),
     "新しい本を 温かいお茶を 青い空の絵を 大きな魚を 珍しい花を 懐かしい歌を 古い地図を 手紙を 赤い傘を 鍵を".split(),
-    "見つけました 探しています 買うつもりです 思い出しました 写真に撮りました 忘れてしまいました 大切にしています".split(),
+    "見つけました 探しています 買うつもりです 思い出しました 写真に撮りました 忘れてしまいました".split(),
 )
 ENGLISH = (
     ("The captain", "My neighbour", "A young girl", "Nobody here", "The old merchant", "Every soldier", "Our guide"),
@@ -255,9 +256,11 @@ def effects(rng: np.random.Generator) -> np.ndarray:
             out += 0.3 * burst(at, rng.uniform(15, 60), rng)
         elif kind == 2:
             f, slope = rng.uniform(300, 4000), rng.uniform(-6, 6)
-            out += 0.3 * np.sin(2 * np.pi * f * np.expm1(slope * at) / slope) * (at >= 0) * np.exp(-5 * np.maximum(at, 0))
+            sweep = np.sin(2 * np.pi * f * np.expm1(slope * at) / slope)
+            out += 0.3 * np.where(at >= 0, sweep * np.exp(-5 * np.maximum(at, 0)), 0)
         else:
-            out += 0.2 * np.sign(np.sin(2 * np.pi * rng.uniform(400, 2500) * at)) * ((at >= 0) & (at < rng.uniform(0.05, 0.4)))
+            beep = np.sign(np.sin(2 * np.pi * rng.uniform(400, 2500) * at))
+            out += 0.2 * np.where((at >= 0) & (at < rng.uniform(0.05, 0.4)), beep, 0)
     return 0.1 * out / np.sqrt(np.square(out).mean())
 
 

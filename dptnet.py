@@ -17,6 +17,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from extractor import UserError
+
 
 @dataclass(frozen=True)
 class DPTNetArgs:
@@ -35,11 +37,16 @@ class DPTNetArgs:
     def __post_init__(self):
         for name in ("kernel", "chunk_frames"):
             if getattr(self, name) < 2 or getattr(self, name) % 2:
-                raise ValueError(f"DPTNetArgs.{name} = {getattr(self, name)}: give an even number of at least 2")
+                raise UserError(f"DPTNetArgs.{name} = {getattr(self, name)}: give an even number of at least 2")
+        for name in ("sample_rate", "n_filters", "bottleneck", "hidden", "n_blocks", "n_heads", "n_src"):
+            if getattr(self, name) < 1:
+                raise UserError(f"DPTNetArgs.{name} = {getattr(self, name)}: give at least 1")
         if self.bottleneck % self.n_heads:
-            raise ValueError(f"DPTNetArgs.bottleneck = {self.bottleneck}: give a multiple of n_heads = {self.n_heads}")
+            raise UserError(f"DPTNetArgs.bottleneck = {self.bottleneck}: give a multiple of n_heads = {self.n_heads}")
         if self.fourier and self.n_filters != 2 * self.kernel:
-            raise ValueError(f"DPTNetArgs.fourier needs n_filters = 2 * kernel = {2 * self.kernel}, not {self.n_filters}")
+            raise UserError(
+                f"DPTNetArgs.fourier needs n_filters = 2 * kernel = {2 * self.kernel}, not {self.n_filters}"
+            )
 
     @property
     def stride(self) -> int:
@@ -117,8 +124,8 @@ def segment(frames: Tensor, chunk_frames: int) -> Tensor:
 
 
 def overlap_add(chunks: Tensor, n_frames: int) -> Tensor:
-    """Sum what the chunks say of each frame; of `segment`'s chunks this makes twice the frames. [B, S, K, N] -> [B, L, N]"""
-    first, second = chunks.chunk(2, dim=2)  # frame by frame: the second half of chunk s lies under the first half of s+1
+    """Sum what the chunks say of each frame: twice the frames, if they are `segment`'s. [B, S, K, N] -> [B, L, N]"""
+    first, second = chunks.chunk(2, dim=2)  # the second half of chunk s lies over the first half of chunk s+1
     return rearrange(first[:, 1:] + second[:, :-1], "b s p n -> b (s p) n")[:, :n_frames]
 
 
@@ -179,12 +186,9 @@ class DPTNet(nn.Module):
         chunks = segment(self.bottleneck(self.norm(frames)), self.args.chunk_frames)
         batch, n_chunks = chunks.shape[:2]
         x = rearrange(chunks, "b s k n -> k (b s) n")
-        for i, layer in enumerate(self.layers):  # even: inside each chunk; odd: across chunks
+        for layer in self.layers:  # in turn inside each chunk, along k, and across chunks, along s
             x = checkpoint(layer, x, use_reentrant=False) if self.args.checkpointing and self.training else layer(x)
-            if i % 2 == 0:
-                x = rearrange(x, "k (b s) n -> s (b k) n", b=batch)
-            else:
-                x = rearrange(x, "s (b k) n -> k (b s) n", b=batch)
+            x = rearrange(x, "here (b there) n -> there (b here) n", b=batch)
         x = rearrange(self.head(x), "k (b s) (c n) -> (b c) s k n", s=n_chunks, c=n_src)
         x = overlap_add(x, n_frames)
         x = torch.tanh(self.value(x)) * torch.sigmoid(self.gate(x))

@@ -52,8 +52,9 @@ def main(args: EvalArgs) -> list[dict]:
             load(p, sample_rate) for p in (mixtures[name], targets[name], out_dir / "estimate" / f"{name}.wav")
         )
         if len(mixture) != len(target):
-            raise UserError(f"{mixtures[name]}: {len(mixture)} samples, its target {len(target)}: they must be equally long")
-        rows.append({"name": name, "kind": kinds.get(name, "all"), **score(mixture=mixture, target=target, estimate=estimate)})
+            raise UserError(f"{mixtures[name]}: {len(mixture)} samples, its target {len(target)}; they must be as long")
+        scores = score(mixture=mixture, target=target, estimate=estimate)
+        rows.append({"name": name, "kind": kinds.get(name, "all"), **scores})
     with open(out_dir / "scores.tsv", "w", newline="") as f:
         writer = csv.DictWriter(f, rows[0], delimiter="\t")
         writer.writeheader()
@@ -84,14 +85,15 @@ def score(*, mixture: torch.Tensor, target: torch.Tensor, estimate: torch.Tensor
 
 
 def table(rows: list[dict]) -> str:
-    """Markdown: means by kind, in dB; the share of pairs that gained more than 1 dB tells wrong voices from weak ones."""
+    """Markdown: mean ± deviation by kind, in dB. The share that gained over 1 dB shows what means hide."""
     kinds = defaultdict(list)
     for row in rows:
         kinds[row["kind"]].append(row)
     present = [row for row in rows if not np.isnan(row["si_sdri"])]
     if len(kinds) > 1 and present:
         kinds["all with the target"] = present
-    lines = ["| kind | pairs | SI-SDR in | SI-SDR out | SI-SDRi | gained > 1 dB | left of absent |", "|---|---|---|---|---|---|---|"]
+    head = "kind", "pairs", "SI-SDR in", "SI-SDR out", "SI-SDRi", "gained > 1 dB", "left of absent"
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     for kind, group in kinds.items():
         def mean(key, group=group):
             values = [row[key] for row in group if not np.isnan(row[key])]

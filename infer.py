@@ -90,10 +90,10 @@ def plan(args: InferArgs) -> dict[Path, Path]:
     if root.is_dir():
         found = audio.find(root)
     else:
+        paths = [root] if root.is_file() else sorted(map(Path, glob.glob(pattern, recursive=True)))
+        found = [p for p in paths if p.is_file() and p.suffix.lower() in audio.SUFFIXES]
         while root.name and (glob.has_magic(str(root)) or root.is_file()):
             root = root.parent
-        paths = sorted(map(Path, {*glob.glob(pattern, recursive=True), *([pattern] if Path(pattern).is_file() else [])}))
-        found = [p for p in paths if p.is_file() and p.suffix.lower() in audio.SUFFIXES]
     if not found:
         raise UserError(f"{pattern}: no recordings match; put the glob in quotes, or name a folder")
     out_dir = Path(args.out_dir)

@@ -8,9 +8,7 @@ Run it again and it goes on from runs/<name>/last.pt; runs/<name>/best.pt is wha
 """
 
 import math
-import os
 import time
-from collections.abc import Iterable
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
@@ -29,7 +27,7 @@ from dptnet import PRESETS, DPTNetArgs
 from extractor import UserError, checkpoint, report
 from extractor.command import command_line, pick_device
 from extractor.losses import LossArgs
-from extractor.metrics import attenuation, si_sdr, si_sdri
+from extractor.metrics import attenuation, si_sdri
 
 MAX_BAD = 10  # steps in a row without a finite loss and gradient before the run stops
 
@@ -72,13 +70,15 @@ def main(args: MainArgs) -> Path:
     family = models.FAMILIES[models.family_name(args.model)]
     sample_rate = args.model.sample_rate
 
-    # --- data ---------------------------------------------------------------------------------------------------------
+    make_folder(args.folder)
+
+    # --- data --------------------------------------------------------------------------------------------------------
     material = find_material(args.data, progress=True)
     training = MixtureDataset(material, args.data, sample_rate, split="train")
     held_out = MixtureDataset(material, args.data, sample_rate, split="valid")
     describe_material(material, training, held_out)
 
-    # --- net, optimizer, and what an earlier run left -------------------------------------------------------------------
+    # --- net, optimizer, and what an earlier run left ----------------------------------------------------------------
     torch.manual_seed(args.seed)
     net = family.net(args.model).to(device)
     average = deepcopy(net).eval().requires_grad_(False)
@@ -92,12 +92,13 @@ def main(args: MainArgs) -> Path:
     loader = DataLoader(
         training, args.batch_size, sampler=Keys(step * args.batch_size, args.valid_every * args.batch_size),
         num_workers=args.workers, pin_memory=device.type == "cuda",
+        generator=torch.Generator(),  # the loader seeds its workers; torch's own state is the net's
     )
     frozen = [held_out[0, i] for i in range(len(held_out))]
     writer = SummaryWriter(str(args.folder), purge_step=step + 1)
     print(f"training on {device}, step {step} to {args.steps}; curves: tensorboard --logdir {args.runs}")
 
-    # --- the loop -----------------------------------------------------------------------------------------------------
+    # --- the loop ----------------------------------------------------------------------------------------------------
     bad, skipped = 0, 0  # in a row; in all
     bar = tqdm(total=args.steps, initial=step, unit="step", dynamic_ncols=True)
     save = saver(args, net, average, optimizer)
@@ -200,6 +201,13 @@ def validate(family, net, frozen: list[dict], args: MainArgs, device) -> tuple[d
 # checkpoints
 
 
+def make_folder(folder: Path):
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise UserError(f"{folder}: cannot be written ({e.strerror}); choose another MainArgs.runs") from None
+
+
 def saver(args: MainArgs, net, average, optimizer):
     def save(name: str, step: int, best: float):
         checkpoint.save(args.folder / name, {
@@ -263,28 +271,36 @@ def describe_material(material: Material, training: MixtureDataset, held_out: Mi
 
 
 def describe_cost(args: MainArgs, family, net: nn.Module, device: torch.device):
-    """Parameters, memory and speed of a step, measured on one item of noise."""
-    n_parameters = sum(p.numel() for p in net.parameters())
-    n = round(args.data.segment_s * args.model.sample_rate)
+    """Parameters, and what a step takes."""
+    size, seconds = measure_step(args, family, net, device)
+    print(
+        f"{models.family_name(args.model)}: {sum(p.numel() for p in net.parameters()):,} parameters, "
+        f"about {size / 2**30:.1f} GiB for batches of {args.batch_size} x {args.data.segment_s:g} s, "
+        f"about {3600 / seconds:,.0f} steps per hour on {device}"
+    )
+
+
+def measure_step(args: MainArgs, family, net: nn.Module, device: torch.device) -> tuple[float, float]:
+    """Bytes and seconds of a training step, from two steps of a copy of the net on one item of noise."""
     trial = deepcopy(net)
-    mixture = torch.randn(1, n, generator=torch.Generator().manual_seed(0)).to(device)
+    n_samples = round(args.data.segment_s * args.model.sample_rate)
+    mixture = torch.randn(1, n_samples, generator=torch.Generator().manual_seed(0)).to(device)
     saved: dict[int, int] = {}
 
     def note(t: Tensor) -> Tensor:
         saved[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
         return t
 
-    for measured in (False, True):
-        started = time.perf_counter()
-        with torch.autograd.graph.saved_tensors_hooks(note if measured else lambda t: t, lambda t: t):
-            loss, _ = family.loss(trial, mixture, mixture, args.loss)
-        loss.backward()
-        seconds = time.perf_counter() - started
-    memory = 20 * n_parameters + args.batch_size * sum(saved.values())  # weights, average, gradient, two moments
-    print(
-        f"{models.family_name(args.model)}: {n_parameters:,} parameters, about {memory / 2**30:.1f} GiB for batches of "
-        f"{args.batch_size} x {args.data.segment_s:g} s, about {3600 / (args.batch_size * seconds):,.0f} steps per hour"
-    )
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
+        loss, _ = family.loss(trial, mixture, mixture, args.loss)
+    loss.backward()
+    started = time.perf_counter()
+    family.loss(trial, mixture, mixture, args.loss)[0].backward()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    seconds = args.batch_size * (time.perf_counter() - started)
+    weights = 20 * sum(p.numel() for p in net.parameters())  # fp32: themselves, gradient, two moments, average
+    return weights + args.batch_size * sum(saved.values()), seconds
 
 
 if __name__ == "__main__":

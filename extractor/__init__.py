@@ -2,4 +2,4 @@
 
 
 class UserError(ValueError):
-    """What the user can put right. Its message names what, where, the limit and the remedy; scripts print nothing else."""
+    """What the user can put right. Its message says what, where, which limit, what to do; scripts print no more."""

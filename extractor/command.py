@@ -1,4 +1,4 @@
-"""What every script does before it starts: fields from the command line, one sentence for a user's mistake, a device."""
+"""What every script starts with: fields from the command line, one sentence for a user's mistake, a device."""
 
 import ctypes
 import sys

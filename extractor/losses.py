@@ -29,13 +29,18 @@ def stft_distance(*, estimate: Tensor, target: Tensor, mixture: Tensor, sizes: t
     total = 0.0
     for size in sizes:
         window = torch.hann_window(size, device=mixture.device)
-        x, e, y = (
-            torch.view_as_real(torch.stft(s.float(), size, size // 4, window=window, pad_mode="constant", return_complex=True))
-            for s in (target, estimate, mixture)
-        )
+        x, e, y = (_spectrum(s.float(), window) for s in (target, estimate, mixture))
         magnitude = (_magnitude(x) - _magnitude(e)).abs().mean((-1, -2))
         total = total + (magnitude + (x - e).abs().sum(-1).mean((-1, -2))) / (_magnitude(y).mean((-1, -2)) + EPS)
     return total / len(sizes)
+
+
+def _spectrum(x: Tensor, window: Tensor) -> Tensor:
+    """[B, T] -> [B, F, L, 2]"""
+    size = len(window)
+    return torch.view_as_real(
+        torch.stft(x, size, size // 4, window=window, pad_mode="constant", return_complex=True)
+    )
 
 
 def _magnitude(spectrum: Tensor) -> Tensor:

@@ -1,0 +1,210 @@
+"""What the DPTNet family promises. That it computes what others compute is in test_dptnet_parity.py."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.testing import assert_close
+
+from dptnet import PRESETS, Attention, DPTNet, DPTNetArgs, overlap_add, segment
+
+SMALL = DPTNetArgs(kernel=16, n_filters=24, bottleneck=8, hidden=6, n_blocks=2, n_heads=2, chunk_frames=10)
+
+
+def make(args: DPTNetArgs = SMALL) -> DPTNet:
+    torch.manual_seed(0)
+    return DPTNet(args)
+
+
+def noise(*shape: int) -> torch.Tensor:
+    return 0.1 * torch.randn(*shape, generator=torch.Generator().manual_seed(1))
+
+
+def gradients(net: DPTNet, mixture: torch.Tensor, target: torch.Tensor) -> dict[str, torch.Tensor]:
+    net.zero_grad()
+    (net(mixture) - target).square().mean().backward()
+    return {name: parameter.grad for name, parameter in net.named_parameters()}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# size and shape
+
+
+@pytest.mark.parametrize(
+    "args, n_parameters",
+    [
+        (PRESETS["tiny"], 121_313),
+        (PRESETS["small"], 612_417),
+        (PRESETS["base"], 2_846_145),
+        (PRESETS["base_fine"], 2_837_953),
+        (PRESETS["paper"], 2_830_785),
+        (replace(PRESETS["paper"], n_src=2), 2_834_945),  # the authors' code, built with its defaults, has as many
+    ],
+)
+def test_every_preset_has_the_stated_number_of_parameters(args, n_parameters):
+    assert sum(parameter.numel() for parameter in DPTNet(args).parameters()) == n_parameters
+
+
+@pytest.mark.parametrize("kernel", [2, 32, 64])
+def test_the_estimate_is_as_long_as_the_mixture(kernel):
+    net = make(replace(SMALL, kernel=kernel))
+    for n_samples in (1, kernel - 1, kernel, kernel + 1, 333, 4001):
+        assert net(noise(2, n_samples)).shape == (2, n_samples)
+
+
+def test_two_sources_come_as_an_axis_of_their_own():
+    assert make(replace(SMALL, n_src=2))(noise(3, 777)).shape == (3, 2, 777)
+
+
+@pytest.mark.parametrize(
+    "fields, value_and_remedy",
+    [
+        ({"kernel": 33}, ["kernel = 33", "even"]),
+        ({"kernel": 0}, ["kernel = 0", "at least 2"]),
+        ({"chunk_frames": 151}, ["chunk_frames = 151", "even"]),
+        ({"bottleneck": 62}, ["bottleneck = 62", "multiple of n_heads = 4"]),
+        ({"fourier": True, "n_filters": 65}, ["fourier", "n_filters = 2 * kernel = 64", "65"]),
+    ],
+)
+def test_a_setting_that_cannot_work_is_refused_with_its_value_and_the_remedy(fields, value_and_remedy):
+    with pytest.raises(ValueError) as error:
+        DPTNetArgs(**fields)
+    for words in value_and_remedy:
+        assert words in str(error.value)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the contract of every family
+
+
+def test_silence_in_gives_silence_out():
+    assert torch.equal(make()(torch.zeros(2, 500)), torch.zeros(2, 500))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.floats(1e-4, 1e3))
+def test_the_estimate_scales_with_the_mixture(gain):
+    net, mixture = make().eval(), noise(1, 500)
+    estimate = net(mixture)
+    assert_close(net(gain * mixture) / gain, estimate, rtol=0, atol=1e-5 * estimate.abs().max().item())
+
+
+def test_an_item_of_a_batch_does_not_see_the_others():
+    net, mixture = make(), noise(3, 500) * torch.tensor([[0.01], [1.0], [100.0]])
+    estimate, alone = net(mixture), torch.cat([net(item[None]) for item in mixture])
+    for item in range(3):
+        assert_close(estimate[item], alone[item], rtol=0, atol=1e-5 * alone[item].abs().max().item())
+
+
+def test_every_parameter_has_a_finite_gradient_that_is_not_zero():
+    for name, gradient in gradients(make(), noise(2, 500), target=noise(2, 500).flip(-1)).items():
+        assert gradient.isfinite().all() and gradient.any(), name
+
+
+def test_a_silent_mixture_has_finite_gradients():
+    net, mixture = make(), torch.zeros(2, 500, requires_grad=True)
+    for name, gradient in gradients(net, mixture, target=noise(2, 500)).items():
+        assert gradient.isfinite().all(), name
+    assert mixture.grad.isfinite().all()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# checkpointing
+
+
+def kept_bytes(net: DPTNet, mixture: torch.Tensor) -> int:
+    """What autograd keeps from the forward to the backward pass, the weights aside."""
+    kept = {}
+
+    def keep(x: torch.Tensor) -> torch.Tensor:
+        kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        estimate = net(mixture)
+    weights = {parameter.untyped_storage().data_ptr() for parameter in net.parameters()}
+    assert estimate.requires_grad
+    return sum(n_bytes for address, n_bytes in kept.items() if address not in weights)
+
+
+def test_checkpointing_leaves_the_gradients_as_they_are():
+    plain, checkpointed = make().train(), make(replace(SMALL, checkpointing=True)).train()
+    mixture, target = noise(2, 500), noise(2, 500).flip(-1)
+    assert_close(plain(mixture), checkpointed(mixture), rtol=1e-6, atol=1e-9)
+    assert_close(gradients(plain, mixture, target), gradients(checkpointed, mixture, target), rtol=1e-6, atol=1e-9)
+
+
+def test_checkpointing_keeps_less_than_half_of_the_memory():
+    args = replace(SMALL, bottleneck=32, hidden=32, n_blocks=3)
+    plain, checkpointed = make(args).train(), make(replace(args, checkpointing=True)).train()
+    assert kept_bytes(checkpointed, noise(1, 2000)) < kept_bytes(plain, noise(1, 2000)) / 2
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# frames <-> chunks
+
+
+def test_segment_cuts_half_overlapping_chunks():
+    frames = torch.tensor([1.0, 2, 3, 4, 5, 6]).reshape(1, 6, 1)
+    expected = [[0, 0, 1, 2], [1, 2, 3, 4], [3, 4, 5, 6], [5, 6, 0, 0]]
+    assert segment(frames, chunk_frames=4)[0, :, :, 0].tolist() == expected
+
+
+@pytest.mark.parametrize("n_frames", range(1, 25))
+def test_every_frame_lies_in_exactly_two_chunks(n_frames):
+    chunks = segment(torch.arange(1, n_frames + 1).reshape(1, n_frames, 1), chunk_frames=8)
+    assert chunks.flatten().bincount(minlength=n_frames + 1)[1:].tolist() == [2] * n_frames
+
+
+@pytest.mark.parametrize("n_frames", range(1, 25))
+def test_overlap_add_of_segments_is_twice_the_frames(n_frames):
+    frames = noise(2, n_frames, 3)
+    assert torch.equal(overlap_add(segment(frames, chunk_frames=8), n_frames), 2 * frames)
+
+
+def frames_that_hear_frame_23(without_layers: tuple[int, ...]) -> list[int]:
+    """Of 60 frames, those whose mask changes with frame 23. The norm over all of them is out of the way."""
+    net = make()
+    net.norm = nn.Identity()
+    for i in without_layers:
+        net.layers[i] = nn.Identity()
+    frames = noise(1, 60, SMALL.n_filters)
+    changed = frames.clone()
+    changed[:, 23] += 1
+    change = (net.masks(frames) - net.masks(changed)).abs().amax(dim=(0, 1, 3))
+    return change.gt(1e-6).nonzero().flatten().tolist()
+
+
+def test_even_layers_attend_inside_each_chunk():
+    # frame 23 lies in the chunks 15-24 and 20-29
+    assert frames_that_hear_frame_23(without_layers=(1, 3)) == list(range(15, 30))
+
+
+def test_odd_layers_attend_across_chunks_at_one_position():
+    # frame 23 is number 8 of its first chunk and number 3 of its second, and so is every fifth frame
+    assert frames_that_hear_frame_23(without_layers=(0, 2)) == list(range(3, 60, 5))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# parts
+
+
+def test_attention_equals_that_of_torch():
+    torch.manual_seed(0)
+    ours, theirs = Attention(dim=12, n_heads=3), nn.MultiheadAttention(12, num_heads=3)
+    for parameter in ours.parameters():
+        nn.init.normal_(parameter)
+    theirs.load_state_dict({name.replace("in_proj.", "in_proj_"): value for name, value in ours.state_dict().items()})
+    x = noise(7, 2, 12)
+    assert_close(ours(x), theirs(x, x, x)[0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kernel", [2, 4, 32])
+@pytest.mark.parametrize("n_samples", [1, 31, 1001])
+def test_a_fourier_net_with_a_mask_of_ones_returns_the_mixture(kernel, n_samples):
+    net, mixture = make(replace(SMALL, kernel=kernel, n_filters=2 * kernel, fourier=True)), noise(2, n_samples)
+    net.masks = lambda frames: torch.ones_like(frames)[:, None]
+    assert_close(net(mixture), mixture, rtol=0, atol=1e-6)

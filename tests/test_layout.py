@@ -1,0 +1,50 @@
+"""Who imports whom."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SCRIPTS = {"train", "infer", "evaluate", "demo"}
+FAMILIES = {"dptnet"}
+PLUMBING = {"extractor.audio", "extractor.metrics", "extractor.chunked", "extractor.checkpoint", "extractor.command"}
+
+ALLOWED = {  # all may import UserError from the package itself
+    **dict.fromkeys(PLUMBING, set()),
+    "extractor.losses": {"extractor.metrics"},
+    "extractor.report": {"extractor.audio"},
+    **dict.fromkeys(FAMILIES, {"extractor.layers"}),
+    "dataset": {"extractor.audio"},
+    "models": FAMILIES | {"extractor.losses", "extractor.checkpoint"},
+    **dict.fromkeys(SCRIPTS, FAMILIES | PLUMBING | {"models", "dataset", "extractor.losses", "extractor.report"}),
+}
+ALLOWED["demo"] = ALLOWED["demo"] | {"train", "infer", "evaluate"}
+ALLOWED["evaluate"] = ALLOWED["evaluate"] | {"infer"}
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {name_of(p): p for p in [*ROOT.glob("*.py"), *ROOT.glob("extractor/*.py")]}
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            below = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name for name in below if name in MODULES} or {node.module}
+    return {name for name in found if name in MODULES} - {"extractor"}
+
+
+@pytest.mark.parametrize("name", sorted(MODULES.keys() - {"extractor"}))
+def test_a_module_imports_only_what_lies_below_it(name):
+    assert imports(MODULES[name]) <= ALLOWED[name]
+
+
+def test_datasets_is_no_package():
+    assert not list(ROOT.glob("datasets/**/__init__.py"))

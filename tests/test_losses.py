@@ -1,0 +1,141 @@
+"""The training loss of the predictive families, by hand and against its definition written as a loop."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.testing import assert_close
+
+from extractor.losses import LossArgs, log_mse, predictive_loss, stft_distance
+
+TAU = 1e-3
+
+
+def noise(*shape: int, seed: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def db(ratio: float) -> float:
+    return 10 * math.log10(ratio)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# log-MSE
+
+
+@pytest.mark.parametrize(
+    "mixture, target, estimate, expected",
+    [
+        ([3, 4], [3, 0], [3, 0], db(TAU)),                      # perfect
+        ([3, 4], [0, 0], [0, 0], db(TAU)),                      # perfect silence
+        ([3, 4], [3, 4], [0, 0], db(1 + TAU)),                  # all of the target lost
+        ([3, 4], [0, 0], [3, 4], db(1 + TAU)),                  # nothing done where nobody speaks
+        ([3, 4], [3, 0], [3, 4], db((16 + 25 * TAU) / 25)),     # nothing done
+        ([3, 4], [3, 0], [3, 1], db((1 + 25 * TAU) / 25)),
+        ([3, 4], [3, 0], [-3, 0], db((36 + 25 * TAU) / 25)),    # the wrong sign
+    ],
+)
+def test_log_mse_by_hand(mixture, target, estimate, expected):
+    mixture, target, estimate = (torch.tensor(s, dtype=torch.float32) for s in (mixture, target, estimate))
+    value = log_mse(estimate=estimate, target=target, mixture=mixture, tau=TAU)
+    assert value.item() == pytest.approx(expected, abs=1e-4)
+
+
+def test_log_mse_has_the_gradient_of_its_formula_where_the_target_is_silent():
+    mixture, estimate = noise(50, seed=0), noise(50, seed=1).requires_grad_()
+    log_mse(estimate=estimate, target=torch.zeros(50), mixture=mixture, tau=TAU).backward()
+    e, y = estimate.detach(), mixture
+    assert_close(estimate.grad, 20 / math.log(10) * e / (e @ e + TAU * y @ y))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the distance of spectra
+
+
+def spectrum(signal: np.ndarray, size: int) -> np.ndarray:
+    """Frames of a Hann window every quarter of it, centred, zeros beyond both ends. [T] -> [L, F]"""
+    padded = np.pad(signal, size // 2)
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)
+    starts = range(0, len(padded) - size + 1, size // 4)
+    return np.stack([np.fft.rfft(padded[start : start + size] * window) for start in starts])
+
+
+def test_stft_distance_is_its_definition():
+    mixture, target, estimate = (noise(2, 101, seed=seed) for seed in range(3))
+    expected = np.zeros(2)
+    for size in (8, 32):
+        for i in range(2):
+            x, e, y = (spectrum(s[i].double().numpy(), size) for s in (target, estimate, mixture))
+            parts = np.abs((x - e).real) + np.abs((x - e).imag)
+            expected[i] += 0.5 * (np.abs(abs(x) - abs(e)).mean() + parts.mean()) / abs(y).mean()
+    distance = stft_distance(estimate=estimate, target=target, mixture=mixture, sizes=(8, 32))
+    np.testing.assert_allclose(distance, expected, rtol=1e-4)
+
+
+def test_equal_signals_have_no_stft_distance():
+    mixture, target = noise(1, 1000, seed=0), noise(1, 1000, seed=1)
+    assert stft_distance(estimate=target, target=target, mixture=mixture, sizes=(64, 256)).item() == 0
+
+
+@pytest.mark.parametrize("n_samples", [1, 7, 1000])
+def test_windows_may_be_longer_than_the_signal(n_samples):
+    mixture = noise(1, n_samples, seed=0)
+    assert stft_distance(estimate=0 * mixture, target=mixture, mixture=mixture, sizes=(512,)).item() > 0
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# both together
+
+
+def whole_loss(estimate: Tensor, target: Tensor, mixture: Tensor) -> Tensor:
+    return predictive_loss(lambda _: estimate, mixture, target, LossArgs(stft_sizes=(64, 256)))[0]
+
+
+def test_the_loss_is_the_mean_log_mse_plus_the_weighted_mean_stft_distance():
+    mixture, target, estimate = (noise(3, 500, seed=seed) for seed in range(3))
+    signals = {"estimate": estimate, "target": target, "mixture": mixture}
+    loss, parts = predictive_loss(lambda _: estimate, mixture, target, LossArgs(stft_weight=0.3, stft_sizes=(64,)))
+    assert parts["log_mse_db"] == pytest.approx(log_mse(**signals, tau=TAU).mean().item())
+    assert parts["stft"] == pytest.approx(stft_distance(**signals, sizes=(64,)).mean().item())
+    assert loss.item() == pytest.approx(parts["log_mse_db"] + 0.3 * parts["stft"], rel=1e-5)
+
+
+def test_a_weight_of_zero_leaves_the_log_mse_alone():
+    mixture, target = noise(3, 500, seed=0), noise(3, 500, seed=1)
+    loss, parts = predictive_loss(lambda mixture: 0.5 * mixture, mixture, target, LossArgs(stft_weight=0))
+    assert parts == {"log_mse_db": loss.item()}
+
+
+@given(st.floats(1e-2, 1e2))
+def test_the_loss_does_not_depend_on_the_level_at_which_all_three_were_recorded(a):
+    mixture, target, estimate = (noise(2, 500, seed=seed) for seed in range(3))
+    assert_close(whole_loss(a * estimate, a * target, a * mixture), whole_loss(estimate, target, mixture))
+
+
+def test_with_a_silent_target_less_estimate_is_less_loss():
+    mixture, target = noise(2, 500, seed=0), torch.zeros(2, 500)
+    estimate = (0.1 * mixture).requires_grad_()
+    whole_loss(estimate, target, mixture).backward()
+    downhill = -estimate.grad
+    assert torch.isfinite(downhill).all()
+    assert ((downhill * estimate).sum(-1) < 0).all()  # towards silence
+
+
+@pytest.mark.parametrize("target", [torch.zeros(1, 500), noise(1, 500, seed=1)], ids=["silent", "speaking"])
+@pytest.mark.parametrize("mixture", [torch.zeros(1, 500), noise(1, 500, seed=0)], ids=["silence", "noise"])
+def test_a_silent_estimate_has_a_finite_loss_and_gradient(mixture, target):
+    estimate = torch.zeros(1, 500, requires_grad=True)
+    loss = whole_loss(estimate, target, mixture)
+    loss.backward()
+    assert torch.isfinite(loss) and torch.isfinite(estimate.grad).all()
+
+
+def test_what_sounds_out_of_a_silent_mixture_has_a_finite_loss_and_gradient():
+    estimate = noise(1, 500, seed=0).requires_grad_()
+    loss = whole_loss(estimate, torch.zeros(1, 500), torch.zeros(1, 500))
+    loss.backward()
+    assert torch.isfinite(loss) and torch.isfinite(estimate.grad).all()

@@ -1,0 +1,318 @@
+"""The training loop: that it learns, stops, goes on and says what a user needs to know."""
+
+import math
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
+
+import models
+import train
+from dataset import KINDS, MixtureArgs
+from dptnet import DPTNet, DPTNetArgs
+from extractor import UserError, checkpoint
+from extractor.losses import predictive_loss
+from train import MainArgs, learning_rate, main, update_average
+
+ROOT = Path(__file__).parent.parent
+RATE = 4000
+NET = DPTNetArgs(RATE, kernel=32, n_filters=64, bottleneck=16, hidden=16, n_blocks=1, n_heads=2, chunk_frames=16,
+                 fourier=True)
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory) -> Path:
+    """A speaker who hums a falling tone, a hissing game, and another voice that hums higher."""
+    folder = tmp_path_factory.mktemp("recordings")
+    rng, t = np.random.default_rng(0), np.arange(6 * RATE) / RATE
+    hum = np.sin(2 * np.pi * (300 * t - 10 * t**2))
+    for path, x in {
+        "clean/alice/set/src_0.wav": 0.3 * hum,
+        "clean/alice/set/src_1.wav": 0.3 * hum[::-1],
+        "dirty/other/game/src_0.flac": 0.2 * rng.uniform(-1, 1, len(t)),
+        "dirty/other/voices/bob.wav": 0.3 * np.sin(2 * np.pi * 700 * t),
+    }.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        sf.write(folder / path, x, RATE)
+    return folder
+
+
+@pytest.fixture
+def args(recordings, tmp_path) -> MainArgs:
+    return MainArgs(
+        name="alice", runs=str(tmp_path),
+        data=MixtureArgs((f"{recordings}/clean/alice",), (f"{recordings}/dirty/other",), segment_s=0.5, n_valid=8),
+        model=NET, steps=6, batch_size=2, warmup=2, valid_every=3, save_every=1, workers=0, device="cpu",
+    )
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    """All tensors of a checkpoint, by name."""
+    found = {}
+
+    def walk(name, value):
+        if isinstance(value, dict):
+            for k, v in value.items():
+                walk(f"{name}.{k}", v)
+        elif isinstance(value, torch.Tensor):
+            found[name] = value
+
+    walk("", checkpoint.load(path))
+    return found
+
+
+def assert_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]):
+    assert a.keys() == b.keys() and len(a) > 50
+    assert not [name for name in a if not torch.equal(a[name], b[name])]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the loop
+
+
+@pytest.mark.slow
+def test_training_takes_a_hum_out_of_noise(args):
+    main(replace(args, steps=100, valid_every=100, batch_size=2, lr=3e-3, warmup=10, ema=0.9))
+
+    curves = scalars(args.folder)
+    assert curves["valid/game_si_sdri_db"][-1] > 3
+    assert curves["valid/voice_si_sdri_db"][-1] > 3
+    assert curves["valid/absent_db"][-1] < -3
+
+
+@pytest.mark.slow
+def test_stopped_and_resumed_is_the_same_as_never_stopped(args, monkeypatch):
+    straight = replace(args, name="straight")
+    main(straight)
+
+    loss, calls = predictive_loss, []
+
+    def stop_at_the_fourth(net, mixture, target, loss_args):
+        if net.training and len(mixture) == args.batch_size:
+            calls.append(1)
+            if len(calls) == 4:
+                raise KeyboardInterrupt
+        return loss(net, mixture, target, loss_args)
+
+    with monkeypatch.context() as patch:
+        patch.setitem(models.FAMILIES, "dptnet", models.FAMILIES["dptnet"]._replace(loss=stop_at_the_fourth))
+        with pytest.raises(KeyboardInterrupt):
+            main(args)
+    assert checkpoint.load(args.folder / "last.pt")["step"] == 3
+    main(args)
+
+    assert_equal(weights(args.folder / "last.pt"), weights(straight.folder / "last.pt"))
+    assert_equal(weights(args.folder / "best.pt"), weights(straight.folder / "best.pt"))
+
+
+@pytest.mark.slow
+def test_a_killed_process_goes_on_to_the_same_weights(args, recordings, tmp_path):
+    straight = replace(args, name="straight", steps=30, valid_every=10, workers=1)
+    main(straight)
+
+    command = [
+        sys.executable, "train.py", "--name", "alice", "--runs", str(tmp_path), "--device", "cpu", "--workers", "1",
+        "--data.clean", f"{recordings}/clean/alice", "--data.dirty", f"{recordings}/dirty/other",
+        "--data.segment-s", "0.5", "--data.n-valid", "8", "--steps", "30", "--batch-size", "2", "--warmup", "2",
+        "--valid-every", "10", "--save-every", "1", "--model.sample-rate", str(RATE), "--model.kernel", "32",
+        "--model.n-filters", "64", "--model.bottleneck", "16", "--model.hidden", "16", "--model.n-blocks", "1",
+        "--model.n-heads", "2", "--model.chunk-frames", "16", "--model.fourier", "True",
+    ]
+    last = args.folder / "last.pt"
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not (last.exists() and checkpoint.load(last)["step"] >= 5):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert 5 <= checkpoint.load(last)["step"] < 30
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+
+    assert_equal(weights(last), weights(straight.folder / "last.pt"))
+
+
+def test_a_finished_run_is_left_alone(args, capsys):
+    main(args)
+    before = (args.folder / "last.pt").read_bytes()
+    main(args)
+    assert (args.folder / "last.pt").read_bytes() == before
+    assert "has its 6 steps already; raise MainArgs.steps" in capsys.readouterr().out
+
+
+def test_steps_without_a_finite_loss_are_skipped_counted_and_leave_no_trace(args, monkeypatch, capsys):
+    seen = []
+
+    def nan_at_first(net, mixture, target, loss_args):
+        value, parts = predictive_loss(net, mixture, target, loss_args)
+        if net.training and len(mixture) == args.batch_size:
+            seen.append({name: p.detach().clone() for name, p in net.named_parameters()})
+            if len(seen) <= 2:
+                value = value * math.nan
+        return value, parts
+
+    monkeypatch.setitem(models.FAMILIES, "dptnet", models.FAMILIES["dptnet"]._replace(loss=nan_at_first))
+    main(args)
+
+    assert all(torch.equal(seen[0][name], seen[2][name]) for name in seen[0])
+    assert not all(torch.equal(seen[2][name], seen[3][name]) for name in seen[0])
+    assert "2 steps were skipped" in capsys.readouterr().out
+
+
+def test_ten_steps_in_a_row_without_a_finite_gradient_stop_the_run(args, monkeypatch):
+    def infinite_gradient(net, mixture, target, loss_args):
+        value, parts = predictive_loss(net, mixture, target, loss_args)
+        return value + (next(net.parameters()).sum() * 0).sqrt(), parts  # d sqrt(0) = inf
+
+    monkeypatch.setitem(models.FAMILIES, "dptnet", models.FAMILIES["dptnet"]._replace(loss=infinite_gradient))
+    with pytest.raises(UserError, match=r"10 steps in a row had no finite loss or gradient .* at step 10; lower"):
+        main(replace(args, steps=20, valid_every=50))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_training_on_cuda_ends_near_training_on_the_cpu(args):
+    main(args)
+    main(replace(args, name="cuda", device="cuda"))
+    cpu, cuda = (weights(Path(args.runs) / name / "last.pt") for name in ("alice", "cuda"))
+    for name in cpu:
+        if name.startswith(".ema"):
+            torch.testing.assert_close(cuda[name], cpu[name], rtol=1e-2, atol=1e-3)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# its parts
+
+
+def test_the_learning_rate_rises_in_a_line_and_falls_in_half_a_cosine():
+    args = MainArgs(lr=1.0, warmup=10, steps=110)
+    assert [learning_rate(step, args) for step in (0, 4, 9)] == pytest.approx([0.1, 0.5, 1.0])
+    assert learning_rate(60, args) == pytest.approx(0.01 + 0.99 / 2)  # half way down
+    assert learning_rate(110, args) == pytest.approx(0.01)
+
+
+def test_the_average_keeps_a_tenth_of_the_first_weights_and_later_what_it_is_told():
+    net, average = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+    net.weight.data.fill_(1.0)
+    average.weight.data.fill_(0.0)
+    update_average(average, net, 0.75, step=0)
+    assert average.weight.item() == pytest.approx(0.9)
+    update_average(average, net, 0.75, step=10**6)
+    assert average.weight.item() == pytest.approx(0.75 * 0.9 + 0.25)
+
+
+def test_norms_and_biases_do_not_decay():
+    decayed, free = train.decay_groups(DPTNet(NET), 0.5)
+    assert (decayed["weight_decay"], free["weight_decay"]) == (0.5, 0.0)
+    assert {p.ndim for p in decayed["params"]} == {2} and {p.ndim for p in free["params"]} == {1}
+
+
+def test_validation_of_the_identity_finds_no_improvement_and_nothing_removed(args):
+    family = models.FAMILIES["dptnet"]._replace(extract=lambda net, mixture: mixture)
+    rng = np.random.default_rng(0)
+    frozen = []
+    for kind in KINDS * 2:
+        target, interference = (torch.from_numpy(rng.normal(size=1000).astype(np.float32)) for _ in range(2))
+        target = target * (kind != "absent")
+        frozen.append({"mixture": target + interference, "target": target})
+
+    scores, estimates = train.validate(family, nn.Identity(), frozen, args, "cpu")
+
+    loss = scores.pop("loss")
+    assert scores == pytest.approx({"game_si_sdri_db": 0, "voice_si_sdri_db": 0, "both_si_sdri_db": 0, "absent_db": 0})
+    expected = [predictive_loss(nn.Identity(), x["mixture"][None], x["target"][None], args.loss)[0] for x in frozen]
+    assert loss == pytest.approx(float(np.mean(expected)), rel=1e-5)
+    assert len(estimates) == len(KINDS)
+
+
+def test_best_holds_the_averaged_weights_that_scored_best(args):
+    best = main(replace(args, steps=9))
+    state = checkpoint.load(best)
+    losses = scalars(args.folder)["valid/loss"]
+    assert state["step"] == args.valid_every * (1 + np.argmin(losses))
+    assert state["best"] == pytest.approx(min(losses), rel=1e-6)
+    net, family = models.load(best)
+    assert all(torch.equal(p, state["ema"][name]) for name, p in net.state_dict().items())
+    assert not all(torch.equal(state["net"][name], state["ema"][name]) for name in state["net"])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# what the user sees
+
+
+def scalars(folder: Path) -> dict[str, list[float]]:
+    events = EventAccumulator(str(folder)).Reload()
+    return {tag: [event.value for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def test_tensorboard_has_curves_and_the_sound_and_spectrogram_of_every_kind(args):
+    main(replace(args, steps=21, valid_every=21))
+    events = EventAccumulator(str(args.folder)).Reload()
+    tags = events.Tags()
+    wanted = {f"train/{x}" for x in ("loss", "log_mse_db", "stft", "lr", "grad_norm", "skipped")}
+    wanted |= {f"valid/{x}" for x in ("loss", "game_si_sdri_db", "voice_si_sdri_db", "both_si_sdri_db", "absent_db")}
+    assert set(tags["scalars"]) == wanted
+    assert set(tags["audio"]) == {f"{k}/{x}" for k in KINDS for x in ("mixture", "target", "estimate")}
+    assert set(tags["images"]) == {f"{k}/spectrogram" for k in KINDS}
+    assert events.Audio("game/mixture")[0].sample_rate == RATE
+
+
+def test_before_the_first_step_it_says_what_it_found_and_what_it_costs(args, capsys):
+    main(args)
+    out = capsys.readouterr().out
+    assert "clean       2 files      0.2 min  4000 Hz" in out
+    assert "games       1 files      0.1 min  4000 Hz" in out
+    assert "voices      1 files      0.1 min  4000 Hz" in out
+    n_parameters = sum(p.numel() for p in DPTNet(NET).parameters())
+    assert f"dptnet: {n_parameters:,} parameters, about 0.0 GiB for batches of 2 x 0.5 s" in out
+    assert "steps per hour on cpu" in out and "training on cpu, step 0 to 6" in out
+
+
+def test_the_estimated_memory_is_that_of_what_a_step_keeps(args):
+    """A net that keeps one tensor of the mixture's size: y = w x needs x for the gradient of w."""
+    class Scale(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.ones(()))
+
+        def forward(self, x):
+            return self.w * x
+
+    family = models.FAMILIES["dptnet"]._replace(loss=lambda net, mixture, target, _: (net(mixture).sum(), {}))
+    size, seconds = train.measure_step(args, family, Scale(), torch.device("cpu"))
+    n_samples = 0.5 * RATE
+    assert size == pytest.approx(20 + args.batch_size * 4 * n_samples, abs=64) and seconds > 0
+
+
+def test_a_checkpoint_of_another_architecture_is_refused_with_what_differs(args):
+    main(args)
+    with pytest.raises(UserError, match=r"last\.pt: a checkpoint of another net \(hidden = 16 there, 24 here\); give"):
+        main(replace(args, model=replace(NET, hidden=24)))
+    main(replace(args, model=replace(NET, checkpointing=True), steps=7))  # the cost may change
+
+
+def test_a_damaged_checkpoint_is_refused(args):
+    main(args)
+    last = args.folder / "last.pt"
+    last.write_bytes(last.read_bytes()[: last.stat().st_size // 2])
+    with pytest.raises(UserError, match=r"last\.pt: damaged"):
+        main(args)
+
+
+@pytest.mark.parametrize("field, value", [("steps", 0), ("batch_size", 0), ("name", ""), ("name", "a/b")])
+def test_args_out_of_range_are_refused_by_name(field, value):
+    with pytest.raises(UserError, match=f"MainArgs.{field} = {value!r}: give"):
+        MainArgs(**{field: value})
+
+
+def test_a_folder_where_nothing_can_be_written_is_one_sentence(args, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="file/alice.*cannot be written"):
+        main(replace(args, runs=str(tmp_path / "file")))
