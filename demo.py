@@ -165,10 +165,9 @@ def sentence(parts, rng: np.random.Generator, space: str) -> str:
     return space.join(str(rng.choice(words)) for words in parts)
 
 
-def paused(speech: np.ndarray, rng: np.random.Generator, level: float = 0.08) -> np.ndarray:
+def paused(speech: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """At a common level, with a pause behind it."""
-    speech = speech * (level / np.sqrt(np.square(speech).mean()))
-    return np.append(speech, np.zeros(int(rng.uniform(0.2, 0.7) * RATE)))
+    return np.append(loud(speech), np.zeros(int(rng.uniform(0.2, 0.7) * RATE)))
 
 
 class Mei:
@@ -223,25 +222,17 @@ class Espeak:
 
 
 def music(rng: np.random.Generator) -> np.ndarray:
-    """Four seconds: chords under a melody with decaying harmonics, and a drum. -> [4 RATE]"""
-    t = np.arange(4 * RATE) / RATE
-    out = np.zeros_like(t)
+    """Four seconds: chords under a melody, decaying harmonics all, and a drum. -> [4 RATE]"""
+    out = np.zeros(4 * RATE)
     root, scale = rng.integers(40, 56), np.array([0, 2, 3, 5, 7, 8, 10, 12, 14, 15])
-    beat = rng.choice([0.25, 0.33, 0.5])
-    for start in np.arange(0, 4, beat):
-        for pitch, loud in [(root + rng.choice(scale) + 12, 1.0)] + [(root + s, 0.5) for s in (0, 3, 7)]:
-            out += loud * note(t - start, 440 * 2 ** ((pitch - 69) / 12), rng.uniform(2, 8), rng)
-        out += 0.5 * burst(t - start, 30, rng) * (rng.random() < 0.7)
-    return 0.1 * out / np.sqrt(np.square(out).mean())
-
-
-def note(t: np.ndarray, f0_hz: float, decay: float, rng: np.random.Generator) -> np.ndarray:
-    tone = sum(np.sin(2 * np.pi * k * f0_hz * t + rng.uniform(0, 6)) / k ** rng.uniform(0.8, 1.6) for k in range(1, 8))
-    return np.where(t >= 0, tone * np.exp(-decay * np.maximum(t, 0)) * np.minimum(1, np.maximum(t, 0) * 200), 0)
-
-
-def burst(t: np.ndarray, decay: float, rng: np.random.Generator) -> np.ndarray:
-    return np.where(t >= 0, rng.standard_normal(len(t)) * np.exp(-decay * np.maximum(t, 0)), 0)
+    beat_s = rng.choice([0.25, 0.33, 0.5])
+    for start_s in np.arange(0, 4, beat_s):
+        add(out, start_s, note(root + 12 + rng.choice(scale), rng))
+        for third in (0, 3, 7):
+            add(out, start_s, 0.5 * note(root + third, rng))
+        if rng.random() < 0.7:
+            add(out, start_s, 0.5 * burst(30, rng))
+    return loud(out)
 
 
 def effects(rng: np.random.Generator) -> np.ndarray:
@@ -249,19 +240,43 @@ def effects(rng: np.random.Generator) -> np.ndarray:
     t = np.arange(4 * RATE) / RATE
     out = 0.05 * smooth(rng.standard_normal(len(t)), 40) * (1 + np.sin(2 * np.pi * rng.uniform(0.1, 0.6) * t))
     for _ in range(rng.integers(3, 9)):
-        at, kind = t - rng.uniform(0, 3.8), rng.integers(4)
-        if kind == 0:
-            out += smooth(burst(at, rng.uniform(2, 6), rng), int(rng.integers(20, 200)))
-        elif kind == 1:
-            out += 0.3 * burst(at, rng.uniform(15, 60), rng)
-        elif kind == 2:
-            f, slope = rng.uniform(300, 4000), rng.uniform(-6, 6)
-            sweep = np.sin(2 * np.pi * f * np.expm1(slope * at) / slope)
-            out += 0.3 * np.where(at >= 0, sweep * np.exp(-5 * np.maximum(at, 0)), 0)
-        else:
-            beep = np.sign(np.sin(2 * np.pi * rng.uniform(400, 2500) * at))
-            out += 0.2 * np.where((at >= 0) & (at < rng.uniform(0.05, 0.4)), beep, 0)
-    return 0.1 * out / np.sqrt(np.square(out).mean())
+        explosion = smooth(burst(rng.uniform(2, 6), rng), int(rng.integers(20, 200)))
+        shot = 0.3 * burst(rng.uniform(15, 60), rng)
+        sound = (explosion, shot, 0.3 * sweep(rng), 0.2 * beep(rng))[rng.integers(4)]
+        add(out, rng.uniform(0, 3.8), sound)
+    return loud(out)
+
+
+def add(out: np.ndarray, start_s: float, sound: np.ndarray):
+    start = round(start_s * RATE)
+    n = min(len(sound), len(out) - start)
+    out[start : start + n] += sound[:n]
+
+
+def loud(x: np.ndarray) -> np.ndarray:
+    return 0.1 * x / np.sqrt(np.square(x).mean())
+
+
+T = np.arange(int(1.5 * RATE)) / RATE  # of one sound
+
+
+def note(pitch: int, rng: np.random.Generator) -> np.ndarray:
+    f0_hz, decay, tilt = 440 * 2 ** ((pitch - 69) / 12), rng.uniform(2, 8), rng.uniform(0.8, 1.6)
+    tone = sum(np.sin(2 * np.pi * k * f0_hz * T + rng.uniform(0, 6)) / k**tilt for k in range(1, 8))
+    return tone * np.exp(-decay * T) * np.minimum(1, 200 * T)
+
+
+def burst(decay: float, rng: np.random.Generator) -> np.ndarray:
+    return rng.standard_normal(len(T)) * np.exp(-decay * T)
+
+
+def sweep(rng: np.random.Generator) -> np.ndarray:
+    slope = rng.uniform(-6, 6)
+    return np.sin(2 * np.pi * rng.uniform(300, 4000) * np.expm1(slope * T) / slope) * np.exp(-5 * T)
+
+
+def beep(rng: np.random.Generator) -> np.ndarray:
+    return np.sign(np.sin(2 * np.pi * rng.uniform(400, 2500) * T)) * (rng.uniform(0.05, 0.4) > T)
 
 
 def smooth(noise: np.ndarray, n: int) -> np.ndarray:

@@ -37,7 +37,7 @@ class MainArgs:
     name: str = "speaker"         # the run: everything goes to <runs>/<name>
     runs: str = "runs"
     data: MixtureArgs = field(default_factory=MixtureArgs)
-    model: DPTNetArgs = PRESETS["small"]   # its class picks the family
+    model: DPTNetArgs = PRESETS["coarse"]   # its class picks the family
     loss: LossArgs = field(default_factory=LossArgs)
     steps: int = 200_000
     batch_size: int = 4
@@ -310,5 +310,5 @@ if __name__ == "__main__":
             clean=("datasets/clean/speaker",),
             dirty=("datasets/dirty/other",),
         ),
-        model=PRESETS["small"],
+        model=PRESETS["coarse"],
     )))

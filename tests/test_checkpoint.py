@@ -151,7 +151,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path):
     path = tmp_path / "last.pt"
     checkpoint.save(path, numbered(0))
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch"])
+    context.set_forkserver_preload(["models", "pytest"])
     moments = random.Random(0)
     steps = [0]
     for _ in range(10):

@@ -1,0 +1,235 @@
+"""extractor/audio.py: what is read is what lies in the file, resampled, at the right time; what is written is whole."""
+
+from itertools import chain
+
+import numpy as np
+import pytest
+import soundfile as sf
+import soxr
+
+from extractor import UserError, audio
+
+SR = 44100
+LOSSLESS = {".wav": "FLOAT", ".flac": "PCM_16"}
+LOSSY = {".ogg": "VORBIS", ".opus": "OPUS", ".mp3": "MPEG_LAYER_III"}
+
+
+def noise(n, seed=0):
+    return (0.2 * np.random.default_rng(seed).standard_normal(n)).astype(np.float32)
+
+
+def sine(n, rate, hz=997.0):
+    return 0.5 * np.sin(2 * np.pi * hz * np.arange(n) / rate)
+
+
+def save(path, samples, rate=SR, subtype="FLOAT"):
+    sf.write(path, samples, rate, subtype, format="OGG" if path.suffix == ".opus" else None)
+    return audio.probe(path)
+
+
+def refusal(action, *args):
+    with pytest.raises(UserError) as error:
+        action(*args)
+    return str(error.value)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# resampling, piece by piece
+
+
+@pytest.mark.parametrize("rate", [8000, 22050, 44100, 48000, 96000, 44101])
+def test_read_gives_a_part_of_the_resampled_file_and_zeros_beyond_its_ends(tmp_path, rate):
+    samples, rng = noise(2 * rate), np.random.default_rng(rate)
+    recording = save(tmp_path / "noise.wav", samples, rate)
+    whole = samples if rate == SR else soxr.resample(samples, rate, SR)
+    padded = np.pad(whole, 2 * SR)  # from -2 s to 4 s
+
+    for start in [-2 * SR, -1, 0, 1, len(whole) - 1, len(whole), 3 * SR, *rng.integers(-SR, 3 * SR, 20)]:
+        n = int(rng.integers(1, SR))
+        piece = audio.read(recording, int(start), n, SR)
+        assert piece.dtype == np.float32 and piece.shape == (n,)
+        np.testing.assert_allclose(piece, padded[2 * SR + start :][:n], rtol=0, atol=1e-5)
+
+
+def test_read_takes_samples_at_the_rate_of_the_file_as_they_are(tmp_path):
+    samples = noise(1000)
+    np.testing.assert_array_equal(audio.read(save(tmp_path / "a.wav", samples), 300, 500, SR), samples[300:800])
+
+
+@pytest.mark.parametrize("rate", [8000, 48000, 44101])
+def test_length_is_rounded_up(tmp_path, rate):
+    for frames in (1, 2, 1000, rate, rate + 1):
+        expected = next(n for n in range(10 * frames + SR) if n * rate >= frames * SR)
+        assert save(tmp_path / "a.wav", noise(frames), rate).length(SR) == expected
+
+
+@pytest.mark.parametrize("rate", [8000, 48000, 44101])
+def test_a_resampled_tone_is_the_same_tone_at_the_same_time_a_minute_later(tmp_path, rate):
+    recording = save(tmp_path / "tone.wav", sine(60 * rate, rate), rate)
+    expected = sine(60 * SR, SR)
+    for start in (SR, 59 * SR - 777):
+        np.testing.assert_allclose(audio.read(recording, start, 777, SR), expected[start:][:777], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac"])
+def test_only_the_needed_segment_is_read_from_a_long_file(tmp_path, suffix, monkeypatch):
+    rate, asked, real = 8000, [], sf.SoundFile.read
+    recording = save(tmp_path / f"long{suffix}", np.zeros(600 * rate), rate, "PCM_16")
+    monkeypatch.setattr(sf.SoundFile, "read", lambda f, n, **kw: asked.append(n) or real(f, n, **kw))
+
+    audio.read(recording, 300 * SR, 4 * SR, SR)
+
+    assert len(asked) == 1 and 4 * rate <= asked[0] <= 5.2 * rate  # 4 s, and context for the resampler
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# channels, formats, names
+
+
+@pytest.mark.parametrize(("frame", "mean"), [([0.5], 0.5), ([0.5, -0.25], 0.125), ([0.6, 0, 0, 0.3, 0, -0.3], 0.1)])
+def test_channels_are_averaged(tmp_path, frame, mean):
+    recording = save(tmp_path / "a.wav", np.tile(frame, (100, 1)))
+    assert recording.channels == len(frame) and recording.frames == 100
+    np.testing.assert_allclose(audio.read(recording, 0, 100, SR), mean, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "subtype", "bits"),
+    [
+        (".wav", "PCM_U8", 8),
+        (".wav", "PCM_16", 16),
+        (".wav", "PCM_24", 24),
+        (".wav", "FLOAT", 24),
+        (".flac", "PCM_16", 16),
+        (".flac", "PCM_24", 24),
+    ],
+)
+def test_a_lossless_format_is_off_by_one_step_at_most(tmp_path, suffix, subtype, bits):
+    recording = save(tmp_path / f"a{suffix}", sine(SR, SR), SR, subtype)
+    np.testing.assert_allclose(audio.read(recording, 0, SR, SR), sine(SR, SR), rtol=0, atol=2.0 ** (1 - bits))
+
+
+@pytest.mark.parametrize("suffix", LOSSY)
+def test_a_lossy_format_is_neither_late_nor_early(tmp_path, suffix):
+    samples = sine(96000, 48000)
+    recording = save(tmp_path / f"a{suffix}", samples, 48000, LOSSY[suffix])
+    estimate = audio.read(recording, 0, 96000, 48000)
+    snr_db = 10 * np.log10(np.mean(samples**2) / np.mean((estimate - samples) ** 2))
+    assert recording.frames == 96000
+    assert snr_db > 20  # a single sample of delay leaves 17.7 dB
+
+
+@pytest.mark.parametrize("suffix", [*LOSSLESS, *LOSSY])
+def test_a_segment_read_by_seeking_is_that_part_of_the_whole_file(tmp_path, suffix):
+    recording = save(tmp_path / f"a{suffix}", noise(5 * 48000), 48000, (LOSSLESS | LOSSY)[suffix])
+    whole = audio.read(recording, 0, 5 * 48000, 48000)
+    for start in np.random.default_rng(0).integers(0, 4 * 48000, 20):
+        piece = audio.read(recording, int(start), 48000, 48000)
+        np.testing.assert_allclose(piece, whole[start:][:48000], rtol=0, atol=0 if suffix in LOSSLESS else 1e-5)
+
+
+@pytest.mark.parametrize("name", ["two words (1).wav", "голос Алисы.flac", "声.ogg", "naïve 🎧.wav"])
+def test_names_may_have_spaces_and_letters_of_any_script(tmp_path, name):
+    recording = save(tmp_path / name, noise(1000), subtype=None)
+    assert audio.find(tmp_path) == [recording.path]
+    assert audio.read(recording, 0, 1000, SR).any()
+
+
+def test_find_lists_sound_files_to_any_depth_sorted_and_leaves_out_hidden_ones(tmp_path):
+    sounds = ["a.FLAC", "b.wav", "sub/deep/c.mp3", "z.opus"]
+    others = ["notes.txt", ".hidden.wav", "._a.wav", ".cache/d.wav", "sub/.trash/e.wav", "wav"]
+    for name in reversed(sounds + others):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "folder.wav").mkdir()
+    assert audio.find(tmp_path) == [tmp_path / name for name in sounds]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# what cannot be read
+
+
+def test_a_text_file_named_wav_is_refused(tmp_path):
+    path = tmp_path / "a.wav"
+    path.write_text("not a sound")
+    assert refusal(audio.probe, path).startswith(f"{path}: no sound file that can be read (")
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    assert refusal(audio.probe, tmp_path / "a.wav").startswith(f"{tmp_path}/a.wav: no sound file that can be read (")
+
+
+def test_a_file_without_samples_is_refused(tmp_path):
+    sf.write(tmp_path / "a.wav", np.zeros(0), SR)
+    assert refusal(audio.probe, tmp_path / "a.wav") == f"{tmp_path}/a.wav: holds no samples"
+
+
+@pytest.mark.parametrize("start_s", [3, 8])
+def test_a_flac_file_cut_in_half_is_refused_where_its_samples_are_missing(tmp_path, start_s):
+    path = tmp_path / "a.flac"
+    recording = save(path, noise(10 * 8000), 8000, "PCM_16")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+    assert len(audio.read(recording, 0, 3 * 8000, 8000)) == 3 * 8000
+    message = refusal(audio.read, recording, start_s * 8000, 2 * 8000, 8000)
+    assert message.startswith(f"{path}: cannot be read at {start_s}.0 s (") and message.endswith("; is it cut off?")
+
+
+def test_a_file_shorter_than_it_was_when_probed_is_refused(tmp_path):
+    recording = save(tmp_path / "a.wav", noise(10 * 8000), 8000)
+    save(tmp_path / "a.wav", noise(4 * 8000), 8000)
+    expected = f"{tmp_path}/a.wav: ends at 4.0 s, its header says 10.0 s; it is cut off"
+    assert refusal(audio.read, recording, 3 * 8000, 2 * 8000, 8000) == expected
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_samples_that_are_no_numbers_are_refused_where_they_are_and_only_there(tmp_path, bad):
+    samples = noise(10 * 8000)
+    samples[5 * 8000 + 100] = bad
+    recording = save(tmp_path / "a.wav", samples, 8000)
+
+    np.testing.assert_array_equal(audio.read(recording, 0, 8000, 8000), samples[:8000])
+    expected = f"{tmp_path}/a.wav: NaN or infinite samples near 5.0 s"
+    assert refusal(audio.read, recording, 5 * 8000, 8000, 8000) == expected
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# writing
+
+
+def test_write_makes_a_mono_float_file_with_every_sample_as_it_was_even_above_full_scale(tmp_path):
+    path, blocks = tmp_path / "new" / "folder" / "a.wav", [np.float32([0.1, -2.5]), np.float32([1.7]), np.float32([])]
+    audio.write(path, blocks, 22050)
+
+    samples, rate = sf.read(path, dtype="float32")
+    assert rate == 22050 and sf.info(path).subtype == "FLOAT"
+    np.testing.assert_array_equal(samples, np.float32([0.1, -2.5, 1.7]))
+    assert audio.find(tmp_path) == [path]  # nothing else is left
+
+
+def test_write_that_breaks_off_leaves_the_old_file_whole(tmp_path):
+    path = tmp_path / "a.wav"
+    audio.write(path, [noise(100)], SR)
+    before = path.read_bytes()
+    with pytest.raises(ZeroDivisionError):
+        audio.write(path, chain([noise(50)], (1 / 0 for _ in "x")), SR)
+    assert path.read_bytes() == before
+
+
+def test_write_that_breaks_off_leaves_no_file_where_none_was(tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        audio.write(tmp_path / "a.wav", chain([noise(50)], (1 / 0 for _ in "x")), SR)
+    assert audio.find(tmp_path) == []
+
+
+def test_write_shows_nothing_under_the_final_name_before_the_last_block(tmp_path):
+    seen = []
+    audio.write(tmp_path / "a.wav", (seen.append(audio.find(tmp_path)) or noise(50) for _ in range(3)), SR)
+    assert seen == [[], [], []] and audio.find(tmp_path) == [tmp_path / "a.wav"]
+
+
+def test_write_names_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "out").write_text("a file where a folder should be")
+    message = refusal(audio.write, tmp_path / "out" / "a.wav", [noise(50)], SR)
+    assert message.startswith(f"{tmp_path}/out/a.wav: cannot be written (")
+    assert message.endswith("); choose another output folder")

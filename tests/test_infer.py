@@ -1,0 +1,257 @@
+"""From recordings of any kind to estimates: what is written, what is left alone, what is reported.
+
+Most tests put the identity in the net's place: what comes out is then what went in, at 44.1 kHz in mono.
+"""
+
+import subprocess
+import sys
+from math import ceil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+import soxr
+from torch import nn
+
+import models
+from extractor import UserError, checkpoint
+from infer import InferArgs, main, plan
+
+ROOT = Path(__file__).parent.parent
+FORMATS = [(8000, 1, "PCM_U8"), (22050, 1, "PCM_16"), (44100, 1, "FLOAT"), (48000, 2, "PCM_24"), (96000, 1, "FLOAT"),
+           (44100, 6, "PCM_24")]
+
+
+@pytest.fixture
+def tiny(state, tmp_path) -> str:
+    """The path of a checkpoint."""
+    checkpoint.save(tmp_path / "best.pt", state)
+    return str(tmp_path / "best.pt")
+
+
+@pytest.fixture
+def identity(monkeypatch):
+    """Every checkpoint holds the identity."""
+    net = nn.Identity()
+    net.args = models.FAMILIES["dptnet"].args(sample_rate=44100)
+    family = models.FAMILIES["dptnet"]._replace(extract=lambda net, mixture: mixture)
+    monkeypatch.setattr(models, "load", lambda path: (net, family))
+
+
+def tone(t: np.ndarray, seconds: float) -> np.ndarray:
+    """440 Hz that swells to half of full scale and dies away, at the times t."""
+    return 0.5 * np.sin(np.pi * t / seconds) ** 2 * np.sin(2 * np.pi * 440 * t)
+
+
+def put(path: Path, samples: np.ndarray, rate: int = 44100, subtype: str = "FLOAT") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sf.write(path, samples, rate, subtype)
+    return path
+
+
+def noise(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).uniform(-0.5, 0.5, shape).astype(np.float32)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# sound
+
+
+@pytest.mark.parametrize("rate, channels, subtype", FORMATS)
+def test_any_recording_becomes_mono_float_at_the_rate_of_the_checkpoint_and_as_long(
+    rate, channels, subtype, tiny, tmp_path
+):
+    frames = rate // 5 + 1
+    put(tmp_path / "in" / "a.wav", noise(frames, channels), rate, subtype)
+    assert main(InferArgs(tiny, str(tmp_path / "in"), str(tmp_path / "out"))) == []
+    info = sf.info(tmp_path / "out" / "a.wav")
+    assert (info.samplerate, info.channels, info.format, info.subtype) == (44100, 1, "WAV", "FLOAT")
+    assert info.frames == ceil(frames * 44100 / rate)
+
+
+@pytest.mark.parametrize("rate, channels, subtype", FORMATS)
+def test_level_and_time_are_kept_and_channels_are_averaged(rate, channels, subtype, identity, tmp_path):
+    gains = 2 * np.arange(1, channels + 1) / (channels + 1)  # their mean is 1
+    put(tmp_path / "a.wav", tone(np.arange(rate) / rate, 1.0)[:, None] * gains, rate, subtype)
+    main(InferArgs(inputs=str(tmp_path / "a.wav"), out_dir=str(tmp_path / "out")))
+    estimate, _ = sf.read(tmp_path / "out" / "a.wav")
+    tolerance = 2 / 128 if subtype == "PCM_U8" else 1e-4  # two steps of 8 bit
+    np.testing.assert_allclose(estimate, tone(np.arange(44100) / 44100, 1.0), atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [{"chunk_s": 0.3, "context_s": 0.1, "fade_s": 0.05}, {"chunk_s": 0.3, "context_s": 0, "fade_s": 0}],
+    ids=["faded", "side by side"],
+)
+def test_a_recording_longer_than_the_chunk_comes_out_as_if_in_one_piece(sizes, identity, tmp_path):
+    stereo = noise(100_001, 2)
+    put(tmp_path / "a.wav", stereo, 48000)
+    main(InferArgs(inputs=str(tmp_path / "a.wav"), out_dir=str(tmp_path / "out"), **sizes))
+    estimate, _ = sf.read(tmp_path / "out" / "a.wav")
+    np.testing.assert_allclose(estimate, soxr.resample(stereo.mean(1), 48000, 44100), atol=1e-4)
+
+
+def test_samples_above_full_scale_are_not_clipped(identity, tmp_path):
+    loud = 5 * noise(5000)
+    put(tmp_path / "a.wav", loud)
+    main(InferArgs(inputs=str(tmp_path / "a.wav"), out_dir=str(tmp_path / "out")))
+    estimate, _ = sf.read(tmp_path / "out" / "a.wav")
+    assert np.abs(loud).max() > 2
+    np.testing.assert_array_equal(estimate, loud)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# names
+
+
+def planned(inputs: str, folder: Path, *names: str) -> dict[str, str]:
+    """Input -> output, for a folder that holds files of these names; both relative."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    outputs = plan(InferArgs(inputs=f"{folder}/{inputs}", out_dir=str(folder / "out")))
+    return {str(source.relative_to(folder)): str(out.relative_to(folder / "out")) for source, out in outputs.items()}
+
+
+def test_the_tree_of_a_folder_is_kept_and_what_is_hidden_or_no_sound_is_left_out(tmp_path):
+    assert planned("in", tmp_path, "in/a.wav", "in/b/c/d.FLAC", "in/notes.txt", "in/.e.wav") == {
+        "in/a.wav": "a.wav",
+        "in/b/c/d.FLAC": "b/c/d.wav",
+    }
+
+
+@pytest.mark.parametrize(
+    "inputs, outputs",
+    [
+        ("in/**/*", {"in/a.wav": "a.wav", "in/b/c.ogg": "b/c.wav", "in/b/d/e.wav": "b/d/e.wav"}),
+        ("in/*/*.ogg", {"in/b/c.ogg": "b/c.wav"}),
+        ("in/b/d/*", {"in/b/d/e.wav": "e.wav"}),
+        ("in/[b]/d/e.wav", {"in/b/d/e.wav": "b/d/e.wav"}),
+    ],
+)
+def test_of_a_glob_the_tree_below_its_first_star_is_kept(inputs, outputs, tmp_path):
+    assert planned(inputs, tmp_path, "in/a.wav", "in/b/c.ogg", "in/b/d/e.wav", "in/b/notes.txt") == outputs
+
+
+@pytest.mark.parametrize("name", ["e.wav", "two words.wav", "запись 音声.wav", "take [1].wav"])
+def test_a_single_file_goes_right_into_the_output_folder(name, tmp_path):
+    outputs = planned(f"in/b/{name}", tmp_path, f"in/b/{name}")
+    assert list(outputs.values()) == [name]
+
+
+def test_inputs_that_differ_in_their_suffix_alone_keep_it_in_the_output(tmp_path):
+    assert planned("in", tmp_path, "in/a.wav", "in/a.mp3", "in/b.mp3", "in/c/a.wav") == {
+        "in/a.wav": "a.wav.wav",
+        "in/a.mp3": "a.mp3.wav",
+        "in/b.mp3": "b.wav",
+        "in/c/a.wav": "c/a.wav",
+    }
+
+
+def test_no_two_inputs_share_an_output(tmp_path):
+    assert planned("in", tmp_path, "in/a.wav", "in/a.mp3", "in/a.mp3.wav") == {
+        "in/a.wav": "a.wav.wav",
+        "in/a.mp3": "a.mp3.wav",
+        "in/a.mp3.wav": "a.mp3.wav.wav",
+    }
+
+
+@pytest.mark.parametrize("inputs", ["in/*.wav", "in", "in/a.wav", "nowhere/**/*"])
+def test_inputs_that_match_nothing_are_an_error(inputs, tmp_path):
+    with pytest.raises(UserError, match="no recordings match; put the glob in quotes, or name a folder"):
+        planned(inputs, tmp_path, "in/notes.txt")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# what is there already
+
+
+def test_a_second_run_leaves_finished_estimates_alone_and_does_the_others(identity, tmp_path):
+    put(tmp_path / "in" / "a.wav", noise(100))
+    put(tmp_path / "in" / "b.wav", noise(100))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.wav").write_text("finished")
+    args = {"inputs": str(tmp_path / "in"), "out_dir": str(tmp_path / "out")}
+    main(InferArgs(**args))
+    assert (tmp_path / "out" / "a.wav").read_text() == "finished"
+    assert sf.info(tmp_path / "out" / "b.wav").frames == 100
+    main(InferArgs(**args, overwrite=True))
+    assert sf.info(tmp_path / "out" / "a.wav").frames == 100
+
+
+def test_an_estimate_never_overwrites_its_own_recording(identity, tmp_path):
+    recording = put(tmp_path / "a.wav", noise(100))
+    before = recording.read_bytes()
+    for inputs in (tmp_path, recording, tmp_path / "*"):
+        with pytest.raises(UserError, match=r"a\.wav: would be written over .* choose another InferArgs\.out_dir"):
+            main(InferArgs(inputs=str(inputs), out_dir=str(tmp_path), overwrite=True))
+    assert recording.read_bytes() == before
+
+
+def test_an_output_folder_that_cannot_be_made_is_reported_with_every_file(identity, tmp_path):
+    put(tmp_path / "in" / "a.wav", noise(100))
+    put(tmp_path / "in" / "b.wav", noise(100))
+    (tmp_path / "out").write_text("a file where the folder should be")
+    failures = main(InferArgs(inputs=str(tmp_path / "in"), out_dir=str(tmp_path / "out")))
+    assert [failure.partition(" (")[0] for failure in failures] == [
+        f"{tmp_path}/out/{name}: cannot be written" for name in ("a.wav", "b.wav")
+    ]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# from the command line
+
+
+def run_infer(*words) -> subprocess.CompletedProcess:
+    command = [sys.executable, "infer.py", *map(str, words)]
+    return subprocess.run(command, capture_output=True, encoding="utf-8", cwd=ROOT, check=False)
+
+
+def test_bad_files_are_named_and_passed_over_and_the_status_is_1(tiny, tmp_path):
+    put(tmp_path / "in" / "a.wav", noise(5000))
+    put(tmp_path / "in" / "zoë 音声.wav", noise(5000))
+    (tmp_path / "in" / "text.wav").write_text("no sound, just words")
+    put(tmp_path / "in" / "empty.wav", noise(0))
+    flac = put(tmp_path / "in" / "cut.flac", noise(100_000), subtype="PCM_16")
+    flac.write_bytes(flac.read_bytes()[:100_000])
+    late = noise(50_000)
+    late[-100] = np.nan
+    put(tmp_path / "in" / "nan.wav", late)
+
+    sizes = ("--chunk-s", 0.5, "--context-s", 0.1)  # the last two go wrong when half of them is done
+    ended = run_infer("--checkpoint", tiny, "--inputs", tmp_path / "in", "--out-dir", tmp_path / "out", *sizes)
+    assert ended.returncode == 1
+    assert "4 of 6 recordings failed" in ended.stderr
+    for sentence in ("text.wav: no sound file", "empty.wav: holds no samples", "cut.flac: ", "nan.wav: NaN or inf"):
+        assert f"passed over: {tmp_path}/in/{sentence}" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    done = {p.name: sf.info(p).frames for p in (tmp_path / "out").iterdir() if p.suffix == ".wav"}
+    assert done == {"a.wav": 5000, "zoë 音声.wav": 5000}
+
+
+def test_a_run_in_which_nothing_failed_has_status_0(tiny, tmp_path):
+    put(tmp_path / "in" / "a.wav", noise(5000))
+    ended = run_infer("--checkpoint", tiny, "--inputs", tmp_path / "in" / "*", "--out-dir", tmp_path / "out")
+    assert ended.returncode == 0
+    assert sf.info(tmp_path / "out" / "a.wav").frames == 5000
+
+
+@pytest.mark.parametrize("damage, sentence", [("missing", "there is no such checkpoint"), ("cut in half", "damaged")])
+def test_without_a_checkpoint_there_is_one_sentence_and_a_status(damage, sentence, tiny, tmp_path):
+    whole = Path(tiny).read_bytes()
+    Path(tiny).unlink()
+    if damage == "cut in half":
+        Path(tiny).write_bytes(whole[: len(whole) // 2])
+    put(tmp_path / "in" / "a.wav", noise(100))
+    ended = run_infer("--checkpoint", tiny, "--inputs", tmp_path / "in", "--out-dir", tmp_path / "out")
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"error: {tiny}: {sentence}")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_a_field_that_infer_does_not_have_is_refused_by_name():
+    ended = run_infer("--out-folder", "extracted")
+    assert ended.returncode != 0
+    assert "--out-folder" in ended.stderr

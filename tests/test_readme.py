@@ -1,0 +1,100 @@
+"""README's commands, each as it stands there, on recordings small enough for a test."""
+
+import csv
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", README, re.S) for line in block.strip().split("\n")]
+RATE = 44100
+SMALL = {  # appended, so that a test is over in seconds
+    "train.py": "--steps 2 --valid-every 1 --batch-size 1 --workers 0 --data.segment-s 0.5 --data.n-valid 4",
+    "infer.py": "",
+    "evaluate.py": "",
+    "demo.py": "",
+}
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory) -> Path:
+    """The repository with recordings where README says they lie, and the same ones again as $DATA."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in [*(p.name for p in ROOT.glob("*.py")), "requirements.txt", "README.md"]:
+        shutil.copy(ROOT / name, folder)
+    shutil.copytree(ROOT / "extractor", folder / "extractor")
+    rng = np.random.default_rng(0)
+    clean = [f"clean/{who}/set/src_{n}_0.wav" for who in ("speaker", "alice") for n in (0, 1)]
+    dirty = ["game/src_0.ogg", "voices/bob.flac"]
+    paths = [f"datasets/{x}" for x in clean] + [f"datasets/dirty/other/{x}" for x in dirty]
+    paths += [f"DATA/datasets/dirty/other/{x}" for x in dirty] + [f"DATA/raw/kathleen/src_{n}.flac" for n in (0, 1)]
+    paths += [f"{x}datasets/dirty/{who}/game/src_0.ogg" for x, who in (("", "alice"), ("DATA/", "kathleen"))]
+    paths += [f"{x}evaluation/{y}/a.flac" for x in ("", "DATA/") for y in ("mixture", "target")]
+    for path in paths:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        sf.write(folder / path, rng.uniform(-0.3, 0.3, 2 * RATE), RATE)
+    return folder
+
+
+def run(command: str, folder: Path) -> str:
+    environment = os.environ | {"DATA": "DATA", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    ended = subprocess.run(command, shell=True, cwd=folder, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0, f"{command}\n{ended.stdout[-2000:]}\n{ended.stderr[-2000:]}"
+    return ended.stdout
+
+
+@pytest.mark.slow
+def test_every_command_on_recordings_runs(checkout):
+    """In README's order: what one writes, the next reads."""
+    seen = set()
+    for command in COMMANDS:
+        if command.startswith("tensorboard"):
+            assert "audio" in run(f"{command} --inspect", checkout)
+        elif not command.startswith("pip"):
+            script = re.fullmatch(r"python (\w+\.py).*", command)[1]
+            run(f"{command} {SMALL[script]}", checkout)
+            seen.add(script)
+    assert seen == {"train.py", "infer.py", "evaluate.py"}
+    assert sf.info(checkout / "extracted/alice/game/src_0.wav").frames == 2 * RATE
+
+
+@pytest.mark.slow
+def test_the_demo_improves_held_out_mixtures_by_more_than_3_db(checkout):
+    (command,) = [c for c in COMMANDS if c.endswith("python demo.py")]
+    out = run(command.split(" && ")[1], checkout)
+    assert "mean improvement where the target is present: +" in out
+    with open(checkout / "demo/results/scores.tsv", newline="") as f:
+        rows = list(csv.DictReader(f, delimiter="\t"))
+    gains = [float(row["si_sdri"]) for row in rows if row["kind"] != "absent"]
+    left = [float(row["attenuation"]) for row in rows if row["kind"] == "absent"]
+    assert np.mean(gains) > 3
+    assert np.mean(left) < -6
+    for row in rows:
+        assert sf.info(checkout / f"demo/results/estimate/{row['name']}.wav").frames == 6 * RATE
+    assert (checkout / "demo/results/both_0.png").stat().st_size > 10_000
+
+
+def test_the_install_lines_name_files_that_are_there():
+    lines = [c for c in COMMANDS if c.startswith("pip")]
+    assert len(lines) == 2
+    for line in lines:
+        assert (ROOT / re.search(r"-r (\S+)", line)[1]).exists()
+
+
+def test_the_table_of_presets_is_that_of_the_code():
+    from dptnet import PRESETS, DPTNet
+
+    rows = re.findall(r"\| `(\w+)` \| (\d+) / (\d+).*?\| ([\d,]+) \|", README)
+    assert {name: (int(kernel), int(stride)) for name, kernel, stride, _ in rows} == {
+        name: (args.kernel, args.stride) for name, args in PRESETS.items()
+    }
+    for name, _, _, count in rows:
+        assert f"{sum(p.numel() for p in DPTNet(PRESETS[name]).parameters()):,}" == count
