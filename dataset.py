@@ -51,6 +51,8 @@ class MixtureArgs:
                 raise UserError(f"MixtureArgs.{name} = {low, high}: the lower end comes first")
         if min(self.absent, self.alone, self.both) < 0 or self.absent + self.alone + self.both > 1:
             raise UserError("MixtureArgs.absent, alone and both are shares: none below 0, at most 1 together")
+        if self.seed < 0 or self.n_valid < 1:
+            raise UserError(f"MixtureArgs.seed = {self.seed}, n_valid = {self.n_valid}: give 0 or more, 1 or more")
         if not 0 < self.valid_share < 1:
             raise UserError(f"MixtureArgs.valid_share = {self.valid_share}: give a share between 0 and 1")
 
@@ -285,13 +287,16 @@ def find_material(args: MixtureArgs, *, progress: bool = False) -> Material:
                 problems.append(str(e))
     if problems:
         more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise UserError(f"{len(problems)} recordings cannot be used, move them away: {'; '.join(problems[:5])}{more}")
-    is_voice = [args.voices in r.path.parts for r in dirty]
-    games, voices = ([r for r, v in zip(dirty, is_voice, strict=True) if v == wanted] for wanted in (False, True))
-    return Material(clean, games, voices)
+        named = "; ".join(problems[:5])
+        raise UserError(f"recordings that cannot be used ({len(problems)}), move them away: {named}{more}")
+    scenes = {p: p.relative_to(Path(name).parent).parts for name in args.dirty for p in audio.find(name)}
+    voices = [r for r in dirty if args.voices in scenes[r.path]]
+    return Material(clean, [r for r in dirty if r not in voices], voices)
 
 
 def folders(names: tuple[str, ...], kind: str) -> list[Path]:
+    if not names:
+        raise UserError(f"MixtureArgs.{kind} = (): name a folder of {kind} recordings")
     found = []
     for name in names:
         if not Path(name).is_dir():
@@ -299,12 +304,12 @@ def folders(names: tuple[str, ...], kind: str) -> list[Path]:
         found += audio.find(name)
     if not found:
         raise UserError(f"{', '.join(names)}: no {kind} recordings; put {', '.join(audio.SUFFIXES[:4])} files there")
-    return found
+    return sorted(set(found))
 
 
 def refuse_target(args: MixtureArgs, clean: list[Path], dirty: list[Path]):
     """Recordings in dirty/<speaker>/ have the target in them: as interference they would teach the net to remove it."""
-    speakers = {Path(name).resolve().name for name in args.clean}
+    speakers = {Path(name).resolve().name for name in args.clean if "clean" not in Path(name).parts}
     speakers |= {p.parts[p.parts.index("clean") + 1] for p in clean if "clean" in p.parts[:-1]}
     top = Path(os.path.commonpath([p.resolve().parent for p in clean + dirty]))
     same = {p.resolve() for p in clean}

@@ -35,10 +35,10 @@ class InferArgs:
     device: str = "auto"      # auto, cpu, cuda, cuda:1
 
     def __post_init__(self):
-        if not 0 <= self.fade_s <= min(self.context_s, self.chunk_s) or self.chunk_s <= 0:
+        if not 0 <= self.fade_s <= min(self.context_s, self.chunk_s) or self.chunk_s < 0.1:
             raise UserError(
                 f"InferArgs: chunk_s = {self.chunk_s}, context_s = {self.context_s}, fade_s = {self.fade_s}: "
-                "the fade must fit in the context and in the chunk, and the chunk be above 0"
+                "the fade must fit in the context and in the chunk, and the chunk be 0.1 s or more"
             )
 
 
@@ -75,11 +75,12 @@ def extract_file(source: Path, out: Path, net, family, args: InferArgs, device: 
         return family.extract(net, torch.from_numpy(mixture)[None].to(device))[0].cpu().numpy()
 
     chunk, context, fade = (round(s * sample_rate) for s in (args.chunk_s, args.context_s, args.fade_s))
+    n_samples = recording.length(sample_rate)
     blocks = extract_long(
-        extract, lambda start, n: audio.read(recording, start, n, sample_rate), recording.length(sample_rate),
+        extract, lambda start, n: audio.read(recording, start, n, sample_rate), n_samples,
         chunk=chunk, context=context, fade=fade,
     )
-    audio.write(out, blocks, sample_rate)
+    audio.write(out, blocks, n_samples, sample_rate)
 
 
 def plan(args: InferArgs) -> dict[Path, Path]:
@@ -94,17 +95,20 @@ def plan(args: InferArgs) -> dict[Path, Path]:
         found = [p for p in paths if p.is_file() and p.suffix.lower() in audio.SUFFIXES]
         while root.name and (glob.has_magic(str(root)) or root.is_file()):
             root = root.parent
+    out_dir = Path(args.out_dir)
+    if out_dir.resolve() == root.resolve():
+        raise UserError(f"{out_dir}: is where the inputs lie; choose another InferArgs.out_dir")
+    if root.resolve() in out_dir.resolve().parents:  # estimates of an earlier run are no inputs
+        found = [p for p in found if out_dir.resolve() not in p.resolve().parents]
     if not found:
         raise UserError(f"{pattern}: no recordings match; put the glob in quotes, or name a folder")
-    out_dir = Path(args.out_dir)
     stems = Counter([*found, *(p.with_suffix("") for p in found)])  # a.flac, a.wav and a.flac.wav: three outputs
     outputs = {}
     for p in found:
         name = p.stem if stems[p.with_suffix("")] == 1 else p.name
         outputs[p] = out_dir / p.relative_to(root).with_name(name + ".wav")
-    resolved = {p.resolve() for p in found}
-    if same := [p for p, out in outputs.items() if out.exists() and out.resolve() in resolved]:
-        raise UserError(f"{same[0]}: would be written over by its own estimate; choose another InferArgs.out_dir")
+    if same := {out.resolve() for out in outputs.values()} & {p.resolve() for p in found}:
+        raise UserError(f"{min(same)}: would be written over by an estimate; choose another InferArgs.out_dir")
     return outputs
 
 

@@ -16,6 +16,7 @@ import soxr
 from extractor import UserError
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64")
+WAV_BYTES = 2**32 - 2**16  # of samples in a WAV file
 CONTEXT = 4096  # samples read beyond either end before resampling; soxr's longest filter is shorter
 
 
@@ -89,28 +90,34 @@ def _read_mono(recording: Recording, first: int, n: int) -> np.ndarray:
     if len(samples) < n:
         ends, promised = (first + len(samples)) / recording.rate, recording.seconds
         raise UserError(f"{recording.path}: ends at {ends:.1f} s, its header says {promised:.1f} s; it is cut off")
-    samples = samples[:, 0] if samples.shape[1] == 1 else samples.mean(1)
+    channels = samples.shape[1]
+    samples = samples[:, 0] if channels == 1 else samples @ np.full(channels, 1 / channels, np.float32)
     if not np.isfinite(samples).all():
         raise UserError(f"{recording.path}: NaN or infinite samples near {first / recording.rate:.1f} s")
     return samples
 
 
-def write(path: str | Path, blocks: Iterable[np.ndarray], sample_rate: int):
-    """Mono 32-bit float WAV, written aside and renamed: at any moment the old file, the new one, or none, never half.
+def write(path: str | Path, blocks: Iterable[np.ndarray], n_samples: int, sample_rate: int):
+    """Mono 32-bit float WAV (RF64 where n_samples are too many for it), written aside and renamed.
 
-    Float, since an estimate may pass full scale where its mixture touched it, and clipping is for the user to decide.
-    Raises UserError where it cannot be written.
+    At any moment there is the old file, the new one, or none, never half of one. Float, since an estimate may pass full
+    scale where its mixture touched it, and clipping is for the user to decide. Raises UserError where it cannot be
+    written.
     """
     path = Path(path)
     aside = path.with_name(path.name + ".part")
+    container = "WAV" if 4 * n_samples < WAV_BYTES else "RF64"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with sf.SoundFile(str(aside), "w", sample_rate, 1, "FLOAT", format="WAV") as f:
+        with sf.SoundFile(str(aside), "w", sample_rate, 1, "FLOAT", format=container) as f:
             for block in blocks:
                 f.write(block)
         os.replace(aside, path)
     except (sf.LibsndfileError, OSError) as e:
         raise UserError(f"{path}: cannot be written ({_reason(e)}); choose another output folder") from None
+    finally:
+        if path.parent.is_dir():
+            aside.unlink(missing_ok=True)
 
 
 def _reason(error: Exception) -> str:

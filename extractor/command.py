@@ -11,22 +11,22 @@ from extractor import UserError
 
 def command_line(args):
     """The dataclass `args` with the fields that the command line names replaced: `--data.snr-db -5 10`.
-
-    Unknown fields and values of a wrong type end the script here. From here on a UserError ends it with its sentence
-    and status 1 instead of a traceback.
+    Unknown fields and values of a wrong type end the script here.
     """
-    sys.excepthook = one_sentence
     return tyro.cli(type(args), default=args, config=(tyro.conf.FlagConversionOff,))
 
 
 def one_sentence(kind, error, trace):
-    """An excepthook: a user's mistake as one sentence, anything else with its traceback."""
+    """A user's mistake as one sentence, anything else with its traceback; the exit status is 1 either way."""
     if issubclass(kind, UserError):
         print(f"error: {error}", file=sys.stderr)
     elif issubclass(kind, KeyboardInterrupt):
         print("stopped; run it again to go on", file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = one_sentence  # on import: the args at a script's foot are checked before its main begins
 
 
 def pick_device(name: str) -> torch.device:
@@ -36,9 +36,12 @@ def pick_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise UserError(f"device = {name!r} is no device that torch knows: use auto, cpu, cuda or cuda:1") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"device = {name!r}, but torch {torch.__version__} sees no CUDA device here: use auto or cpu")
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise UserError(f"device = {name!r}: use auto, cpu, cuda or cuda:1")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        n = torch.cuda.device_count()
+        raise UserError(f"device = {name!r}, but torch {torch.__version__} sees {n} CUDA devices here: use auto or cpu")
     if device.type == "cpu":
         keep_freed_memory()
     return device

@@ -1,4 +1,4 @@
-"""How good an estimate is, in dB. Everything is [..., T] -> [...], fp32 or better, finite for silence."""
+"""How good an estimate is, in dB. Everything is [..., T] -> [...], in fp32, finite for silence."""
 
 import torch
 from torch import Tensor
@@ -17,8 +17,7 @@ def decibel(ratio: Tensor) -> Tensor:
 def si_sdr(*, estimate: Tensor, reference: Tensor) -> Tensor:
     """Scale-invariant signal-to-distortion ratio of Le Roux et al. (2019), means removed. It says nothing of a silent
     reference: there it is about -100 dB; use `attenuation`."""
-    estimate = estimate - estimate.mean(-1, keepdim=True)
-    reference = reference - reference.mean(-1, keepdim=True)
+    estimate, reference = (x.float() - x.float().mean(-1, keepdim=True) for x in (estimate, reference))
     scale = (estimate * reference).sum(-1, keepdim=True) / (energy(reference)[..., None] + EPS)
     target = scale * reference
     return decibel(energy(target) / (energy(estimate - target) + EPS) + EPS)  # a silent estimate: -100 dB, not 0

@@ -199,7 +199,7 @@ def test_samples_that_are_no_numbers_are_refused_where_they_are_and_only_there(t
 
 def test_write_makes_a_mono_float_file_with_every_sample_as_it_was_even_above_full_scale(tmp_path):
     path, blocks = tmp_path / "new" / "folder" / "a.wav", [np.float32([0.1, -2.5]), np.float32([1.7]), np.float32([])]
-    audio.write(path, blocks, 22050)
+    audio.write(path, blocks, sum(map(len, blocks)), 22050)
 
     samples, rate = sf.read(path, dtype="float32")
     assert rate == 22050 and sf.info(path).subtype == "FLOAT"
@@ -209,27 +209,35 @@ def test_write_makes_a_mono_float_file_with_every_sample_as_it_was_even_above_fu
 
 def test_write_that_breaks_off_leaves_the_old_file_whole(tmp_path):
     path = tmp_path / "a.wav"
-    audio.write(path, [noise(100)], SR)
+    audio.write(path, [noise(100)], 100, SR)
     before = path.read_bytes()
     with pytest.raises(ZeroDivisionError):
-        audio.write(path, chain([noise(50)], (1 / 0 for _ in "x")), SR)
+        audio.write(path, chain([noise(50)], (1 / 0 for _ in "x")), 100, SR)
     assert path.read_bytes() == before
 
 
 def test_write_that_breaks_off_leaves_no_file_where_none_was(tmp_path):
     with pytest.raises(ZeroDivisionError):
-        audio.write(tmp_path / "a.wav", chain([noise(50)], (1 / 0 for _ in "x")), SR)
-    assert audio.find(tmp_path) == []
+        audio.write(tmp_path / "a.wav", chain([noise(50)], (1 / 0 for _ in "x")), 100, SR)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_write_takes_a_larger_container_where_wav_ends(tmp_path, monkeypatch):
+    monkeypatch.setattr(audio, "WAV_BYTES", 200)
+    for n, container in ((49, "WAV"), (50, "RF64")):
+        audio.write(tmp_path / "a.wav", [noise(n)], n, SR)
+        assert sf.info(tmp_path / "a.wav").format == container
+        assert len(sf.read(tmp_path / "a.wav")[0]) == n
 
 
 def test_write_shows_nothing_under_the_final_name_before_the_last_block(tmp_path):
     seen = []
-    audio.write(tmp_path / "a.wav", (seen.append(audio.find(tmp_path)) or noise(50) for _ in range(3)), SR)
+    audio.write(tmp_path / "a.wav", (seen.append(audio.find(tmp_path)) or noise(50) for _ in range(3)), 150, SR)
     assert seen == [[], [], []] and audio.find(tmp_path) == [tmp_path / "a.wav"]
 
 
 def test_write_names_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "out").write_text("a file where a folder should be")
-    message = refusal(audio.write, tmp_path / "out" / "a.wav", [noise(50)], SR)
+    message = refusal(audio.write, tmp_path / "out" / "a.wav", [noise(50)], 50, SR)
     assert message.startswith(f"{tmp_path}/out/a.wav: cannot be written (")
     assert message.endswith("); choose another output folder")

@@ -121,16 +121,16 @@ def test_ctrl_c_is_no_error(capsys):
 # devices
 
 
-@pytest.mark.parametrize("name", ["gpu", "", "cuda:one", "the fast one"])
+@pytest.mark.parametrize("name", ["gpu", "", "cuda:one", "the fast one", "meta"])
 def test_a_name_that_is_no_device_is_refused_with_those_that_are(name):
-    with pytest.raises(UserError, match=f"device = {name!r} is no device .* use auto, cpu, cuda or cuda:1"):
+    with pytest.raises(UserError, match=f"device = {name!r} : use auto, cpu, cuda or cuda:1"):
         pick_device(name)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 @pytest.mark.parametrize("name", ["cuda", "cuda:1"])
 def test_cuda_is_refused_where_there_is_none(name):
-    with pytest.raises(UserError, match=f"device = {name!r}, but torch .* sees no CUDA device here: use auto or cpu"):
+    with pytest.raises(UserError, match=f"device = {name!r}, but torch .* sees 0 CUDA devices here: use auto or cpu"):
         pick_device(name)
 
 

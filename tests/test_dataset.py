@@ -378,7 +378,7 @@ def test_clips_that_are_silent_unreadable_or_no_numbers_are_named_with_what_is_w
     text.write_text("not a sound")
     save(nan, np.full(1000, np.nan))
     found = refusal(find_material, folders).split("; ")
-    assert found[0] == f"3 recordings cannot be used, move them away: {silent}: silent, nowhere above -60 dBFS"
+    assert found[0] == f"recordings that cannot be used (3), move them away: {silent}: silent, nowhere above -60 dBFS"
     assert found[1].startswith(f"{text}: no sound file that can be read (")
     assert found[2] == f"{nan}: NaN or infinite samples near 0.0 s"
 
@@ -399,14 +399,15 @@ def test_a_dirty_recording_broken_at_its_start_or_end_is_refused(folders, cut_s)
     samples = noise(10)
     samples[round(cut_s * RATE)] = np.nan
     broken = save(Path(folders.dirty[0]) / "b.wav", samples)
-    assert refusal(find_material, folders).startswith(f"1 recordings cannot be used, move them away: {broken}: NaN")
+    message = refusal(find_material, folders)
+    assert message.startswith(f"recordings that cannot be used (1), move them away: {broken}: NaN")
 
 
 def test_of_many_bad_recordings_the_first_five_are_named_and_the_others_counted(folders):
     for i in range(10, 18):
         save(Path(folders.clean[0]) / f"src_{i}.wav", np.zeros(1000))
     message = refusal(find_material, folders)
-    assert message.startswith("8 recordings cannot be used") and message.endswith("; and 3 more")
+    assert message.startswith("recordings that cannot be used (8), ") and message.endswith("; and 3 more")
     assert [i for i in range(10, 18) if f"src_{i}.wav" in message] == [10, 11, 12, 13, 14]
 
 

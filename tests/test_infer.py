@@ -185,9 +185,24 @@ def test_an_estimate_never_overwrites_its_own_recording(identity, tmp_path):
     recording = put(tmp_path / "a.wav", noise(100))
     before = recording.read_bytes()
     for inputs in (tmp_path, recording, tmp_path / "*"):
-        with pytest.raises(UserError, match=r"a\.wav: would be written over .* choose another InferArgs\.out_dir"):
+        with pytest.raises(UserError, match=r"is where the inputs lie; choose another InferArgs\.out_dir"):
             main(InferArgs(inputs=str(inputs), out_dir=str(tmp_path), overwrite=True))
     assert recording.read_bytes() == before
+
+
+def test_an_estimate_never_overwrites_another_recording(identity, tmp_path):
+    put(tmp_path / "a" / "a" / "x.wav", noise(100))
+    recording = put(tmp_path / "a" / "x.wav", noise(50))
+    with pytest.raises(UserError, match=r"a/x\.wav: would be written over by an estimate"):
+        main(InferArgs(inputs=str(tmp_path / "a"), out_dir=str(tmp_path), overwrite=True))
+    assert sf.info(recording).frames == 50
+
+
+def test_estimates_below_the_inputs_are_no_inputs_of_the_next_run(identity, tmp_path):
+    put(tmp_path / "x.wav", noise(100))
+    for _ in range(2):
+        main(InferArgs(inputs=str(tmp_path), out_dir=str(tmp_path / "out")))
+    assert [p.relative_to(tmp_path).as_posix() for p in sorted(tmp_path.rglob("*.wav"))] == ["out/x.wav", "x.wav"]
 
 
 def test_an_output_folder_that_cannot_be_made_is_reported_with_every_file(identity, tmp_path):
