@@ -9,7 +9,6 @@ Run it again and it goes on from runs/<name>/last.pt; runs/<name>/best.pt is wha
 
 import math
 import time
-from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -47,7 +46,7 @@ class MainArgs:
     clip_norm: float = 5.0        # L2 norm of all gradients
     ema: float = 0.999            # the averaged weights, which are validated and extract, keep this much a step
     valid_every: int = 1000       # steps: an epoch
-    save_every: int = 250         # steps between two writes of last.pt; a kill loses no more
+    save_every: int = 100         # steps between two writes of last.pt; a kill loses no more
     workers: int = 2              # processes that make mixtures; 0 makes them in this one
     device: str = "auto"          # auto, cpu, cuda, cuda:1
     seed: int = 0                 # of the first weights
@@ -102,49 +101,47 @@ def main(args: MainArgs) -> Path:
     bad, skipped = 0, 0  # in a row; in all
     bar = tqdm(total=args.steps, initial=step, unit="step", dynamic_ncols=True)
     save = saver(args, net, average, optimizer)
-    with interruptible(lambda: save("last.pt", step, best)):
-        for batch in loader:
-            mixture, target = (batch[k].to(device, non_blocking=True) for k in ("mixture", "target"))
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, args)
-            loss, parts = family.loss(net, mixture, target, args.loss)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            norm = nn.utils.clip_grad_norm_(net.parameters(), args.clip_norm)
-            finite = bool(torch.isfinite(loss) & torch.isfinite(norm))
-            if finite:
-                optimizer.step()
-                update_average(average, net, args.ema, step)
-            step += 1
-            bad, skipped = (0, skipped) if finite else (bad + 1, skipped + 1)
-            if bad >= MAX_BAD:
-                raise UserError(
-                    f"{bad} steps in a row had no finite loss or gradient (last: loss {loss.item():.3g}, gradient norm "
-                    f"{norm.item():.3g}) at step {step}; lower MainArgs.lr = {args.lr} and start from "
-                    f"{args.folder / 'best.pt'}"
-                )
+    for batch in loader:
+        mixture, target = (batch[k].to(device, non_blocking=True) for k in ("mixture", "target"))
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, args)
+        loss, parts = family.loss(net, mixture, target, args.loss)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(net.parameters(), args.clip_norm)
+        finite = bool(torch.isfinite(loss) & torch.isfinite(norm))
+        if finite:
+            optimizer.step()
+            update_average(average, net, args.ema, step)
+        step += 1
+        bad, skipped = (0, skipped) if finite else (bad + 1, skipped + 1)
+        if bad >= MAX_BAD:
+            raise UserError(
+                f"{bad} steps in a row had no finite loss or gradient (last: loss {loss.item():.3g}, gradient norm "
+                f"{norm.item():.3g}) at step {step}; they left no trace: lower MainArgs.lr = {args.lr} and run again"
+            )
 
-            bar.update()
-            shown = {"loss": f"{loss.item():.2f}", **{k: f"{v:.2f}" for k, v in parts.items()}}
-            bar.set_postfix(shown | ({"skipped": skipped} if skipped else {}), refresh=False)
-            if step % 20 == 0:
-                curves = {"loss": loss.item(), **parts, "lr": optimizer.param_groups[0]["lr"], "grad_norm": norm.item()}
-                for name, value in (curves | {"skipped": skipped}).items():
-                    writer.add_scalar(f"train/{name}", value, step)
-            if step % args.valid_every == 0 or step == args.steps:
-                scores, estimates = validate(family, average, frozen, args, device)
-                for name, value in scores.items():
-                    writer.add_scalar(f"valid/{name}", value, step)
-                report.add_examples(writer, step, frozen[: len(KINDS)], estimates, KINDS, sample_rate)
-                writer.flush()
-                tqdm.write(f"step {step}: " + "  ".join(f"{k} {v:+.2f}" for k, v in scores.items()))
-                if scores["loss"] < best:
-                    best = scores["loss"]
-                    save("best.pt", step, best)
-            if step % args.save_every == 0 or step % args.valid_every == 0 or step == args.steps:
-                save("last.pt", step, best)
-            if step == args.steps:
-                break
+        bar.update()
+        shown = {"loss": f"{loss.item():.2f}", **{k: f"{v:.2f}" for k, v in parts.items()}}
+        bar.set_postfix(shown | ({"skipped": skipped} if skipped else {}), refresh=False)
+        if step % 20 == 0:
+            curves = {"loss": loss.item(), **parts, "lr": optimizer.param_groups[0]["lr"], "grad_norm": norm.item()}
+            for name, value in (curves | {"skipped": skipped}).items():
+                writer.add_scalar(f"train/{name}", value, step)
+        if step % args.valid_every == 0 or step == args.steps:
+            scores, estimates = validate(family, average, frozen, args, device)
+            for name, value in scores.items():
+                writer.add_scalar(f"valid/{name}", value, step)
+            report.add_examples(writer, step, frozen[: len(KINDS)], estimates, KINDS, sample_rate)
+            writer.flush()
+            tqdm.write(f"step {step}: " + "  ".join(f"{k} {v:+.2f}" for k, v in scores.items()))
+            if scores["loss"] < best:
+                best = scores["loss"]
+                save("best.pt", step, best)
+        if step % args.save_every == 0 or step % args.valid_every == 0 or step == args.steps:
+            save("last.pt", step, best)
+        if step == args.steps:
+            break
     bar.close()
     writer.close()
     if skipped:
@@ -242,16 +239,6 @@ def resume(args: MainArgs, net, average, optimizer) -> tuple[int, float]:
     optimizer.load_state_dict(state["optimizer"])
     torch.set_rng_state(state["rng"])
     return state["step"], state["best"]
-
-
-@contextmanager
-def interruptible(save):
-    """Ctrl-C keeps what was learnt since the last save."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        save()
-        raise
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -123,7 +123,7 @@ def test_ctrl_c_is_no_error(capsys):
 
 @pytest.mark.parametrize("name", ["gpu", "", "cuda:one", "the fast one", "meta"])
 def test_a_name_that_is_no_device_is_refused_with_those_that_are(name):
-    with pytest.raises(UserError, match=f"device = {name!r} : use auto, cpu, cuda or cuda:1"):
+    with pytest.raises(UserError, match=f"device = {name!r}: use auto, cpu, cuda or cuda:1"):
         pick_device(name)
 
 
