@@ -196,7 +196,7 @@ class MixtureDataset(Dataset):
             try:
                 out = draw(rng)
             except UserError as e:
-                if (path := str(e).split(":")[0]) not in self.broken:
+                if (path := str(e).split(": ")[0]) not in self.broken:
                     self.broken.add(path)
                     warnings.warn(f"passed over: {e}", stacklevel=2)
                 continue
