@@ -99,7 +99,7 @@ def main(args: MainArgs) -> Path:
 
     # --- the loop ----------------------------------------------------------------------------------------------------
     bad, skipped = 0, 0  # in a row; in all
-    bar = tqdm(total=args.steps, initial=step, unit="step", dynamic_ncols=True)
+    bar = tqdm(total=args.steps, initial=step, unit="step", dynamic_ncols=True, mininterval=1)
     save = saver(args, net, average, optimizer)
     for batch in loader:
         mixture, target = (batch[k].to(device, non_blocking=True) for k in ("mixture", "target"))

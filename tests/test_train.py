@@ -172,7 +172,8 @@ def test_ten_steps_in_a_row_without_a_finite_gradient_stop_the_run(args, monkeyp
         return value + (next(net.parameters()).sum() * 0).sqrt(), parts  # d sqrt(0) = inf
 
     monkeypatch.setitem(models.FAMILIES, "dptnet", models.FAMILIES["dptnet"]._replace(loss=infinite_gradient))
-    with pytest.raises(UserError, match=r"10 steps in a row had no finite loss or gradient .* at step 10; they left no trace: lower"):
+    expected = r"10 steps in a row had no finite loss or gradient .* at step 10; they left no trace: lower MainArgs.lr"
+    with pytest.raises(UserError, match=expected):
         main(replace(args, steps=20, valid_every=50))
 
 
