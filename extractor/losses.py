@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from extractor import UserError
 from extractor.metrics import EPS, decibel, energy
 
 
@@ -50,6 +51,8 @@ def _magnitude(spectrum: Tensor) -> Tensor:
 def predictive_loss(net: nn.Module, mixture: Tensor, target: Tensor, args: LossArgs) -> tuple[Tensor, dict[str, float]]:
     """For nets that return the estimate in one go. net, [B, T], [B, T] -> scalar, its parts by name"""
     estimate = net(mixture)
+    if estimate.shape != target.shape:
+        raise UserError(f"the net estimates {tuple(estimate.shape)} for a target of {tuple(target.shape)}; n_src must be 1")
     mse = log_mse(estimate=estimate, target=target, mixture=mixture, tau=args.tau).mean()
     if not args.stft_weight:
         return mse, {"log_mse_db": mse.item()}

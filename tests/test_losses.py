@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
+from extractor import UserError
 from extractor.losses import LossArgs, log_mse, predictive_loss, stft_distance
 
 TAU = 1e-3
@@ -139,3 +140,8 @@ def test_what_sounds_out_of_a_silent_mixture_has_a_finite_loss_and_gradient():
     loss = whole_loss(estimate, torch.zeros(1, 500), torch.zeros(1, 500))
     loss.backward()
     assert torch.isfinite(loss) and torch.isfinite(estimate.grad).all()
+
+
+def test_a_net_of_two_sources_has_no_target_to_train_on():
+    with pytest.raises(UserError, match=r"estimates \(1, 2, 9\) for a target of \(1, 9\); n_src must be 1"):
+        predictive_loss(lambda mixture: torch.zeros(1, 2, 9), torch.ones(1, 9), torch.ones(1, 9), LossArgs())
