@@ -52,7 +52,8 @@ def predictive_loss(net: nn.Module, mixture: Tensor, target: Tensor, args: LossA
     """For nets that return the estimate in one go. net, [B, T], [B, T] -> scalar, its parts by name"""
     estimate = net(mixture)
     if estimate.shape != target.shape:
-        raise UserError(f"the net estimates {tuple(estimate.shape)} for a target of {tuple(target.shape)}; n_src must be 1")
+        shapes = tuple(estimate.shape), tuple(target.shape)
+        raise UserError(f"the net estimates {shapes[0]} for a target of {shapes[1]}; n_src must be 1")
     mse = log_mse(estimate=estimate, target=target, mixture=mixture, tau=args.tau).mean()
     if not args.stft_weight:
         return mse, {"log_mse_db": mse.item()}
