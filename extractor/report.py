@@ -23,7 +23,8 @@ def spectrogram(signals: dict[str, np.ndarray], sample_rate: int) -> Figure:
     panels = figure.subplots(1, len(signals), sharey=True, squeeze=False)[0]
     for axes, (name, x) in zip(panels, level.items(), strict=True):
         librosa.display.specshow(
-            x, sr=sample_rate, hop_length=N_FFT // 4, x_axis="time", y_axis="mel", ax=axes, vmin=top - 80, vmax=top
+            x, sr=sample_rate, hop_length=N_FFT // 4, x_axis="time", y_axis="mel", ax=axes, cmap="magma",
+            vmin=top - 80, vmax=top,
         )
         axes.set_title(name)
     return figure
