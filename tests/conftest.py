@@ -4,9 +4,13 @@ from dataclasses import asdict
 
 import pytest
 import torch
+from hypothesis import settings
 
 from dptnet import DPTNet, DPTNetArgs
 from extractor.losses import LossArgs
+
+settings.register_profile("slow machines", deadline=None, derandomize=True)
+settings.load_profile("slow machines")
 
 TINY = DPTNetArgs(kernel=16, n_filters=16, bottleneck=8, hidden=8, n_blocks=1, n_heads=2, chunk_frames=20)
 

@@ -84,7 +84,7 @@ def test_silence_in_gives_silence_out():
     assert torch.equal(make()(torch.zeros(2, 500)), torch.zeros(2, 500))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.floats(1e-4, 1e3))
 def test_the_estimate_scales_with_the_mixture(gain):
     net, mixture = make().eval(), noise(1, 500)
