@@ -290,8 +290,8 @@ def find_material(args: MixtureArgs, *, progress: bool = False) -> Material:
         named = "; ".join(problems[:5])
         raise UserError(f"recordings that cannot be used ({len(problems)}), move them away: {named}{more}")
     scenes = {p: p.relative_to(Path(name).parent).parts for name in args.dirty for p in audio.find(name)}
-    voices = [r for r in dirty if args.voices in scenes[r.path]]
-    return Material(clean, [r for r in dirty if r not in voices], voices)
+    games, voices = ([r for r in dirty if (args.voices in scenes[r.path]) == wanted] for wanted in (False, True))
+    return Material(clean, games, voices)
 
 
 def folders(names: tuple[str, ...], kind: str) -> list[Path]:

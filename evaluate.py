@@ -34,8 +34,7 @@ class EvalArgs:
 def main(args: EvalArgs) -> list[dict]:
     """Returns the rows of scores.tsv."""
     pairs, out_dir = Path(args.pairs), Path(args.out_dir)
-    targets = {p.stem: p for p in audio.find(pairs / "target")}
-    mixtures = {p.stem: p for p in audio.find(pairs / "mixture")}
+    targets, mixtures = by_name(pairs / "target"), by_name(pairs / "mixture")
     if not mixtures or mixtures.keys() != targets.keys():
         odd = ", ".join(sorted(mixtures.keys() ^ targets.keys())[:5]) or "nothing there"
         raise UserError(f"{pairs}: mixture/ and target/ must hold files of the same names ({odd})")
@@ -55,12 +54,22 @@ def main(args: EvalArgs) -> list[dict]:
             raise UserError(f"{mixtures[name]}: {len(mixture)} samples, its target {len(target)}; they must be as long")
         scores = score(mixture=mixture, target=target, estimate=estimate)
         rows.append({"name": name, "kind": kinds.get(name, "all"), **scores})
-    with open(out_dir / "scores.tsv", "w", newline="") as f:
+    aside = out_dir / "scores.tsv.part"
+    with open(aside, "w", newline="") as f:
         writer = csv.DictWriter(f, rows[0], delimiter="\t")
         writer.writeheader()
         writer.writerows({k: f"{v:.2f}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+    aside.replace(out_dir / "scores.tsv")
     print("\n" + table(rows))
     return rows
+
+
+def by_name(folder: Path) -> dict[str, Path]:
+    paths = audio.find(folder)
+    found = {p.stem: p for p in paths}
+    if twice := [p for p in paths if found[p.stem] != p]:
+        raise UserError(f"{twice[0]}: {found[twice[0].stem].name} has the same name; a pair is one mixture, one target")
+    return found
 
 
 def load(path: Path, sample_rate: int) -> torch.Tensor:

@@ -78,6 +78,15 @@ def test_names_without_a_partner_are_refused(tmp_path):
         main(EvalArgs("any.pt", str(tmp_path)))
 
 
+def test_two_files_of_one_name_are_refused(tmp_path):
+    for name in ("a.flac", "a.wav"):
+        (tmp_path / "mixture").mkdir(exist_ok=True)
+        sf.write(tmp_path / "mixture" / name, np.zeros(9), RATE)
+    put(tmp_path / "target/a.wav", np.zeros(9))
+    with pytest.raises(UserError, match=r"a\.flac: a\.wav has the same name"):
+        main(EvalArgs("any.pt", str(tmp_path)))
+
+
 def test_a_target_of_another_length_is_refused(tmp_path, half):
     put(tmp_path / "mixture/a.wav", np.ones(9) / 2)
     put(tmp_path / "target/a.wav", np.ones(8) / 2)
