@@ -23,7 +23,8 @@ import train
 from dataset import KINDS, MixtureArgs, at_snr, mix
 from dptnet import PRESETS
 from extractor import UserError, audio, report
-from extractor.command import command_line, pick_device
+from extractor.command import command_line
+from extractor.device import pick_device
 
 RATE = 44100
 TRAINING_VOICES = ("en+m3", "en+f2", "de+m1", "es+f4", "fr+m5")

@@ -7,7 +7,6 @@ What comes out is 44.1 kHz mono 32-bit float WAV (the rate is the checkpoint's),
 Files that are there already are left alone, so that a run that was stopped goes on where it was.
 """
 
-import glob
 import sys
 from collections import Counter
 from dataclasses import dataclass
@@ -20,7 +19,8 @@ from tqdm import tqdm
 import models
 from extractor import UserError, audio
 from extractor.chunked import extract_long
-from extractor.command import command_line, pick_device
+from extractor.command import command_line
+from extractor.device import pick_device
 
 
 @dataclass(frozen=True)
@@ -86,29 +86,14 @@ def extract_file(source: Path, out: Path, net, family, args: InferArgs, device: 
 def plan(args: InferArgs) -> dict[Path, Path]:
     """Input -> output. The output tree mirrors the input's from the first folder with a star on; where two inputs
     differ in their suffix alone, the outputs keep it."""
-    pattern = args.inputs
-    root = Path(pattern)
-    if root.is_dir():
-        found = audio.find(root)
-    else:
-        paths = [root] if root.is_file() else sorted(map(Path, glob.glob(pattern, recursive=True)))
-        found = [p for p in paths if p.is_file() and p.suffix.lower() in audio.SUFFIXES]
-        while root.name and (glob.has_magic(str(root)) or root.is_file()):
-            root = root.parent
-    out_dir = Path(args.out_dir)
-    if out_dir.resolve() == root.resolve():
-        raise UserError(f"{out_dir}: is where the inputs lie; choose another InferArgs.out_dir")
-    if root.resolve() in out_dir.resolve().parents:  # estimates of an earlier run are no inputs
-        found = [p for p in found if out_dir.resolve() not in p.resolve().parents]
-    if not found:
-        raise UserError(f"{pattern}: no recordings match; put the glob in quotes, or name a folder")
+    (root, found), out_dir = audio.inputs(args.inputs, args.out_dir), Path(args.out_dir)
     stems = Counter([*found, *(p.with_suffix("") for p in found)])  # a.flac, a.wav and a.flac.wav: three outputs
     outputs = {}
     for p in found:
         name = p.stem if stems[p.with_suffix("")] == 1 else p.name
         outputs[p] = out_dir / p.relative_to(root).with_name(name + ".wav")
     if same := {out.resolve() for out in outputs.values()} & {p.resolve() for p in found}:
-        raise UserError(f"{min(same)}: would be written over by an estimate; choose another InferArgs.out_dir")
+        raise UserError(f"{min(same)}: would be written over by an estimate; choose another out_dir")
     return outputs
 
 

@@ -24,7 +24,8 @@ import models
 from dataset import KINDS, Keys, Material, MixtureArgs, MixtureDataset, find_material
 from dptnet import PRESETS, DPTNetArgs
 from extractor import UserError, checkpoint, report
-from extractor.command import command_line, pick_device
+from extractor.command import command_line
+from extractor.device import pick_device
 from extractor.losses import LossArgs
 from extractor.metrics import attenuation, si_sdri
 

@@ -22,7 +22,8 @@ from asteroid.models import DPTNet as AsteroidDPTNet
 from torch import nn
 
 from dptnet import PRESETS, DPTNet
-from extractor.command import command_line, keep_freed_memory
+from extractor.command import command_line
+from extractor.device import keep_freed_memory
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from statistics import median
 import torch
 
 from dptnet import PRESETS, DPTNet, DPTNetArgs
-from extractor.command import command_line, keep_freed_memory
+from extractor.command import command_line
+from extractor.device import keep_freed_memory
 from extractor.losses import stft_distance
 
 NETS = {

@@ -3,6 +3,7 @@
 Only the part that is asked for is read, so that a recording may be hours long.
 """
 
+import glob
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -43,6 +44,29 @@ def find(folder: str | Path) -> list[Path]:
         if p.suffix.lower() in SUFFIXES and p.is_file()
         and not any(part.startswith(".") for part in p.relative_to(folder).parts)
     )
+
+
+def inputs(pattern: str, out_dir: str | Path) -> tuple[Path, list[Path]]:
+    """A folder, a file or a glob -> the folder where the glob's first star stands, and the sound files that match.
+
+    What lies in `out_dir` is left out: outputs of an earlier run are no inputs. Raises UserError where nothing matches,
+    or where the inputs themselves lie there.
+    """
+    root, out_dir = Path(pattern), Path(out_dir)
+    if root.is_dir():
+        found = find(root)
+    else:
+        paths = [root] if root.is_file() else sorted(map(Path, glob.glob(pattern, recursive=True)))
+        found = [p for p in paths if p.is_file() and p.suffix.lower() in SUFFIXES]
+        while root.name and (glob.has_magic(str(root)) or root.is_file()):
+            root = root.parent
+    if out_dir.resolve() == root.resolve():
+        raise UserError(f"{out_dir}: is where the inputs lie; choose another out_dir")
+    if root.resolve() in out_dir.resolve().parents:
+        found = [p for p in found if out_dir.resolve() not in p.resolve().parents]
+    if not found:
+        raise UserError(f"{pattern}: no recordings match; put the glob in quotes, or name a folder")
+    return root, found
 
 
 def probe(path: str | Path) -> Recording:

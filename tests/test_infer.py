@@ -185,7 +185,7 @@ def test_an_estimate_never_overwrites_its_own_recording(identity, tmp_path):
     recording = put(tmp_path / "a.wav", noise(100))
     before = recording.read_bytes()
     for inputs in (tmp_path, recording, tmp_path / "*"):
-        with pytest.raises(UserError, match=r"is where the inputs lie; choose another InferArgs\.out_dir"):
+        with pytest.raises(UserError, match=r"is where the inputs lie; choose another out_dir"):
             main(InferArgs(inputs=str(inputs), out_dir=str(tmp_path), overwrite=True))
     assert recording.read_bytes() == before
 

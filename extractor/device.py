@@ -1,0 +1,40 @@
+"""Where torch computes, and how its memory is kept."""
+
+import ctypes
+
+import torch
+
+from extractor import UserError
+
+
+def pick_device(name: str) -> torch.device:
+    """'auto' is CUDA where there is one, else the CPU."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise UserError(f"device = {name!r}: use auto, cpu, cuda or cuda:1")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        n = torch.cuda.device_count()
+        raise UserError(f"device = {name!r}, but torch {torch.__version__} sees {n} CUDA devices here: use auto or cpu")
+    if device.type == "cpu":
+        keep_freed_memory()
+    return device
+
+
+def keep_freed_memory():
+    """Ask the C library to keep freed memory for reuse, where it can be asked (glibc).
+
+    It gives every block above 32 MiB back and asks for it again, page by page, at the next step: on a CPU that is up to
+    half of a training step (bench/dptnet_step.py).
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return
+    trim_threshold, mmap_threshold = -1, -3
+    mallopt(mmap_threshold, 1 << 30)
+    mallopt(trim_threshold, (1 << 31) - 1)
