@@ -1,10 +1,11 @@
-"""Sound files: any format libsndfile reads, any rate, any channel count, as mono float32 at the rate asked for.
+"""Sound files: any format libsndfile reads, any rate, any channel count, at the rate asked for, mono if asked.
 
 Only the part that is asked for is read, so that a recording may be hours long.
 """
 
 import glob
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import ceil, gcd
@@ -27,6 +28,8 @@ class Recording:
     rate: int      # Hz, of the file
     channels: int
     frames: int    # samples per channel at that rate
+    subtype: str = "PCM_16"    # libsndfile's name of the sample format
+    cut_off: bool = False      # its own header says that something is missing at the end
 
     @property
     def seconds(self) -> float:
@@ -72,17 +75,28 @@ def inputs(pattern: str, out_dir: str | Path) -> tuple[Path, list[Path]]:
 def probe(path: str | Path) -> Recording:
     """The header of a file. Raises UserError where there is no sound in it."""
     try:
-        info = sf.info(str(path))
+        info = sf.info(str(path), verbose=True)
     except (sf.LibsndfileError, OSError) as e:
         raise UserError(f"{path}: no sound file that can be read ({_reason(e)})") from None
     if info.frames < 1 or info.samplerate < 1:
         raise UserError(f"{path}: holds no samples")
-    return Recording(Path(path), info.samplerate, info.channels, info.frames)
+    return Recording(
+        Path(path), info.samplerate, info.channels, info.frames, info.subtype, _cut_off(info.extra_info)
+    )
 
 
-def read(recording: Recording, start: int, n: int, sample_rate: int) -> np.ndarray:
+def _cut_off(log: str) -> bool:
+    """What libsndfile notes while it opens WAV and Ogg files of which a part is missing. It reads on without a word."""
+    sizes = re.search(r"^data : (\d+) \(should be (\d+)\)", log, re.M)
+    if sizes and int(sizes[1]) > int(sizes[2]):
+        return int(sizes[1]) < 2**32 - 2**16  # above: written to a pipe, the size unknown
+    return "Last page lacks an end-of-stream bit" in log
+
+
+def read(recording: Recording, start: int, n: int, sample_rate: int, *, mono: bool = True) -> np.ndarray:
     """Samples start ... start + n of the recording at `sample_rate`, zeros beyond its ends. -> [n] float32
 
+    Unless `mono`, which is the mean of the channels: [n, channels], float64 where the file is finer than float32.
     Piece by piece it is the same signal as all at once. Raises UserError where the file does not hold what its header
     promises, or holds NaN or infinite samples.
     """
@@ -91,10 +105,14 @@ def read(recording: Recording, start: int, n: int, sample_rate: int) -> np.ndarr
     margin = 0 if step_in == step_out else ceil(CONTEXT / min(step_in, step_out))
     first = min(recording.frames, max(0, start // step_out - margin) * step_in)
     last = min(recording.frames, (ceil((start + n) / step_out) + margin) * step_in)
-    samples = _read_mono(recording, first, max(0, last - first))
+    samples = _read(recording, first, max(0, last - first))
+    if mono:
+        channels = samples.shape[1]
+        samples = samples.astype(np.float32, copy=False)
+        samples = samples[:, 0] if channels == 1 else samples @ np.full(channels, 1 / channels, np.float32)
     if step_in != step_out:
         samples = soxr.resample(samples, recording.rate, sample_rate) if len(samples) else samples
-    out = np.zeros(n, np.float32)
+    out = np.zeros((n, *samples.shape[1:]), samples.dtype)
     skip = start - first // step_in * step_out
     wanted = samples[max(0, skip) : max(0, skip + n)]
     wanted = wanted[: max(0, recording.length(sample_rate) - max(0, start))]
@@ -102,38 +120,42 @@ def read(recording: Recording, start: int, n: int, sample_rate: int) -> np.ndarr
     return out
 
 
-def _read_mono(recording: Recording, first: int, n: int) -> np.ndarray:
-    """[n] float32 at the file's own rate, the channels' mean."""
+def _read(recording: Recording, first: int, n: int) -> np.ndarray:
+    """[n, channels] at the file's own rate."""
+    dtype = "float64" if recording.subtype in ("PCM_32", "DOUBLE") else "float32"
     try:
         with sf.SoundFile(str(recording.path)) as f:
             f.seek(first)
-            samples = f.read(n, dtype="float32", always_2d=True)
+            samples = f.read(n, dtype=dtype, always_2d=True)
     except (sf.LibsndfileError, OSError) as e:
         at = first / recording.rate
         raise UserError(f"{recording.path}: cannot be read at {at:.1f} s ({_reason(e)}); is it cut off?") from None
     if len(samples) < n:
         ends, promised = (first + len(samples)) / recording.rate, recording.seconds
         raise UserError(f"{recording.path}: ends at {ends:.1f} s, its header says {promised:.1f} s; it is cut off")
-    channels = samples.shape[1]
-    samples = samples[:, 0] if channels == 1 else samples @ np.full(channels, 1 / channels, np.float32)
     if not np.isfinite(samples).all():
         raise UserError(f"{recording.path}: NaN or infinite samples near {first / recording.rate:.1f} s")
     return samples
 
 
-def write(path: str | Path, blocks: Iterable[np.ndarray], n_samples: int, sample_rate: int):
-    """Mono 32-bit float WAV (RF64 where n_samples are too many for it), written aside and renamed.
+def write(
+    path: str | Path, blocks: Iterable[np.ndarray], n_samples: int, sample_rate: int,
+    *, channels: int = 1, subtype: str = "FLOAT",
+):
+    """A .wav file (RF64 where n_samples are too many for it) or a .flac file, written aside and renamed.
 
-    At any moment there is the old file, the new one, or none, never half of one. Float, since an estimate may pass full
-    scale where its mixture touched it, and clipping is for the user to decide. Raises UserError where it cannot be
-    written.
+    At any moment there is the old file, the new one, or none, never half of one. Blocks are [T] or [T, channels]. By
+    default float, since an estimate may pass full scale where its mixture touched it, and clipping is for the user to
+    decide. Raises UserError where it cannot be written.
     """
     path = Path(path)
     aside = path.with_name(path.name + ".part")
-    container = "WAV" if 4 * n_samples < WAV_BYTES else "RF64"
+    width = 8 if subtype == "DOUBLE" else 4
+    too_long = path.suffix == ".wav" and width * n_samples * channels >= WAV_BYTES
+    container = "RF64" if too_long else path.suffix[1:].upper()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with sf.SoundFile(str(aside), "w", sample_rate, 1, "FLOAT", format=container) as f:
+        with sf.SoundFile(str(aside), "w", sample_rate, channels, subtype, format=container) as f:
             for block in blocks:
                 f.write(block)
         os.replace(aside, path)

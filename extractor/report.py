@@ -1,5 +1,7 @@
 """Things to look at and listen to."""
 
+from pathlib import Path
+
 import librosa
 import matplotlib
 import numpy as np
@@ -28,6 +30,43 @@ def spectrogram(signals: dict[str, np.ndarray], sample_rate: int) -> Figure:
         )
         axes.set_title(name)
     return figure
+
+
+def cuts(levels: np.ndarray, hop_s: float, spans: list[tuple], lines: dict[str, float]) -> Figure:
+    """The level curve of a recording, row by row, over its clips and what was left out. [L] dBFS
+
+    spans: (start_s, end_s, name of the clip or "", which end is cut inside speech); lines: levels to draw, dBFS.
+    """
+    duration_s = len(levels) * hop_s
+    row_s = max(60.0, duration_s / 60)
+    n_rows = max(1, round(np.ceil(duration_s / row_s)))
+    figure = Figure(figsize=(14, 0.9 * n_rows + 0.6), layout="constrained")
+    low, high = max(-100.0, np.percentile(levels, 1) - 5), levels.max() + 5
+    names = [name for _, _, name, _ in spans if name]
+    for row, axes in enumerate(figure.subplots(n_rows, 1, squeeze=False)[:, 0]):
+        first, last = row * row_s, (row + 1) * row_s
+        axes.set(xlim=(first, last), ylim=(low, high))
+        for start, end, name, forced in spans:
+            if end < first or start > last:
+                continue
+            color = ("#8fbfe0", "#b5d99c")[names.index(name) % 2] if name else "#e8e8e8"
+            axes.axvspan(start, end, color=color, zorder=1 if name else 2, linewidth=0)
+            for cut in (*[start] * (forced in ("start", "both")), *[end] * (forced in ("end", "both"))):
+                axes.axvline(cut, color="red", zorder=4)
+        part = slice(int(first / hop_s), int(last / hop_s) + 1)
+        axes.plot(np.arange(len(levels))[part] * hop_s, levels[part], color="black", linewidth=0.6, zorder=3)
+        for style, level in zip((":", "-.", "--"), lines.values(), strict=False):
+            axes.axhline(level, color="black", linewidth=0.6, linestyle=style, zorder=3)
+    named = ", ".join(f"{name} {level:.0f}" for name, level in lines.items())
+    figure.suptitle(f"dBFS over seconds; colours: clips, grey: left out, red: cut inside speech; {named}", fontsize=9)
+    return figure
+
+
+def save(figure: Figure, path: str | Path):
+    """Written aside and renamed."""
+    aside = Path(path).with_suffix(".part")
+    figure.savefig(aside, dpi=80, format="png")
+    aside.replace(path)
 
 
 def add_examples(writer, step: int, items: list[dict], estimates: list, names, sample_rate: int):

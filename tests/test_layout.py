@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SCRIPTS = {"train", "infer", "evaluate", "demo"}
+SCRIPTS = {"train", "infer", "evaluate", "demo", "check"}
 FAMILIES = {"dptnet"}
-PLUMBING = {f"extractor.{x}" for x in "audio metrics chunked checkpoint command device".split()}
+PLUMBING = {f"extractor.{x}" for x in "audio levels ledger metrics chunked checkpoint command device".split()}
 
 ALLOWED = {  # all may import UserError from the package itself
     **dict.fromkeys(PLUMBING, set()),
@@ -21,6 +21,7 @@ ALLOWED = {  # all may import UserError from the package itself
 }
 ALLOWED["demo"] = ALLOWED["demo"] | {"train", "infer", "evaluate"}
 ALLOWED["evaluate"] = ALLOWED["evaluate"] | {"infer"}
+ALLOWED["slicer"] = {"extractor.audio", "extractor.levels", "extractor.ledger", "extractor.command", "extractor.report"}
 
 
 def name_of(path: Path) -> str:

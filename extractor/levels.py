@@ -1,0 +1,50 @@
+"""How loud a recording is from moment to moment, what of it is background, and what speech.
+
+Levels are dBFS of the power in hops of 10 ms: 0 is a full-scale square wave. A hop's own mean is taken out first, so
+that neither an offset nor rumble below 50 Hz hides a pause.
+"""
+
+import numpy as np
+
+HOP_S = 0.01
+SILENCE_DB = -120  # digital silence; it says nothing of the room
+CONTRAST_DB = 6    # what stands out less from the background is background
+
+
+def hop_powers(x: np.ndarray, hop: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of every hop its power, mean over channels, and the sample which, with the one before, is nearest to zero.
+
+    [T, channels] -> 2 x [ceil(T / hop)]; the last hop may be a part of one.
+    """
+    x = np.pad(x, ((0, -len(x) % hop), (0, 0)), mode="edge") if len(x) % hop else x
+    hops = x.reshape(-1, hop, x.shape[1])
+    power = hops.var(axis=1).mean(axis=1)
+    near = np.square(x).sum(axis=1)
+    near[1:] += near[:-1].copy()
+    return power, near.reshape(-1, hop).argmin(axis=1)
+
+
+def level_db(power: np.ndarray) -> np.ndarray:
+    """Smoothed over three hops. [L] -> [L]"""
+    padded = np.pad(power.astype(np.float64), 1, mode="edge")
+    return 10 * np.log10((padded[:-2] + padded[1:-1] + padded[2:]) / 3 + 1e-14)
+
+
+def background_and_speech(levels: np.ndarray, *, above: float | None = None) -> tuple[float, float] | None:
+    """The level of the background, exceeded 95 % of the time, and that of the speech, exceeded a quarter of the time
+    that it stands out from the background (or lies above a given level). [L] dBFS -> dBFS, dBFS
+
+    None where less than a tenth of a second does. Both move with the level of the recording, and hardly with the share
+    of speech in it.
+    """
+    audible = levels[levels > SILENCE_DB]
+    if not len(audible):
+        return None
+    background = float(np.percentile(audible, 5))
+    speech = audible[audible > (background + CONTRAST_DB if above is None else above)]
+    return (background, float(np.percentile(speech, 75))) if len(speech) * HOP_S >= 0.1 else None
+
+
+def speech_threshold(background_db: float, speech_db: float) -> float:
+    """Levels above it are speech: 30 % of the way up from the background, at most 35 dB below the speech."""
+    return max(background_db + 0.3 * (speech_db - background_db), speech_db - 35)
