@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from extractor import UserError, audio, ledger
 from extractor.command import command_line
-from extractor.levels import CONTRAST_DB, HOP_S, background_and_speech, hop_powers, level_db, speech_threshold
+from extractor.levels import HOP_S, OFFSET, background_and_speech, channel_of, hop_powers, level_db, speech_threshold
 
 FADE_S = 0.01       # cross-fade where a pause was shortened
 CLICK_S = 0.03      # what is loud for no longer is a click, no speech
@@ -30,7 +30,6 @@ DIP_EVERY_S = 0.5   # of speech: one place to cut it, if it must be
 INSIDE = 5          # price of a cut inside speech, twice that where it is as loud as speech is
 LOST = 10           # price of a second of speech left out
 BLOCK = 1_000_000   # samples looked at at a time
-OFFSET = 0.01       # of full scale: a mean worth a word
 
 
 @dataclass(frozen=True)
@@ -162,15 +161,6 @@ def listen(recording: audio.Recording, args: SlicerArgs, pool: Executor, bar: tq
     )
 
 
-def channel_of(products: np.ndarray) -> int | None:
-    """The loudest channel, where the channels' mean has 6 dB less power than if they were unrelated: they would cancel.
-
-    products: the sums over time of channel times channel. [C, C]
-    """
-    unrelated = np.trace(products)
-    return int(np.diag(products).argmax()) if products.sum() < unrelated / 4 else None
-
-
 class Threshold(NamedTuple):
     """dBFS"""
 
@@ -183,11 +173,12 @@ def find_threshold(recording: audio.Recording, track: Track, args: SlicerArgs) -
     found = background_and_speech(track.levels, above=args.threshold_db)
     if found:
         return Threshold(*found, args.threshold_db if args.threshold_db is not None else speech_threshold(*found))
-    loudest = f"{recording.path}: no speech found in {recording.seconds:.1f} s: at no time louder than "
+    nothing = f"{recording.path}: no speech found in {recording.seconds:.1f} s"
     if args.threshold_db is not None:
-        raise UserError(f"{loudest}threshold_db = {args.threshold_db} ({track.levels.max():.0f} dBFS); lower it")
+        highest = f"never above {track.levels.max():.0f} dBFS"
+        raise UserError(f"{nothing}: {highest}; lower threshold_db = {args.threshold_db:g}")
     raise UserError(
-        f"{loudest}{CONTRAST_DB} dB over its background of {np.percentile(track.levels, 5):.0f} dBFS; "
+        f"{nothing}: nothing stands out from its background of {np.percentile(track.levels, 2):.0f} dBFS; "
         "if it is speech all the same, give a threshold_db below that"
     )
 

@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SCRIPTS = {"train", "infer", "evaluate", "demo", "check"}
 FAMILIES = {"dptnet"}
-PLUMBING = {f"extractor.{x}" for x in "audio levels ledger metrics chunked checkpoint command device".split()}
+PLUMBING = {f"extractor.{x}" for x in "audio levels ledger landmarks metrics chunked checkpoint command device".split()}
 
 ALLOWED = {  # all may import UserError from the package itself
     **dict.fromkeys(PLUMBING, set()),

@@ -1,0 +1,305 @@
+"""Is this data set fit to train on? Looks at every recording that train.py would use, and says what is wrong with it.
+
+    python check.py                                     # the CheckArgs at the foot of this file
+    python check.py --data.clean datasets/clean/alice --data.dirty datasets/dirty/other
+
+`data` is what train.py's `data` is. Prints a table, every flaw, and what the recordings share that they should not;
+writes a row for every file. The exit status is 1 where training would make no sense.
+"""
+
+import csv
+import os
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import soxr
+from tqdm import tqdm
+
+from dataset import MixtureArgs, folders, held_out, refuse_target
+from extractor import UserError, audio, landmarks
+from extractor.command import command_line
+from extractor.levels import HOP_S, OFFSET, background_and_speech, channel_of, hop_powers, level_db
+
+BLOCK_S = 48        # read at a time: a whole number of samples at every rate and of landmarks' hops
+QUIET_DB = -60      # dBFS; nowhere louder: silent, for train.py too
+FULL_SCALE = 1 - 2**-14
+CLIPPED = 1e-4      # share of samples at full scale that is worth a word
+N_FFT, N_BANDS = 4096, 64   # of the spectrum, up to half the sample rate
+EVERY_S = 0.5       # one spectrum
+REACH_DB = 55       # what lies further under the strongest band is nothing
+MOVES_DB = 10       # speech comes and goes; a band that moves less is noise
+SHOWN = 40          # lines of a kind on the screen; all are in the file
+
+
+@dataclass(frozen=True)
+class CheckArgs:
+    data: MixtureArgs = field(default_factory=MixtureArgs)
+    clip_s: tuple[float, float] = (2.0, 30.0)   # a clean clip that is shorter or longer is named
+    bandwidth_hz: float = 12_000                # sound that reaches less high is named
+    snr_db: float = 20.0                        # clean recordings below it are named
+    sample_rate: int = 44100                    # Hz, of the nets to be trained
+    out: str = "datasets/check.tsv"
+
+
+class Sound(NamedTuple):
+    """What was found in a recording."""
+
+    row: dict
+    hashes: np.ndarray  # its landmarks
+    frames: np.ndarray  # and where they are
+
+
+def main(args: CheckArgs) -> list[str]:
+    """Returns a sentence for everything that makes training senseless."""
+    clean, dirty = folders(args.data.clean, "clean"), folders(args.data.dirty, "dirty")
+    fatal = []
+    try:
+        refuse_target(args.data, clean, dirty)
+    except UserError as e:
+        fatal.append(str(e))
+    sounds = examine_all([(path, "clean") for path in clean] + [(path, "dirty") for path in dirty], args)
+    rows = [sound.row for sound in sounds]
+    fatal += [f"{row['path']}: {row['fatal']}" for row in rows if row["fatal"]]
+    fatal += split(rows, args.data)
+    leaks, repeats = shared_sounds(sounds, args.data)
+    fatal += leaks
+
+    write(Path(args.out), rows)
+    print(table(rows))
+    say("Flaws", [f"{row['path']}: {row['flaws']}" for row in rows if row["flaws"]])
+    say("Interference that training and validation share", repeats)
+    say("Training makes no sense before this is put right", fatal)
+    print(f"\n{args.out} has a row for every file. {'NOT fit' if fatal else 'Fit'} to train on.")
+    return fatal
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# one recording
+
+
+def examine_all(files: list[tuple[Path, str]], args: CheckArgs) -> list[Sound]:
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        found = pool.map(lambda file: examine(*file, args), files)
+        return list(tqdm(found, "listening", total=len(files), unit="file", dynamic_ncols=True))
+
+
+def examine(path: Path, kind: str, args: CheckArgs) -> Sound:
+    row = dict.fromkeys(COLUMNS, "") | {"path": path.as_posix(), "kind": kind}
+    none = np.zeros(0, np.int32)
+    try:
+        recording = audio.probe(path)
+        row |= {"seconds": recording.seconds, "rate": recording.rate, "channels": recording.channels}
+        numbers, flaws, hashes, frames = listen(recording, kind, args)
+    except UserError as e:
+        return Sound(row | {"fatal": str(e).removeprefix(f"{path}: ")}, none, none)
+    row |= numbers
+    if numbers["loudest_db"] <= QUIET_DB:
+        silent = f"silent, nowhere above {QUIET_DB} dBFS"
+        return Sound(row | ({"fatal": silent} if kind == "clean" else {"flaws": silent}), none, none)
+    return Sound(row | {"flaws": "; ".join(flaws)}, hashes, frames)
+
+
+def listen(recording: audio.Recording, kind: str, args: CheckArgs) -> tuple[dict, list[str], np.ndarray, np.ndarray]:
+    """One pass. -> numbers for the row, flaws, landmarks and where they are"""
+    rate, hop = recording.rate, max(1, round(HOP_S * recording.rate))
+    full, total, products, powers, spectra, marks = 0, 0, 0, [], [], []
+    peak = 0.0
+    for start in range(0, recording.frames, BLOCK_S * rate):
+        x = audio.read(recording, start, min(BLOCK_S * rate, recording.frames - start), rate, mono=False)
+        peak = max(peak, float(np.abs(x).max()))
+        full += int((np.abs(x) >= FULL_SCALE).sum())
+        total, products = total + x.sum(axis=0, dtype=np.float64), products + (x.T @ x).astype(np.float64)
+        powers.append(hop_powers(x, hop)[0])
+        mono = x.mean(axis=1).astype(np.float32)
+        spectra.append(band_levels(mono, rate))
+        hashes, frames = landmarks.landmarks(soxr.resample(mono, rate, landmarks.RATE))
+        marks.append((hashes, frames + start * landmarks.RATE // (rate * landmarks.HOP)))
+
+    powers = np.concatenate(powers)
+    found = background_and_speech(level_db(powers))
+    tens = np.add.reduceat(powers, np.arange(0, len(powers), round(10 / HOP_S)))   # the last of them may be shorter
+    loudest = 10 * np.log10(tens.max() / min(len(powers), round(10 / HOP_S)) + 1e-14)
+    numbers = {
+        "peak_db": to_db(peak**2), "rms_db": to_db(powers.mean()), "loudest_db": loudest,
+        "clipped": full / (recording.frames * recording.channels),
+        "bandwidth_hz": bandwidth(np.concatenate(spectra), rate, moving=kind == "clean"),
+        "noise_floor_db": found[0] if found else "", "snr_db": found[1] - found[0] if found else "",
+    }
+    flaws = list(flaws_of(recording, kind, numbers, np.abs(total).max() / recording.frames, products, args))
+    return numbers, flaws, *(np.concatenate(x).astype(np.int32) for x in zip(*marks, strict=True))
+
+
+def flaws_of(
+    recording: audio.Recording, kind: str, numbers: dict, offset: float, products: np.ndarray, args: CheckArgs
+) -> Iterator[str]:
+    shortest, longest = args.clip_s if kind == "clean" else (args.data.segment_s, np.inf)
+    if recording.cut_off:
+        yield "cut off at its end"
+    if recording.seconds < shortest:
+        yield f"only {recording.seconds:.1f} s long"
+    if recording.seconds > longest:
+        yield f"{recording.seconds:.0f} s long; slicer.py makes clips of it"
+    if numbers["clipped"] > CLIPPED:
+        yield f"clipped: {numbers['clipped']:.2%} of the samples are at full scale"
+    if channel_of(products) is not None:
+        yield "its channels cancel each other; keep one of them"
+    if offset > OFFSET:
+        yield f"a constant offset of {offset:.2f} of full scale"
+    if numbers["bandwidth_hz"] < args.bandwidth_hz:
+        yield f"nothing above {numbers['bandwidth_hz'] / 1000:.1f} kHz, at a rate of {recording.rate} Hz"
+    if kind == "clean" and numbers["snr_db"] == "":
+        yield "nothing stands out from its background"
+    elif kind == "clean" and numbers["snr_db"] < args.snr_db:
+        yield f"noisy: its background is only {numbers['snr_db']:.0f} dB under the speech"
+
+
+def band_levels(x: np.ndarray, rate: int) -> np.ndarray:
+    """Levels in N_BANDS equal bands up to rate / 2, at a moment every EVERY_S. [T] -> [moments, N_BANDS] dB"""
+    x = np.pad(x, (0, max(0, N_FFT - len(x))))
+    frames = np.lib.stride_tricks.sliding_window_view(x, N_FFT)[:: max(1, round(EVERY_S * rate))]
+    power = np.square(np.abs(np.fft.rfft(frames * np.hanning(N_FFT).astype(np.float32))))[:, 1:]
+    return 10 * np.log10(power.reshape(len(power), N_BANDS, -1).mean(axis=2) + 1e-12)
+
+
+def bandwidth(levels: np.ndarray, rate: int, *, moving: bool) -> float:
+    """The upper edge in Hz of the highest band that is loud at times, within REACH_DB of the loudest one; of those that
+    come and go by MOVES_DB, as speech does and an even noise does not, if `moving`. [moments, bands] -> Hz"""
+    loud = np.percentile(levels, 98, axis=0)
+    there = loud > loud.max() - REACH_DB
+    if moving:
+        there &= loud - np.percentile(levels, 10, axis=0) > MOVES_DB
+    return float((np.flatnonzero(there).max(initial=-1) + 1) * rate / 2 / N_BANDS)
+
+
+def to_db(power: float) -> float:
+    return float(10 * np.log10(power + 1e-14))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# all of them
+
+
+def split(rows: list[dict], args: MixtureArgs) -> list[str]:
+    """Says in the rows which clean recordings train.py would hold out. -> a sentence if it could not"""
+    usable = [row for row in rows if row["kind"] == "clean" and not row["fatal"]]
+    if not usable:
+        return ["there is no clean recording that can be used"]
+    paths = [Path(row["path"]) for row in usable]
+    try:
+        held = held_out(paths, [row["seconds"] for row in usable], args)
+    except UserError as e:
+        return [str(e)]
+    for row, path in zip(usable, paths, strict=True):
+        row["split"] = "valid" if path in held else "train"
+    return []
+
+
+def shared_sounds(sounds: list[Sound], args: MixtureArgs) -> tuple[list[str], list[str]]:
+    """Sentences for what the clean recordings share with the dirty ones, or those of training with those of validation,
+    and for what the dirty ones of training share with those of validation, the last `valid_share` of each."""
+    clean, dirty, valid = 0, 2, 1
+    groups = []
+    for sound in sounds:
+        if sound.row["kind"] == "clean":
+            groups.append(np.full(len(sound.hashes), clean + valid * (sound.row["split"] == "valid")))
+        else:
+            border_s = (1 - args.valid_share) * (sound.row["seconds"] or 0)
+            groups.append(dirty + valid * (sound.frames * landmarks.FRAME_S >= border_s))
+
+    def related(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return (a // 2 != b // 2) | (a % 2 != b % 2)
+
+    leaks, repeats = [], []
+    for match in landmarks.same_sounds([s.hashes for s in sounds], [s.frames for s in sounds], groups, related):
+        a, b = sounds[match.a].row, sounds[match.b].row
+        same = (
+            f"{a['path']} from {match.at_a_s:.1f} s and {b['path']} from {match.at_b_s:.1f} s "
+            f"are the same for {match.seconds:.1f} s"
+        )
+        if a["kind"] != b["kind"]:
+            leaks.append(f"{same}: a clean recording in the interference")
+        elif a["kind"] == "clean":
+            leaks.append(f"{same}: one is for training, one for validation")
+        else:
+            repeats.append(same)
+    return leaks, repeats
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# what is said
+
+COLUMNS = (
+    "path",
+    "kind",             # clean, dirty
+    "split",            # of clean ones: train, valid
+    "seconds",
+    "rate",             # Hz, of the file
+    "channels",
+    "peak_db",          # dBFS
+    "rms_db",
+    "loudest_db",       # of its 10 s pieces
+    "clipped",          # share of the samples at full scale
+    "bandwidth_hz",     # how high its sound reaches
+    "noise_floor_db",
+    "snr_db",           # of the speech over it
+    "flaws",
+    "fatal",            # why it cannot be trained on
+)
+
+
+def write(path: Path, rows: list[dict]):
+    """Aside, and renamed."""
+    aside = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(aside, "w", newline="", encoding="utf-8") as f:
+            writer = csv.DictWriter(f, COLUMNS, delimiter="\t")
+            writer.writeheader()
+            writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+        aside.replace(path)
+    except OSError as e:
+        raise UserError(f"{path}: cannot be written ({e.strerror}); choose another CheckArgs.out") from None
+
+
+def table(rows: list[dict]) -> str:
+    """Markdown: a line for every folder, one for all clean and one for all dirty recordings."""
+    def line(name: str, group: list[dict]) -> str:
+        def median(key: str, form: str, scale: float = 1) -> str:
+            values = [row[key] * scale for row in group if row[key] != ""]
+            return format(float(np.median(values)), form) if values else "-"
+
+        minutes = sum(row["seconds"] or 0 for row in group) / 60
+        bad = sum(bool(row["flaws"] or row["fatal"]) for row in group)
+        lengths = median("seconds", ".1f"), median("bandwidth_hz", ".1f", 1e-3)
+        noise = median("noise_floor_db", ".0f"), median("snr_db", ".0f")
+        cells = [name, len(group), f"{minutes:.1f}", bad, *lengths, *noise]
+        return f"| {' | '.join(map(str, cells))} |"
+
+    head = "folder", "files", "minutes", "with flaws", "s each", "kHz", "noise floor dBFS", "SNR dB"
+    lines = ["", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for kind in ("clean", "dirty"):
+        group = [row for row in rows if row["kind"] == kind]
+        for folder in sorted({Path(row["path"]).parent.as_posix() for row in group}):
+            lines.append(line(folder, [row for row in group if Path(row["path"]).parent.as_posix() == folder]))
+        lines.append(line(f"all {kind}", group))
+    return "\n".join(lines)
+
+
+def say(title: str, sentences: list[str]):
+    if sentences:
+        shown = sentences[:SHOWN] + [f"and {len(sentences) - SHOWN} more"] * (len(sentences) > SHOWN)
+        print(f"\n{title} ({len(sentences)}):", *shown, sep="\n  ")
+
+
+if __name__ == "__main__":
+    sys.exit(bool(main(command_line(CheckArgs(
+        data=MixtureArgs(
+            clean=("datasets/clean/speaker",),
+            dirty=("datasets/dirty/other",),
+        ),
+    )))))
