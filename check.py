@@ -94,7 +94,8 @@ def examine(path: Path, kind: str, args: CheckArgs) -> Sound:
     try:
         recording = audio.probe(path)
         row |= {"seconds": recording.seconds, "rate": recording.rate, "channels": recording.channels}
-        numbers, flaws, hashes, frames = listen(recording, kind, args)
+        with audio.kept_open(recording):
+            numbers, flaws, hashes, frames = listen(recording, kind, args)
     except UserError as e:
         return Sound(row | {"fatal": str(e).removeprefix(f"{path}: ")}, none, none)
     row |= numbers

@@ -69,6 +69,8 @@ def extract_file(source: Path, out: Path, net, family, args: InferArgs, device: 
     """One recording, chunk by chunk from disk to disk."""
     sample_rate = net.args.sample_rate
     recording = audio.probe(source)
+    if recording.cut_off:
+        tqdm.write(f"{source}: cut off at its end; the {recording.seconds:.1f} s that are there are extracted")
 
     @torch.inference_mode()
     def extract(mixture: np.ndarray) -> np.ndarray:
@@ -80,7 +82,8 @@ def extract_file(source: Path, out: Path, net, family, args: InferArgs, device: 
         extract, lambda start, n: audio.read(recording, start, n, sample_rate), n_samples,
         chunk=chunk, context=context, fade=fade,
     )
-    audio.write(out, blocks, n_samples, sample_rate)
+    with audio.kept_open(recording):
+        audio.write(out, blocks, n_samples, sample_rate)
 
 
 def plan(args: InferArgs) -> dict[Path, Path]:

@@ -11,7 +11,9 @@ import hashlib
 import math
 import os
 import sys
+from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -22,13 +24,19 @@ from tqdm import tqdm
 
 from extractor import UserError, audio, ledger
 from extractor.command import command_line
-from extractor.levels import HOP_S, OFFSET, background_and_speech, channel_of, hop_powers, level_db, speech_threshold
+from extractor.cuts import Clip, Drop, Hops, Limits, Plan, Threshold, plan_cuts
+from extractor.levels import (
+    HOP_S,
+    OFFSET,
+    SILENCE_DB,
+    background_and_speech,
+    channel_of,
+    hop_powers,
+    level_db,
+    speech_threshold,
+)
 
 FADE_S = 0.01       # cross-fade where a pause was shortened
-CLICK_S = 0.03      # what is loud for no longer is a click, no speech
-DIP_EVERY_S = 0.5   # of speech: one place to cut it, if it must be
-INSIDE = 5          # price of a cut inside speech, twice that where it is as loud as speech is
-LOST = 10           # price of a second of speech left out
 BLOCK = 1_000_000   # samples looked at at a time
 
 
@@ -38,7 +46,7 @@ class SlicerArgs:
     out_dir: str = "datasets/clean/speaker/set"
     min_s: float = 5.0            # no clip is shorter
     max_s: float = 15.0           # or longer
-    preferred_s: float = 10.0
+    preferred_s: float | None = None    # None is the middle between the two
     min_pause_s: float = 0.15     # quiet for less is a part of the speech
     max_pause_s: float = 0.7      # a longer pause is shortened to this: its middle goes, the ends are cross-faded
     threshold_db: float | None = None   # dBFS; what is louder is speech; None finds it for each recording
@@ -48,11 +56,13 @@ class SlicerArgs:
     picture: bool = False         # levels and cuts of every recording, as src_<n>.png beside the clips
 
     def __post_init__(self):
-        if not 0 < self.min_s <= self.preferred_s <= self.max_s or self.max_s < self.min_s + 1:
+        if not 0 < self.min_s <= self.max_s - 1:
             raise UserError(
-                f"SlicerArgs: min_s = {self.min_s}, preferred_s = {self.preferred_s}, max_s = {self.max_s}: "
-                "give them in this order, with a second at least from min_s to max_s to find a pause in"
+                f"SlicerArgs: min_s = {self.min_s}, max_s = {self.max_s}: "
+                "give max_s a second more than min_s at least, to find a pause in"
             )
+        if self.preferred_s is not None and not self.min_s <= self.preferred_s <= self.max_s:
+            raise UserError(f"SlicerArgs.preferred_s = {self.preferred_s}: give a length from min_s to max_s, or None")
         if not 0.03 <= self.min_pause_s <= self.max_pause_s or self.max_pause_s < 0.1:
             raise UserError(
                 f"SlicerArgs: min_pause_s = {self.min_pause_s}, max_pause_s = {self.max_pause_s}: "
@@ -60,6 +70,12 @@ class SlicerArgs:
             )
         if not 1000 <= self.sample_rate <= 384_000:
             raise UserError(f"SlicerArgs.sample_rate = {self.sample_rate}: give 1000 to 384000 Hz")
+
+    @property
+    def limits(self) -> Limits:
+        low, high = self.min_s * self.sample_rate, self.max_s * self.sample_rate
+        preferred = (low + high) / 2 if self.preferred_s is None else self.preferred_s * self.sample_rate
+        return Limits(math.ceil(low), math.floor(high), round(preferred), self.min_pause_s, self.max_pause_s)
 
     @property
     def settings(self) -> str:
@@ -79,7 +95,7 @@ def main(args: SlicerArgs) -> list[str]:
     numbers = ledger.number([recording.path for recording in todo], rows, out_dir)
     print(f"{len(sources)} recordings, {len(todo)} of them to slice, into {out_dir}")
 
-    with tqdm(total=sum(r.seconds for r in todo), unit="s", unit_scale=True, dynamic_ncols=True) as bar:
+    with tqdm(total=1 + int(sum(r.seconds for r in todo)), unit="s", unit_scale=True, dynamic_ncols=True) as bar:
         for recording, n in zip(todo, numbers, strict=True):
             bar.set_postfix_str(recording.path.name)
             try:
@@ -88,10 +104,10 @@ def main(args: SlicerArgs) -> list[str]:
                 new = [row | identity | {"settings": args.settings} for row in new]
                 ledger.write_table(out_dir, rows + new)
                 rows += new
-                ledger.publish(out_dir, rows)
             except UserError as e:
                 failures.append(str(e))
                 tqdm.write(f"passed over: {e}", file=sys.stderr)
+            ledger.publish(out_dir, rows)
 
     mine = [row for row in rows if row["fingerprint"] in prints.values()]
     print(summary(mine))
@@ -106,21 +122,28 @@ def main(args: SlicerArgs) -> list[str]:
 def slice_recording(recording: audio.Recording, n: int, args: SlicerArgs, bar: tqdm) -> list[dict]:
     """Cut one recording; the clips wait in the staging folder. -> its rows of the table, in order of time"""
     staging = ledger.staging(Path(args.out_dir))
-    pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
-    try:
+    with audio.kept_open(recording), threads() as pool:
         track = listen(recording, args, pool, bar)
-        plan = plan_cuts(track, find_threshold(recording, track, args), args)
+        plan = plan_cuts(track.hops, find_threshold(recording, track.hops.levels, args), args.limits)
         write = partial(write_clip, recording, track.channel, args)
         paths = [staging / f"src_{n}_{k}.{args.format}" for k in range(len(plan.clips))]
         rows = [describe_drop(drop, args) for drop in plan.drops]
         for path, clip, (peak, rms) in zip(paths, plan.clips, pool.map(write, paths, plan.clips), strict=True):
             rows.append(describe_clip(path.name, clip, peak, rms, args))
             bar.update(clip.length / args.sample_rate / 2)
-    finally:
-        pool.shutdown(cancel_futures=True)
     for note in notes(recording, track, plan, args):
         tqdm.write(f"{recording.path}: {note}")
     return sorted(rows, key=lambda row: (float(row["start_s"]), not row["clip"]))
+
+
+@contextmanager
+def threads() -> Iterator[Executor]:
+    """What waits in it is given up where something fails."""
+    pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -128,11 +151,7 @@ def slice_recording(recording: audio.Recording, n: int, args: SlicerArgs, bar: t
 
 
 class Track(NamedTuple):
-    """What is known of a recording of `length` samples, counted, like the places, at the rate of the clips."""
-
-    levels: np.ndarray      # dBFS in every hop of 10 ms [L]
-    places: np.ndarray      # where in the hop the wave is nearest to zero [L]
-    length: int
+    hops: Hops              # counted at the rate of the clips
     channel: int | None     # the only one to use, where the channels would cancel
     offset: float           # mean, of full scale
 
@@ -155,187 +174,25 @@ def listen(recording: audio.Recording, args: SlicerArgs, pool: Executor, bar: tq
             bar.update(n / recording.rate / 2)
     length = recording.length(args.sample_rate)
     at_clip_rate = np.round(np.concatenate(places) * (args.sample_rate / recording.rate)).astype(int)
-    return Track(
-        level_db(np.concatenate(powers)), np.minimum(at_clip_rate, length), length,
-        channel_of(products) if args.mono else None, float(np.abs(sums).max() / recording.frames),
-    )
+    hops = Hops(level_db(np.concatenate(powers)), hop / recording.rate, np.minimum(at_clip_rate, length), length)
+    channel = channel_of(products) if args.mono else None
+    return Track(hops, channel, float(np.abs(sums).max() / recording.frames))
 
 
-class Threshold(NamedTuple):
-    """dBFS"""
-
-    background: float
-    speech: float
-    level: float    # what is louder counts as speech
-
-
-def find_threshold(recording: audio.Recording, track: Track, args: SlicerArgs) -> Threshold:
-    found = background_and_speech(track.levels, above=args.threshold_db)
+def find_threshold(recording: audio.Recording, levels: np.ndarray, args: SlicerArgs) -> Threshold:
+    found = background_and_speech(levels, above=args.threshold_db)
     if found:
         return Threshold(*found, args.threshold_db if args.threshold_db is not None else speech_threshold(*found))
+    if levels.max() <= SILENCE_DB:
+        raise UserError(f"{recording.path}: {recording.seconds:.1f} s of digital silence; is it the right file?")
     nothing = f"{recording.path}: no speech found in {recording.seconds:.1f} s"
     if args.threshold_db is not None:
-        highest = f"never above {track.levels.max():.0f} dBFS"
+        highest = f"never above {levels.max():.0f} dBFS"
         raise UserError(f"{nothing}: {highest}; lower threshold_db = {args.threshold_db:g}")
     raise UserError(
-        f"{nothing}: nothing stands out from its background of {np.percentile(track.levels, 2):.0f} dBFS; "
+        f"{nothing}: nothing stands out from its background of {np.percentile(levels, 2):.0f} dBFS; "
         "if it is speech all the same, give a threshold_db below that"
     )
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# planning: where to cut. README, "Slicing", has the formula
-
-
-class Clip(NamedTuple):
-    pieces: list[tuple[int, int]]   # samples of the recording; joined where pauses were shortened
-    speech_s: float
-    noise_floor: float              # dBFS
-    forced: str                     # which end is inside speech: "", "start", "end", "both"
-
-    @property
-    def length(self) -> int:
-        return sum(end - start for start, end in self.pieces)
-
-
-class Drop(NamedTuple):
-    start: int
-    end: int
-    speech_s: float
-    reason: str
-
-
-class Plan(NamedTuple):
-    clips: list[Clip]
-    drops: list[Drop]   # with the clips they make up the whole recording
-
-
-class Cut(NamedTuple):
-    """A place to cut. Where a pause is shortened there, its middle lies between `left` and `right`."""
-
-    left: int       # a clip before it ends here
-    right: int      # a clip behind it starts here
-    hop: int        # the hops before count as before it
-    price: float
-    inside: bool    # of speech
-
-
-def plan_cuts(track: Track, threshold: Threshold, args: SlicerArgs) -> Plan:
-    pauses = find_pauses(track.levels, threshold.level, args.min_pause_s)
-    is_speech = np.ones(len(track.levels), bool)
-    for start, end in pauses:
-        is_speech[start:end] = False
-    cuts = sorted(pause_cuts(track, pauses, threshold, args) + dips(track, is_speech, threshold))
-
-    left, right = (np.array([getattr(cut, side) for cut in cuts]) for side in ("left", "right"))
-    position = left - np.append(0, np.cumsum(right - left)[:-1])  # with all pauses shortened
-    speech_s = np.append(0, np.cumsum(is_speech))[[cut.hop for cut in cuts]] * HOP_S
-    chosen = best_clips(
-        position, np.array([cut.price for cut in cuts]), speech_s,
-        shortest=math.ceil(args.min_s * args.sample_rate), longest=math.floor(args.max_s * args.sample_rate),
-        preferred=round(args.preferred_s * args.sample_rate),
-    )
-
-    clips, drops, end, behind = [], [], 0, 0    # up to the sample `end`, the cut `behind`, all is accounted for
-    for first, last in chosen:
-        if cuts[first].right > end:
-            drops.append(dropped(end, cuts[first].right, speech_s[first] - speech_s[behind]))
-        removed = [cut for cut in cuts[first + 1 : last] if cut.right > cut.left]
-        drops += [Drop(cut.left, cut.right, 0.0, "pause shortened") for cut in removed]
-        edges = [cuts[first].right, *(x for cut in removed for x in (cut.left, cut.right)), cuts[last].left]
-        floor = np.percentile(track.levels[cuts[first].hop : cuts[last].hop], 10)
-        forced = {(0, 0): "", (1, 0): "start", (0, 1): "end", (1, 1): "both"}[cuts[first].inside, cuts[last].inside]
-        pieces = list(zip(edges[::2], edges[1::2], strict=True))
-        clips.append(Clip(pieces, speech_s[last] - speech_s[first], float(floor), forced))
-        end, behind = cuts[last].left, last
-    if track.length > end:
-        drops.append(dropped(end, track.length, speech_s[-1] - speech_s[behind]))
-    return Plan(clips, drops)
-
-
-def dropped(start: int, end: int, speech_s: float) -> Drop:
-    return Drop(start, end, speech_s, "speech that fits no clip" if speech_s > 0 else "pause")
-
-
-def find_pauses(levels: np.ndarray, threshold_db: float, min_pause_s: float) -> list[tuple[int, int]]:
-    """Hops from and to: quiet for min_pause_s, clicks or no, and whatever is quiet at either end of the recording."""
-    loud = levels > threshold_db
-    for start, end in runs(loud):
-        if (end - start) * HOP_S <= CLICK_S:
-            loud[start:end] = False
-    long = round(min_pause_s / HOP_S)
-    return [(a, b) for a, b in runs(~loud) if b - a >= long or a == 0 or b == len(levels)]
-
-
-def runs(mask: np.ndarray) -> list[tuple[int, int]]:
-    """Where the mask is true: from, to."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(np.int8), [0]])))
-    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
-
-
-def pause_cuts(track: Track, pauses: list, threshold: Threshold, args: SlicerArgs) -> list[Cut]:
-    """One for every pause, one at either end of the recording. A pause longer than max_pause_s loses its middle; a
-    shorter one is cut where it is deepest, though not near the speech around it.
-    """
-    levels, places, n = track.levels, track.places.tolist(), len(track.levels)
-    longest = args.max_pause_s / HOP_S
-    side = int((longest - 1) / 2)   # hops kept on either side of what goes
-    start, end = Cut(0, 0, 0, 0.0, False), Cut(track.length, track.length, n, 0.0, False)
-    cuts = []
-    for a, b in pauses:
-        if a == 0:
-            start = start._replace(right=places[b - side] if b > side else 0)
-        elif b == n:
-            end = end._replace(left=places[a + side] if b - a > side else track.length)
-        else:
-            quarter = (b - a) // 4
-            deepest = a + quarter + int(levels[a + quarter : b - quarter].argmin())
-            depth = (threshold.level - levels[deepest]) / max(threshold.level - threshold.background, 1e-9)
-            price = 1 - min(1, (b - a) / longest) * min(1, depth)
-            left, right = (a + side, b - side) if b - a > longest else (deepest, deepest)
-            cuts.append(Cut(places[left], places[right], deepest, price, False))
-    return [start, *cuts, end]
-
-
-def dips(track: Track, is_speech: np.ndarray, threshold: Threshold) -> list[Cut]:
-    """The quietest hop of every half second, where it is speech: the last resort."""
-    window = round(DIP_EVERY_S / HOP_S)
-    levels = np.where(is_speech, track.levels, np.inf)
-    levels = np.pad(levels, (0, -len(levels) % window), constant_values=np.inf).reshape(-1, window)
-    hops = np.arange(len(levels)) * window + levels.argmin(axis=1)
-    above = (levels.min(axis=1) - threshold.level) / max(threshold.speech - threshold.level, 1e-9)
-    return [
-        Cut(int(track.places[hop]), int(track.places[hop]), int(hop), INSIDE * (1 + min(1, max(0, x))), True)
-        for hop, x in zip(hops, above.tolist(), strict=True) if x < np.inf
-    ]
-
-
-def best_clips(
-    position: np.ndarray, price: np.ndarray, speech_s: np.ndarray, *, shortest: int, longest: int, preferred: int
-) -> list[tuple[int, int]]:
-    """The cheapest way to make clips from cut to cut, by dynamic programming; between clips, material may be left out.
-
-    A clip costs the price of its two cuts and ((length - preferred) / (longest - shortest))^2; speech that is left out
-    costs LOST a second. position: of the cuts, in samples, rising; speech_s: the speech before each. [C] -> (cut, cut)s
-    """
-    cost, came_from = np.zeros(len(position)), np.full(len(position), -1)   # up to each cut; -1: nothing ends here
-    lows = np.searchsorted(position, position - longest)
-    highs = np.searchsorted(position, position - shortest, side="right")
-    for end in range(1, len(position)):
-        cost[end] = cost[end - 1] + LOST * (speech_s[end] - speech_s[end - 1])
-        starts = slice(lows[end], highs[end])
-        if lows[end] < highs[end]:
-            off = (position[end] - position[starts] - preferred) / (longest - shortest)
-            ways = cost[starts] + price[starts] + price[end] + off * off
-            best = ways.argmin()
-            if ways[best] <= cost[end]:
-                cost[end], came_from[end] = ways[best], lows[end] + best
-    clips, end = [], len(position) - 1
-    while end > 0:
-        if came_from[end] >= 0:
-            clips.append((int(came_from[end]), end))
-        end = came_from[end] if came_from[end] >= 0 else end - 1
-    return clips[::-1]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -500,11 +357,11 @@ def draw(prints: dict[Path, str], rows: list[dict], args: SlicerArgs):
         clips = [row["clip"] for row in mine if row["clip"]]
         if clips and not (picture := Path(args.out_dir) / (clips[0].rsplit("_", 1)[0] + ".png")).exists():
             recording = audio.probe(path)
-            with ThreadPoolExecutor(1) as pool:
-                track = listen(recording, args, pool, None)
+            with audio.kept_open(recording), threads() as pool:
+                hops = listen(recording, args, pool, None).hops
             spans = [(float(row["start_s"]), float(row["end_s"]), row["clip"], row["forced"]) for row in mine]
-            lines = find_threshold(recording, track, args)._asdict()
-            report.save(report.cuts(track.levels, HOP_S, spans, lines), picture)
+            lines = find_threshold(recording, hops.levels, args)._asdict()
+            report.save(report.cuts(hops.levels, hops.hop_s, spans, lines), picture)
 
 
 if __name__ == "__main__":

@@ -43,9 +43,13 @@ def read_table(out_dir: Path) -> list[dict]:
     path = out_dir / TABLE
     if not path.exists():
         return []
-    with open(path, newline="", encoding="utf-8") as f:
-        rows = list(csv.DictReader(f, delimiter="\t"))
-    if any(None in row.values() or row.keys() != set(COLUMNS) for row in rows):
+    try:
+        with open(path, newline="", encoding="utf-8") as f:
+            reader = csv.DictReader(f, delimiter="\t")
+            rows, columns = list(reader), reader.fieldnames
+    except (OSError, ValueError, csv.Error):
+        rows, columns = [], None
+    if columns != list(COLUMNS) or any(None in row or None in row.values() for row in rows):
         raise UserError(f"{path}: is not the slicer's table (columns {', '.join(COLUMNS)}); choose another out_dir")
     return rows
 
@@ -76,14 +80,18 @@ def publish(out_dir: Path, rows: list[dict]):
 
 
 def fingerprint(path: Path) -> str:
-    """Of a file's size, first and last 64 KiB: the same file under any name, in any folder. Raises UserError."""
+    """Of a file's size and 64 pieces of 16 KiB, spread over all of it: the same file under any name, in any folder.
+
+    Raises UserError where it cannot be read.
+    """
+    pieces, piece = 64, 1 << 14
     try:
         size = path.stat().st_size
         digest = hashlib.blake2b(str(size).encode(), digest_size=8)
         with open(path, "rb") as f:
-            digest.update(f.read(1 << 16))
-            f.seek(max(0, size - (1 << 16)))
-            digest.update(f.read())
+            for i in range(pieces):
+                f.seek(max(0, size - piece) * i // (pieces - 1))
+                digest.update(f.read(piece))
     except OSError as e:
         raise UserError(f"{path}: cannot be read ({e.strerror})") from None
     return digest.hexdigest()

@@ -246,6 +246,14 @@ def test_bad_files_are_named_and_passed_over_and_the_status_is_1(tiny, tmp_path)
     assert done == {"a.wav": 5000, "zoë 音声.wav": 5000}
 
 
+def test_a_wav_file_that_lost_its_end_is_extracted_up_to_there_and_named(identity, tmp_path, capsys):
+    wav = put(tmp_path / "in" / "a.wav", noise(50_000), subtype="PCM_16")
+    wav.write_bytes(wav.read_bytes()[:-40_001])  # 20000 samples and a half
+    assert main(InferArgs("checkpoint", str(tmp_path / "in"), str(tmp_path / "out"))) == []
+    assert sf.info(tmp_path / "out" / "a.wav").frames == 29_999
+    assert f"{wav}: cut off at its end; the 0.7 s that are there are extracted" in capsys.readouterr().out
+
+
 def test_a_run_in_which_nothing_failed_has_status_0(tiny, tmp_path):
     put(tmp_path / "in" / "a.wav", noise(5000))
     ended = run_infer("--checkpoint", tiny, "--inputs", tmp_path / "in" / "*", "--out-dir", tmp_path / "out")

@@ -20,6 +20,8 @@ SMALL = {  # appended, so that a test is over in seconds
     "train.py": "--steps 2 --valid-every 1 --batch-size 1 --workers 0 --data.segment-s 0.5 --data.n-valid 4",
     "infer.py": "",
     "evaluate.py": "",
+    "check.py": "",
+    "slicer.py": "",
     "demo.py": "",
 }
 
@@ -41,6 +43,10 @@ def checkout(tmp_path_factory) -> Path:
     for path in paths:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         sf.write(folder / path, rng.uniform(-0.3, 0.3, 2 * RATE), RATE)
+    for n in (0, 1):  # to slice: 4 s of sound, 1 s of quiet
+        (folder / "datasets/raw/alice").mkdir(parents=True, exist_ok=True)
+        quiet = np.where(np.arange(20 * RATE) % (5 * RATE) < 4 * RATE, 1, 1e-3)
+        sf.write(folder / f"datasets/raw/alice/talk_{n}.flac", rng.uniform(-0.3, 0.3, 20 * RATE) * quiet, RATE)
     return folder
 
 
@@ -62,8 +68,11 @@ def test_every_command_on_recordings_runs(checkout):
             script = re.fullmatch(r"python (\w+\.py).*", command)[1]
             run(f"{command} {SMALL[script]}", checkout)
             seen.add(script)
-    assert seen == {"train.py", "infer.py", "evaluate.py"}
+    assert seen == SMALL.keys() - {"demo.py"}
     assert sf.info(checkout / "extracted/alice/game/src_0.wav").frames == 2 * RATE
+    clips = sorted((checkout / "datasets/clean/alice/talks").glob("src_*.wav"))
+    assert len(clips) >= 2 and all(5 <= sf.info(clip).duration <= 15 for clip in clips)
+    assert (checkout / "datasets/clean/alice/talks/src_0.png").stat().st_size > 5_000
 
 
 @pytest.mark.slow

@@ -1,0 +1,190 @@
+"""Where to cut a recording into clips: the best places over all of it. README, "Slicing", has the formula.
+
+Positions are samples of the recording at the rate of the clips; hops those of `extractor.levels`.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+CLICK_S = 0.04      # what is loud for no longer, in levels over three hops, is a click, no speech
+DIP_EVERY_S = 0.5   # of speech: one place to cut it, if it must be
+INSIDE = 5          # price of a cut inside speech, twice that where it is as loud as speech is
+LOST = 10           # price of a second of speech left out
+
+
+class Hops(NamedTuple):
+    """A recording of `length` samples, hop by hop."""
+
+    levels: np.ndarray      # dBFS [L]
+    hop_s: float            # about 10 ms: a whole number of samples
+    places: np.ndarray      # the sample in each where the wave is nearest to zero [L]
+    length: int
+
+
+class Threshold(NamedTuple):
+    """dBFS"""
+
+    background: float
+    speech: float
+    level: float    # what is louder counts as speech
+
+
+class Limits(NamedTuple):
+    shortest: int       # samples in a clip
+    longest: int
+    preferred: int
+    min_pause_s: float  # quiet for less is a part of the speech
+    max_pause_s: float  # longer pauses are shortened
+
+
+class Clip(NamedTuple):
+    pieces: list[tuple[int, int]]   # samples of the recording; joined where pauses were shortened
+    speech_s: float
+    noise_floor: float              # dBFS
+    forced: str                     # which end is inside speech: "", "start", "end", "both"
+
+    @property
+    def length(self) -> int:
+        return sum(end - start for start, end in self.pieces)
+
+
+class Drop(NamedTuple):
+    start: int
+    end: int
+    speech_s: float
+    reason: str
+
+
+class Plan(NamedTuple):
+    clips: list[Clip]
+    drops: list[Drop]   # with the clips they make up the whole recording
+
+
+class Cut(NamedTuple):
+    """A place to cut. Where a pause is shortened there, its middle lies between `left` and `right`."""
+
+    left: int       # a clip before it ends here
+    right: int      # a clip behind it starts here
+    hop: int        # the hops before count as before it
+    price: float
+    inside: bool    # of speech
+
+
+def plan_cuts(recording: Hops, threshold: Threshold, limits: Limits) -> Plan:
+    pauses = find_pauses(recording, threshold.level, limits.min_pause_s)
+    is_speech = np.ones(len(recording.levels), bool)
+    for start, end in pauses:
+        is_speech[start:end] = False
+    cuts = sorted(pause_cuts(recording, pauses, threshold, limits.max_pause_s) + dips(recording, is_speech, threshold))
+
+    left, right = (np.array([getattr(cut, side) for cut in cuts]) for side in ("left", "right"))
+    position = left - np.append(0, np.cumsum(right - left)[:-1])  # with all pauses shortened
+    speech_s = np.append(0, np.cumsum(is_speech))[[cut.hop for cut in cuts]] * recording.hop_s
+    chosen = best_clips(
+        position, np.array([cut.price for cut in cuts]), speech_s,
+        shortest=limits.shortest, longest=limits.longest, preferred=limits.preferred,
+    )
+
+    clips, drops, end, behind = [], [], 0, 0    # up to the sample `end`, the cut `behind`, all is accounted for
+    for first, last in chosen:
+        if cuts[first].right > end:
+            drops.append(dropped(end, cuts[first].right, speech_s[first] - speech_s[behind]))
+        removed = [cut for cut in cuts[first + 1 : last] if cut.right > cut.left]
+        drops += [Drop(cut.left, cut.right, 0.0, "pause shortened") for cut in removed]
+        edges = [cuts[first].right, *(x for cut in removed for x in (cut.left, cut.right)), cuts[last].left]
+        floor = np.percentile(recording.levels[cuts[first].hop : cuts[last].hop], 10)
+        forced = {(0, 0): "", (1, 0): "start", (0, 1): "end", (1, 1): "both"}[cuts[first].inside, cuts[last].inside]
+        pieces = list(zip(edges[::2], edges[1::2], strict=True))
+        clips.append(Clip(pieces, speech_s[last] - speech_s[first], float(floor), forced))
+        end, behind = cuts[last].left, last
+    if recording.length > end:
+        drops.append(dropped(end, recording.length, speech_s[-1] - speech_s[behind]))
+    return Plan(clips, drops)
+
+
+def dropped(start: int, end: int, speech_s: float) -> Drop:
+    return Drop(start, end, speech_s, "speech that fits no clip" if speech_s > 0 else "pause")
+
+
+def find_pauses(recording: Hops, threshold_db: float, min_pause_s: float) -> list[tuple[int, int]]:
+    """Hops from and to: quiet for min_pause_s, clicks or no, and whatever is quiet at either end of the recording."""
+    loud = recording.levels > threshold_db
+    for start, end in runs(loud):
+        if (end - start) * recording.hop_s <= CLICK_S + 1e-9:
+            loud[start:end] = False
+    long = round(min_pause_s / recording.hop_s)
+    return [(a, b) for a, b in runs(~loud) if b - a >= long or a == 0 or b == len(loud)]
+
+
+def runs(mask: np.ndarray) -> list[tuple[int, int]]:
+    """Where the mask is true: from, to."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(np.int8), [0]])))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+
+
+def pause_cuts(recording: Hops, pauses: list, threshold: Threshold, max_pause_s: float) -> list[Cut]:
+    """One for every pause, one at either end of the recording. A pause longer than max_pause_s loses its middle; a
+    shorter one is cut where it is deepest, though not near the speech around it.
+    """
+    levels, places, n = recording.levels, recording.places.tolist(), len(recording.levels)
+    longest = max_pause_s / recording.hop_s
+    side = int((longest - 1) / 2)   # hops kept on either side of what goes
+    start, end = Cut(0, 0, 0, 0.0, False), Cut(recording.length, recording.length, n, 0.0, False)
+    cuts = []
+    for a, b in pauses:
+        if a == 0:
+            start = start._replace(right=places[b - side] if b > side else 0)
+        elif b == n:
+            end = end._replace(left=places[a + side] if b - a > side else recording.length)
+        else:
+            quarter = (b - a) // 4
+            deepest = a + quarter + int(levels[a + quarter : b - quarter].argmin())
+            depth = (threshold.level - levels[deepest]) / max(threshold.level - threshold.background, 1e-9)
+            price = 1 - min(1, (b - a) / longest) * min(1, depth)
+            left, right = (a + side, b - side) if b - a > longest else (deepest, deepest)
+            cuts.append(Cut(places[left], places[right], deepest, price, False))
+    return [start, *cuts, end]
+
+
+def dips(recording: Hops, is_speech: np.ndarray, threshold: Threshold) -> list[Cut]:
+    """The quietest hop of every half second, where it is speech: the last resort."""
+    window = round(DIP_EVERY_S / recording.hop_s)
+    levels = np.where(is_speech, recording.levels, np.inf)
+    levels = np.pad(levels, (0, -len(levels) % window), constant_values=np.inf).reshape(-1, window)
+    hops = np.arange(len(levels)) * window + levels.argmin(axis=1)
+    above = (levels.min(axis=1) - threshold.level) / max(threshold.speech - threshold.level, 1e-9)
+    cuts = []
+    for hop, x in zip(hops.tolist(), above.tolist(), strict=True):
+        if x < np.inf:  # else all of the half second is pause
+            place = int(recording.places[hop])
+            cuts.append(Cut(place, place, hop, INSIDE * (1 + min(1, max(0, x))), True))
+    return cuts
+
+
+def best_clips(
+    position: np.ndarray, price: np.ndarray, speech_s: np.ndarray, *, shortest: int, longest: int, preferred: int
+) -> list[tuple[int, int]]:
+    """The cheapest way to make clips from cut to cut, by dynamic programming; between clips, material may be left out.
+
+    A clip costs the price of its two cuts and ((length - preferred) / (longest - shortest))^2; speech that is left out
+    costs LOST a second. position: of the cuts, in samples, rising; speech_s: the speech before each. [C] -> (cut, cut)s
+    """
+    cost, came_from = np.zeros(len(position)), np.full(len(position), -1)   # up to each cut; -1: nothing ends here
+    lows = np.searchsorted(position, position - longest)
+    highs = np.searchsorted(position, position - shortest, side="right")
+    for end in range(1, len(position)):
+        cost[end] = cost[end - 1] + LOST * (speech_s[end] - speech_s[end - 1])
+        starts = slice(lows[end], highs[end])
+        if lows[end] < highs[end]:
+            off = (position[end] - position[starts] - preferred) / (longest - shortest)
+            ways = cost[starts] + price[starts] + price[end] + off * off
+            best = ways.argmin()
+            if ways[best] <= cost[end]:
+                cost[end], came_from[end] = ways[best], lows[end] + best
+    clips, end = [], len(position) - 1
+    while end > 0:
+        if came_from[end] >= 0:
+            clips.append((int(came_from[end]), end))
+        end = came_from[end] if came_from[end] >= 0 else end - 1
+    return clips[::-1]

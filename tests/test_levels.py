@@ -1,0 +1,136 @@
+"""extractor/levels.py: levels in dBFS, what of them is background, what is speech. Expected values are by hand."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from extractor.levels import (
+    CONTRAST_DB,
+    HOP_S,
+    SILENCE_DB,
+    background_and_speech,
+    hop_powers,
+    level_db,
+    speech_threshold,
+)
+
+
+def mono(*samples: float) -> np.ndarray:
+    return np.float32(samples)[:, None]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# hops
+
+
+def test_the_power_of_a_hop_is_that_of_what_its_mean_leaves():
+    power, _ = hop_powers(mono(1, -1, 1, -1, 3, 1, 3, 1, 5, 5, 5, 5, 0, 0, 0, 4), 4)
+    np.testing.assert_allclose(power, [1, 1, 0, 3])  # the last: mean 1, (1 + 1 + 1 + 9) / 4
+
+
+def test_a_constant_offset_does_not_change_the_power():
+    x = np.random.default_rng(0).standard_normal((800, 2)) * 1e-3
+    np.testing.assert_allclose(hop_powers(x + 0.5, 80)[0], hop_powers(x, 80)[0], rtol=1e-9)
+
+
+def test_what_is_missing_in_the_last_hop_counts_as_its_last_sample_again():
+    power, place = hop_powers(mono(1, -1, 1, -1, 2, 0, 0), 4)
+    np.testing.assert_allclose(power, [1, 0.75])  # 2, 0, 0, 0: mean 0.5, (2.25 + 3 * 0.25) / 4
+    np.testing.assert_array_equal(place, [0, 2])
+
+
+@pytest.mark.parametrize("gains, factor", [((1, -1), 1), ((1, 1), 1), ((1, 0), 0.5), ((1, 2, -3), 14 / 3)])
+def test_power_is_the_mean_over_channels_and_opposite_ones_do_not_cancel(gains, factor):
+    x = np.random.default_rng(0).standard_normal((400, 1))
+    np.testing.assert_allclose(hop_powers(x * gains, 80)[0], factor * hop_powers(x, 80)[0])
+
+
+def test_the_place_to_cut_is_where_a_sample_and_the_one_before_are_nearest_to_zero():
+    _, place = hop_powers(mono(9, 0, 7, 2, 9, 1, 1, 9, 0, 9, 9, 9), 4)
+    np.testing.assert_array_equal(place, [2, 2, 0])  # 49 + 0; 1 + 1; 0 + 81 with the last of the hop before
+    _, place = hop_powers(np.float32([[9, 9], [0, 8], [3, 3], [3, -3]]), 4)
+    np.testing.assert_array_equal(place, [3])  # of both channels: 9 + 9 + 9 + 9
+
+
+@pytest.mark.parametrize("wave, expected", [(np.sign, 0), (lambda x: x, -3.01), (lambda x: x / 10, -23.01)])
+def test_0_dbfs_is_a_full_scale_square_wave_and_3_db_more_than_a_sine(wave, expected):
+    t = (np.arange(4000) + 0.5) / 8000
+    power, _ = hop_powers(wave(np.sin(2 * np.pi * 400 * t))[:, None], 80)
+    np.testing.assert_allclose(level_db(power), expected, atol=0.01)
+
+
+def test_levels_are_of_the_mean_power_of_three_hops_and_of_two_and_a_half_at_the_ends():
+    np.testing.assert_allclose(
+        level_db(np.float32([0.3, 0, 0, 0.03])), 10 * np.log10([0.2, 0.1, 0.01, 0.02]), atol=1e-5
+    )
+    assert level_db(np.zeros(2)).max() < SILENCE_DB
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# background and speech
+
+
+def levels(**shares: int) -> np.ndarray:
+    """levels(b70=900, b20=100): so many hops at -70 dBFS, so many at -20 dBFS."""
+    return np.concatenate([np.full(n, -float(level[1:])) for level, n in shares.items()])
+
+
+def test_background_is_exceeded_98_percent_of_the_time_and_speech_a_quarter_of_the_time_that_it_stands_out():
+    background = np.linspace(-80, -76, 401)     # -80, -79.99, ...
+    speech = np.linspace(-50, -10, 401)
+    found = background_and_speech(np.concatenate([background, speech]))
+    assert found == pytest.approx((-79.84, -20), abs=0.011)   # the 16th of 802, three quarters of the way up
+
+
+def test_digital_silence_says_nothing_of_the_background():
+    heard = levels(b70=900, b20=100)
+    assert background_and_speech(np.append(heard, np.full(5000, -140.0))) == background_and_speech(heard) == (-70, -20)
+
+
+@pytest.mark.parametrize("nothing", [
+    np.full(1000, -140.0), levels(b40=1000), np.append(levels(b40=1000), np.full(100, -40 + CONTRAST_DB)),
+    levels(b70=1000, b20=round(0.1 / HOP_S) - 1),
+], ids=["silence", "noise", "hardly more", "too short"])
+def test_where_nothing_stands_out_for_a_tenth_of_a_second_there_is_no_speech(nothing):
+    assert background_and_speech(nothing) is None
+
+
+def test_a_tenth_of_a_second_that_stands_out_is_speech():
+    assert background_and_speech(levels(b70=1000, b20=round(0.1 / HOP_S))) == (-70, -20)
+
+
+def test_above_a_given_level_is_speech_however_little_it_stands_out():
+    x = levels(b43=500, b40=500)
+    assert background_and_speech(x) is None
+    assert background_and_speech(x, above=-41) == (-43, -40)
+    assert background_and_speech(x, above=-39) is None
+
+
+@given(st.lists(st.floats(-90, 0), min_size=1, max_size=300), st.sampled_from([0.05, 0.3, 0.6]))
+def test_24_db_less_are_24_db_less_background_and_24_db_less_speech(above, share):
+    x = np.concatenate([np.linspace(-90, -85, round(len(above) / share)), above])
+    louder, softer = background_and_speech(x), background_and_speech(x - 24)
+    assert (louder is None) == (softer is None)
+    if louder:
+        np.testing.assert_allclose(np.subtract(louder, softer), 24, atol=1e-9)
+
+
+def test_5_percent_of_speech_and_60_percent_give_the_same_levels_to_2_db():
+    rng = np.random.default_rng(0)
+    found = []
+    for share in (0.05, 0.6):
+        n = round(share * 20_000)
+        found.append(background_and_speech(np.append(rng.normal(-65, 1, 20_000 - n), rng.normal(-25, 5, n))))
+    np.testing.assert_allclose(*found, atol=2)
+
+
+@pytest.mark.parametrize("background, speech, threshold", [
+    (-40, -20, -35),
+    (-54, -20, -49),
+    (-55, -20, -50),    # where both say the same
+    (-90, -20, -50),    # -85 would be 65 below
+    (-100, -44, -74),
+])
+def test_the_threshold_is_5_db_above_the_background_but_30_db_below_the_speech_at_most(background, speech, threshold):
+    assert speech_threshold(background, speech) == pytest.approx(threshold)
