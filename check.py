@@ -7,7 +7,6 @@
 writes a row for every file. The exit status is 1 where training would make no sense.
 """
 
-import csv
 import os
 import sys
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ import soxr
 from tqdm import tqdm
 
 from dataset import MixtureArgs, folders, held_out, refuse_target
-from extractor import UserError, audio, landmarks
+from extractor import UserError, audio, landmarks, tables
 from extractor.command import command_line
 from extractor.levels import HOP_S, OFFSET, background_and_speech, channel_of, hop_powers, level_db
 
@@ -69,7 +68,9 @@ def main(args: CheckArgs) -> list[str]:
     leaks, repeats = shared_sounds(sounds, args.data)
     fatal += leaks
 
-    write(Path(args.out), rows)
+    tables.write(args.out, COLUMNS, (
+        {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows
+    ))
     print(table(rows))
     say("Flaws", [f"{row['path']}: {row['flaws']}" for row in rows if row["flaws"]])
     say("Interference that training and validation share", repeats)
@@ -251,20 +252,6 @@ COLUMNS = (
     "flaws",
     "fatal",            # why it cannot be trained on
 )
-
-
-def write(path: Path, rows: list[dict]):
-    """Aside, and renamed."""
-    aside = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(aside, "w", newline="", encoding="utf-8") as f:
-            writer = csv.DictWriter(f, COLUMNS, delimiter="\t")
-            writer.writeheader()
-            writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
-        aside.replace(path)
-    except OSError as e:
-        raise UserError(f"{path}: cannot be written ({e.strerror}); choose another CheckArgs.out") from None
 
 
 def table(rows: list[dict]) -> str:

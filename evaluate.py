@@ -18,7 +18,7 @@ import torch
 
 import infer
 import models
-from extractor import UserError, audio
+from extractor import UserError, audio, tables
 from extractor.command import command_line
 from extractor.metrics import attenuation, si_sdr
 
@@ -54,12 +54,9 @@ def main(args: EvalArgs) -> list[dict]:
             raise UserError(f"{mixtures[name]}: {len(mixture)} samples, its target {len(target)}; they must be as long")
         scores = score(mixture=mixture, target=target, estimate=estimate)
         rows.append({"name": name, "kind": kinds.get(name, "all"), **scores})
-    aside = out_dir / "scores.tsv.part"
-    with open(aside, "w", newline="") as f:
-        writer = csv.DictWriter(f, rows[0], delimiter="\t")
-        writer.writeheader()
-        writer.writerows({k: f"{v:.2f}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
-    aside.replace(out_dir / "scores.tsv")
+    tables.write(out_dir / "scores.tsv", rows[0], (
+        {k: f"{v:.2f}" if isinstance(v, float) else v for k, v in row.items()} for row in rows
+    ))
     print("\n" + table(rows))
     return rows
 

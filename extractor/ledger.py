@@ -11,7 +11,7 @@ import re
 import shutil
 from pathlib import Path
 
-from extractor import UserError
+from extractor import UserError, tables
 
 TABLE = "slices.tsv"
 STAGING = ".slicing"
@@ -55,19 +55,7 @@ def read_table(out_dir: Path) -> list[dict]:
 
 
 def write_table(out_dir: Path, rows: list[dict]):
-    path = out_dir / TABLE
-    aside = out_dir / f"{TABLE}.part"
-    try:
-        out_dir.mkdir(parents=True, exist_ok=True)
-        with open(aside, "w", newline="", encoding="utf-8") as f:
-            writer = csv.DictWriter(f, COLUMNS, delimiter="\t")
-            writer.writeheader()
-            writer.writerows(rows)
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(aside, path)
-    except OSError as e:
-        raise UserError(f"{path}: cannot be written ({e.strerror}); choose another out_dir") from None
+    tables.write(out_dir / TABLE, COLUMNS, rows)
 
 
 def publish(out_dir: Path, rows: list[dict]):

@@ -115,7 +115,7 @@ def test_another_table_is_refused_by_name(content, tmp_path):
 
 def test_a_table_that_cannot_be_written_is_the_users_to_put_right(tmp_path):
     put(tmp_path / "out", b"a file where the folder should be")
-    with pytest.raises(UserError, match=r"slices\.tsv: cannot be written \(.*\); choose another out_dir"):
+    with pytest.raises(UserError, match=r"slices\.tsv: cannot be written \(.*\); choose another output folder"):
         ledger.write_table(tmp_path / "out", [])
 
 
