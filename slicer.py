@@ -11,6 +11,7 @@ import hashlib
 import math
 import os
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -38,6 +39,7 @@ from extractor.levels import (
 
 FADE_S = 0.01       # cross-fade where a pause was shortened
 BLOCK = 1_000_000   # samples looked at at a time
+SAVE_EVERY_S = 2    # of work; a kill loses no more
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ def main(args: SlicerArgs) -> list[str]:
     sources = audio.inputs(args.inputs, out_dir)[1]
     rows = ledger.read_table(out_dir)
     ledger.publish(out_dir, rows)  # what a killed run had no time for
+    saved = time.monotonic()
     prints, failures = fingerprints(sources)
     todo = to_slice(prints, rows, args, failures)
     numbers = ledger.number([recording.path for recording in todo], rows, out_dir)
@@ -98,16 +101,16 @@ def main(args: SlicerArgs) -> list[str]:
     with tqdm(total=1 + int(sum(r.seconds for r in todo)), unit="s", unit_scale=True, dynamic_ncols=True) as bar:
         for recording, n in zip(todo, numbers, strict=True):
             bar.set_postfix_str(recording.path.name)
+            identity = {"source": recording.path.as_posix(), "fingerprint": prints[recording.path]}
+            identity["settings"] = args.settings
             try:
-                new = slice_recording(recording, n, args, bar)
-                identity = {"source": recording.path.as_posix(), "fingerprint": prints[recording.path]}
-                new = [row | identity | {"settings": args.settings} for row in new]
-                ledger.write_table(out_dir, rows + new)
-                rows += new
+                rows += [row | identity for row in slice_recording(recording, n, args, bar)]
             except UserError as e:
                 failures.append(str(e))
                 tqdm.write(f"passed over: {e}", file=sys.stderr)
-            ledger.publish(out_dir, rows)
+            if time.monotonic() > saved + SAVE_EVERY_S or recording is todo[-1]:
+                ledger.save(out_dir, rows)
+                saved = time.monotonic()
 
     mine = [row for row in rows if row["fingerprint"] in prints.values()]
     print(summary(mine))
@@ -121,7 +124,7 @@ def main(args: SlicerArgs) -> list[str]:
 
 def slice_recording(recording: audio.Recording, n: int, args: SlicerArgs, bar: tqdm) -> list[dict]:
     """Cut one recording; the clips wait in the staging folder. -> its rows of the table, in order of time"""
-    staging = ledger.staging(Path(args.out_dir))
+    staging = Path(args.out_dir) / ledger.STAGING
     with audio.kept_open(recording), threads() as pool:
         track = listen(recording, args, pool, bar)
         plan = plan_cuts(track.hops, find_threshold(recording, track.hops.levels, args), args.limits)

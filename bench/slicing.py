@@ -9,6 +9,9 @@ an utterance, at a sound less than 30 dB under the speech before noise was added
 """
 
 import os
+import resource
+import subprocess
+import sys
 import tempfile
 import time
 from contextlib import redirect_stderr, redirect_stdout
@@ -53,6 +56,7 @@ def main(args: BenchArgs):
             for level, floor in CONDITIONS:
                 compare(style, level, floor, x, borders, Path(folder), args.seed)
         speed(whole, args.speed_s, Path(folder))
+        memory(whole, 3 * args.speed_s, Path(folder))
 
 
 def speech_db(x: np.ndarray) -> float:
@@ -197,6 +201,19 @@ def speed(x: np.ndarray, seconds: float, folder: Path):
         a, b = (np.median(values) for values in took.values())
         print(f"| {suffix} | {a:.1f} | {b:.1f} | {b / a:.2f} |", flush=True)
         path.unlink()
+
+
+def memory(x: np.ndarray, seconds: float, folder: Path):
+    path = folder / "src_0.flac"
+    with sf.SoundFile(path, "w", RATE, 1, "PCM_16") as f:
+        for _ in range(round(seconds * RATE / len(x))):
+            f.write(x)
+    command = [sys.executable, "slicer.py", "--inputs", str(path), "--out-dir", str(folder / "clips")]
+    start = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    print(f"\n{sf.info(path).duration / 3600:.2f} h of flac in one file: {peak:.0f} MiB, "
+          f"{time.perf_counter() - start:.1f} s with the start of Python")
 
 
 def ours_timed(path: Path, out_dir: Path):

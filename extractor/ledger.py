@@ -33,12 +33,6 @@ COLUMNS = (
 )
 
 
-def staging(out_dir: Path) -> Path:
-    """The folder for clips that no table names yet, empty."""
-    shutil.rmtree(out_dir / STAGING, ignore_errors=True)
-    return out_dir / STAGING
-
-
 def read_table(out_dir: Path) -> list[dict]:
     path = out_dir / TABLE
     if not path.exists():
@@ -54,8 +48,11 @@ def read_table(out_dir: Path) -> list[dict]:
     return rows
 
 
-def write_table(out_dir: Path, rows: list[dict]):
-    tables.write(out_dir / TABLE, COLUMNS, rows)
+def save(out_dir: Path, rows: list[dict]):
+    """The table, then the clips that it names."""
+    if rows:
+        tables.write(out_dir / TABLE, COLUMNS, rows)
+    publish(out_dir, rows)
 
 
 def publish(out_dir: Path, rows: list[dict]):

@@ -81,7 +81,7 @@ def test_a_number_is_that_of_the_name_where_it_is_free_else_the_next_that_is(sou
 @pytest.mark.parametrize("source", ["two  words.wav", "Алиса/音声 🎧.wav", 'the "best" take, 1.wav', "a\tb.wav"])
 def test_what_is_written_is_read_again(source, tmp_path):
     rows = [row(clip="src_0_0.wav", source=source, seconds="7.25"), row(source=source, reason="pause")]
-    ledger.write_table(tmp_path / "new" / "folder", rows)
+    ledger.save(tmp_path / "new" / "folder", rows)
     assert ledger.read_table(tmp_path / "new" / "folder") == rows
     assert [p.name for p in (tmp_path / "new" / "folder").iterdir()] == [ledger.TABLE]
     assert (tmp_path / "new" / "folder" / ledger.TABLE).read_text("utf-8").splitlines()[0] == "\t".join(ledger.COLUMNS)
@@ -101,9 +101,9 @@ HEADER = "\t".join(ledger.COLUMNS)
         HEADER.replace("\tforced", "").encode() + b"\nsrc_0_0.wav\n",
         HEADER.encode() + b"\nsrc_0_0.wav\ta.wav\n",
         HEADER.encode() + b"\n" + b"x\t" * len(ledger.COLUMNS) + b"x\n",
-        b"slice\tprice\n",                  # BUG: is taken for a table without rows, and written over
-        b"notes on the takes\n",            # BUG: the same
-        "prix\tcafé\n1\t2\n".encode("latin-1"),  # BUG: UnicodeDecodeError
+        b"slice\tprice\n",
+        b"notes on the takes\n",
+        "prix\tcafé\n1\t2\n".encode("latin-1"),
     ],
     ids=["other columns", "a column less", "a short row", "a long row", "header only", "one line", "latin-1"],
 )
@@ -116,7 +116,7 @@ def test_another_table_is_refused_by_name(content, tmp_path):
 def test_a_table_that_cannot_be_written_is_the_users_to_put_right(tmp_path):
     put(tmp_path / "out", b"a file where the folder should be")
     with pytest.raises(UserError, match=r"slices\.tsv: cannot be written \(.*\); choose another output folder"):
-        ledger.write_table(tmp_path / "out", [])
+        ledger.save(tmp_path / "out", [row(clip="src_0_0.wav")])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -133,11 +133,17 @@ def test_what_the_table_names_is_moved_beside_it_and_what_it_does_not_is_gone(tm
         "src_0_0.wav": "there before", "src_1_0.wav": "src_1_0.wav", "src_1_1.wav": "src_1_1.wav"}
 
 
-def test_the_staging_folder_starts_empty(tmp_path):
-    put(tmp_path / ledger.STAGING / "src_0_0.wav", b"a killed run's")
-    put(tmp_path / "src_0_0.wav", b"a clip")
-    assert ledger.staging(tmp_path) == tmp_path / ledger.STAGING
-    assert [p.name for p in tmp_path.rglob("*")] == ["src_0_0.wav"]
+def test_clips_are_moved_behind_the_table_that_names_them(tmp_path, monkeypatch):
+    put(tmp_path / ledger.STAGING / "src_0_0.wav", b"a clip")
+    monkeypatch.setattr(ledger, "publish", lambda *args: seen.append(ledger.read_table(tmp_path)))
+    seen, rows = [], [row(clip="src_0_0.wav")]
+    ledger.save(tmp_path, rows)
+    assert seen == [rows]
+
+
+def test_without_rows_there_is_no_table_to_write(tmp_path):
+    ledger.save(tmp_path, [])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_where_nothing_waits_publish_does_nothing(tmp_path):

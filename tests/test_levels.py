@@ -10,6 +10,7 @@ from extractor.levels import (
     HOP_S,
     SILENCE_DB,
     background_and_speech,
+    channel_of,
     hop_powers,
     level_db,
     speech_threshold,
@@ -134,3 +135,23 @@ def test_5_percent_of_speech_and_60_percent_give_the_same_levels_to_2_db():
 ])
 def test_the_threshold_is_5_db_above_the_background_but_30_db_below_the_speech_at_most(background, speech, threshold):
     assert speech_threshold(background, speech) == pytest.approx(threshold)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# channels
+
+
+@pytest.mark.parametrize("gains, channel", [
+    ((1,), None), ((1, 1), None), ((1, 0), None), ((0, 0), None), ((0, 0, 1, 0, 0, 0), None),
+    ((1, -1), 0), ((1, -2), 1), ((-0.9, 1), 1),
+    ((1, -0.55), 0),            # 0.45 ** 2 = 0.20; a quarter of 1 + 0.55 ** 2 is 0.33
+    ((1, -0.4), None),          # 0.6 ** 2 = 0.36; 0.29
+    ((1, -0.5, -0.4), 0),       # 0.01 of 1.41
+])
+def test_the_loudest_channel_is_chosen_where_the_mean_of_one_sound_at_these_gains_has_6_db_too_little(gains, channel):
+    assert channel_of(np.outer(gains, gains)) == channel
+
+
+def test_channels_that_have_nothing_to_do_with_each_other_do_not_cancel():
+    x = np.random.default_rng(0).standard_normal((6, 8000))
+    assert channel_of(x @ x.T) is None and channel_of(np.diag([1.0, 9.0])) is None

@@ -32,7 +32,7 @@ from speech import (
 import slicer
 from extractor import UserError, audio
 from extractor.cuts import LOST, best_clips
-from slicer import FADE_S, SlicerArgs, main
+from slicer import FADE_S, SlicerArgs, cross_fade, main
 
 
 def assert_no_cut_in(speech: list[tuple[float, float]], rows: list[dict]):
@@ -264,18 +264,28 @@ def test_clips_begin_and_end_where_the_background_is_nearest_to_zero(tmp_path):
     assert len(ends) >= 10 and np.abs(ends).max() < 0.5 * gain(BACKGROUND_DB)
 
 
+def test_a_cross_fade_rises_without_a_step_and_its_gains_add_up_to_one():
+    constant = np.full((500, 2), 0.3, np.float32)
+    np.testing.assert_allclose(cross_fade(constant, constant, 100), np.full((900, 2), 0.3), rtol=1e-6)
+    rise = cross_fade(0 * constant, constant / 0.3, 100)[:, 0]
+    assert not rise[:400].any() and (rise[500:] == 1).all()
+    steps = np.diff(rise[399:501])
+    assert (0 < steps).all() and steps.max() < np.pi / 2 / 100 * 1.01  # the steepest of a half cosine
+
+
 @pytest.mark.parametrize("hum_db", [None, -40])
 def test_where_a_pause_was_shortened_there_is_no_click(hum_db, tmp_path):
     rate = 44100
-    x = talk(0.3, 4, 2.345, 4, 0.7, 3.655, 0.3, rate=rate)
-    if hum_db is not None:
-        x += 2**0.5 * gain(hum_db) * np.sin(2 * np.pi * 100 * np.arange(len(x)) / rate)
+    x = np.stack([talk(0.3, 4, 2.345, 4, 0.3, rate=rate, seed=seed) for seed in (0, 1)], axis=1)
+    if hum_db is not None:  # where the one channel is at zero, the other is not
+        angle = 2 * np.pi * 130 * np.arange(len(x)) / rate
+        x += 2**0.5 * gain(hum_db) * np.stack([np.sin(angle), np.cos(angle)], axis=1)
     put(tmp_path / "in" / "a.wav", x, rate)
-    rows = sliced(tmp_path, sample_rate=rate, min_s=11, preferred_s=12)
+    rows = sliced(tmp_path, sample_rate=rate, mono=False)
     (row,) = clips_of(rows)
     clip, _ = sf.read(tmp_path / "out" / row["clip"])
     at, n = round((splices_of(row, rows)[0]["start_s"] - row["start_s"]) * rate), round(FADE_S * rate)
-    steps = np.abs(np.diff(clip))
+    steps = np.abs(np.diff(clip, axis=0))
     nearby = steps[at - 10 * n : at - n].max()  # of the background that was left as it is
     assert steps[at - 2 : at + n + 2].max() <= (1.05 if hum_db is None else 2) * nearby
 

@@ -10,6 +10,7 @@ import pytest
 import soundfile as sf
 from speech import RATE, TALK, clips_of, content, put, rows_in, run_slicer, settings_of, sliced, talk
 
+import slicer
 from extractor import ledger, report
 from slicer import main
 
@@ -75,9 +76,11 @@ def assert_all_visible_clips_are_whole(folder: Path):
         assert len(sf.read(path)[0]) == lengths[path.name]
 
 
-def test_a_run_that_dies_before_any_of_its_renamings_is_finished_by_the_next(two, monkeypatch):
+@pytest.mark.parametrize("save_every_s, tables", [(-1, 2), (60, 1)])
+def test_a_run_that_dies_before_any_of_its_renamings_is_finished_by_the_next(save_every_s, tables, two, monkeypatch):
+    monkeypatch.setattr(slicer, "SAVE_EVERY_S", save_every_s)
     expected, replace = content(two / "out"), os.replace
-    renamings = 2 * (len(expected) - 1) + 2  # every clip twice, the table once a recording
+    renamings = 2 * (len(expected) - 1) + tables  # every clip twice
     for lives in range(renamings + 1):
         for path in (two / "out").iterdir():
             path.unlink()
