@@ -356,7 +356,7 @@ def draw(prints: dict[Path, str], rows: list[dict], args: SlicerArgs):
     from extractor import report  # here: matplotlib takes its time, and only those wait who ask
 
     for path, identity in tqdm(prints.items(), "drawing", unit="file", leave=False):
-        mine = [row for row in rows if row["fingerprint"] == identity]
+        mine = [row for row in rows if (row["fingerprint"], row["settings"]) == (identity, args.settings)]
         clips = [row["clip"] for row in mine if row["clip"]]
         if clips and not (picture := Path(args.out_dir) / (clips[0].rsplit("_", 1)[0] + ".png")).exists():
             recording = audio.probe(path)

@@ -80,6 +80,8 @@ def probe(path: str | Path) -> Recording:
         info = sf.info(str(path), verbose=True)
     except (sf.LibsndfileError, OSError) as e:
         raise UserError(f"{path}: no sound file that can be read ({_reason(e)})") from None
+    except UnicodeEncodeError:
+        raise UserError(f"{path}: a name with bytes that are no letters; rename the file") from None
     if info.frames < 1 or info.samplerate < 1:
         raise UserError(f"{path}: holds no samples")
     return Recording(
@@ -92,7 +94,7 @@ def _cut_off(log: str) -> bool:
     sizes = re.search(r"^data : (\d+) \(should be (\d+)\)", log, re.M)
     if sizes and int(sizes[1]) > int(sizes[2]):
         return int(sizes[1]) < 2**32 - 2**16  # above: written to a pipe, the size unknown
-    return "Last page lacks an end-of-stream bit" in log
+    return "Last page lacks an end-of-stream bit" in log or "Junk after the last page" in log
 
 
 def read(recording: Recording, start: int, n: int, sample_rate: int, *, mono: bool = True) -> np.ndarray:

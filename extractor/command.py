@@ -24,4 +24,6 @@ def one_sentence(kind, error, trace):
         sys.__excepthook__(kind, error, trace)
 
 
+if hasattr(sys.stdout, "reconfigure"):
+    sys.stdout.reconfigure(errors="backslashreplace")  # names of files may hold bytes that are no letters
 sys.excepthook = one_sentence  # on import: the args at a script's foot are checked before its main begins

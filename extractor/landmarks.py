@@ -8,11 +8,12 @@ offset in time.
 from typing import NamedTuple
 
 import numpy as np
-from scipy.ndimage import maximum_filter
+from scipy.ndimage import maximum_filter, uniform_filter1d
 
 RATE = 8000       # Hz; what every recording and encoding keeps
 N_FFT, HOP = 512, 128
 REACH = 9, 17     # frames, bins: a peak is the largest in so many around it
+RISE = 0.35       # over the mean of its frames (1.5 dB): a steady hum has no peaks
 PER_SECOND = 25   # peaks kept, the strongest
 PARTNERS = 4      # peaks behind it that a peak is paired with
 SPAN = 64         # frames (1 s) and bins (1 kHz) between partners, at most
@@ -27,6 +28,7 @@ def landmarks(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     frames = np.lib.stride_tricks.sliding_window_view(x, N_FFT)[::HOP] * np.hanning(N_FFT).astype(np.float32)
     level = np.log(np.square(np.abs(np.fft.rfft(frames)))[:, 1:] + 1e-16)
     peaks = (level == maximum_filter(level, REACH, mode="nearest")) & (level > -25)  # far below 16-bit silence
+    peaks &= level > uniform_filter1d(level, REACH[0], axis=0, mode="nearest") + RISE
     t, f = np.nonzero(peaks)
     loudest = np.lexsort((-level[t, f], t // (RATE // HOP)))    # second by second, the strongest first
     second = (t // (RATE // HOP))[loudest]
@@ -81,7 +83,7 @@ def _match(a: int, b: int, frames: np.ndarray, offset: np.ndarray) -> Match | No
     votes = np.bincount(offset - low, minlength=3)
     votes = votes[:-2] + votes[1:-1] + votes[2:] if len(votes) > 2 else votes
     best = int(votes.argmax()) + (1 if len(votes) > 2 else 0)
-    by_chance = 3 * len(offset) / max(1, np.ptp(offset))
+    by_chance = 3 * (len(offset) - votes.max()) / max(SPAN, np.ptp(offset))
     if votes.max() < ENOUGH + 8 * by_chance:
         return None
     at = np.sort(frames[np.abs(offset - low - best) <= 1])

@@ -38,7 +38,7 @@ def read_table(out_dir: Path) -> list[dict]:
     if not path.exists():
         return []
     try:
-        with open(path, newline="", encoding="utf-8") as f:
+        with open(path, newline="", encoding="utf-8", errors="surrogateescape") as f:
             reader = csv.DictReader(f, delimiter="\t")
             rows, columns = list(reader), reader.fieldnames
     except (OSError, ValueError, csv.Error):

@@ -14,7 +14,7 @@ def write(path: str | Path, columns: Iterable[str], rows: Iterable[Mapping]):
     aside = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(aside, "w", newline="", encoding="utf-8") as f:
+        with open(aside, "w", newline="", encoding="utf-8", errors="surrogateescape") as f:  # as in names of files
             writer = csv.DictWriter(f, list(columns), delimiter="\t")
             writer.writeheader()
             writer.writerows(rows)

@@ -1,6 +1,8 @@
 """From long recordings to clips: where the cuts fall, what the clips hold, what the table says of every second."""
 
+import os
 import re
+import sys
 import tempfile
 from itertools import accumulate
 from pathlib import Path
@@ -373,6 +375,12 @@ def test_settings_that_contradict_each_other_are_refused_with_their_values(field
         SlicerArgs(**fields)
 
 
+def test_limits_between_two_samples_are_narrowed_and_the_middle_is_preferred_where_nothing_else_is():
+    limits = SlicerArgs(min_s=2.00005, max_s=4.00005, sample_rate=8000).limits   # 16000.4 and 32000.4 samples
+    assert (limits.shortest, limits.longest, limits.preferred) == (16001, 32000, 24000)
+    assert SlicerArgs(min_s=2, max_s=4, preferred_s=2.5, sample_rate=8000).limits.preferred == 20000
+
+
 @pytest.mark.parametrize("inputs, out_dir, sentence", [
     ("in", "in", "in: is where the inputs lie; choose another out_dir"),
     ("nowhere/*", "out", "nowhere/[*]: no recordings match"),
@@ -407,6 +415,15 @@ def test_a_bad_file_is_named_and_passed_over_and_the_status_is_1(tmp_path):
         f"{tmp_path}/in/a.wav", f"{tmp_path}/in/zoë 音声.wav"}
     n_clips, seconds = len(clips_of(rows_in(tmp_path))), [row["seconds"] for row in clips_of(rows_in(tmp_path))]
     assert f"{n_clips} clips of {min(seconds):.1f} to {max(seconds):.1f} s" in out
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has names that are no UTF-8")
+def test_a_recording_whose_name_is_no_utf_8_does_not_stop_the_others(tmp_path):
+    put(tmp_path / "in" / "a.wav", talk(*TALK))
+    os.rename(put(tmp_path / "in" / "b.wav", talk(*TALK, seed=1)), os.fsencode(tmp_path / "in") + b"/caf\xe9.wav")
+    process = run_slicer(tmp_path)
+    assert "Traceback" not in process.communicate()[1]
+    assert f"{tmp_path}/in/a.wav" in {row["source"] for row in clips_of(rows_in(tmp_path))}
 
 
 def test_a_mistake_ends_the_script_with_one_sentence_and_status_1(tmp_path):

@@ -31,12 +31,15 @@ def test_a_second_run_changes_nothing_and_a_clip_that_was_deleted_stays_deleted(
     assert (content(two / "out"), {p: p.stat().st_mtime_ns for p in (two / "out").iterdir()}) == before
 
 
-def test_a_new_recording_gets_the_next_free_number_and_a_copy_of_an_old_one_none(two, capsys):
+def test_a_new_recording_gets_the_next_free_number_and_a_copy_none_be_it_of_an_old_one_or_a_new(two, capsys):
     before = content(two / "out")
     put(two / "in" / "0.wav", talk(*TALK, seed=2))
-    (two / "in" / "copy.wav").write_bytes((two / "in" / "a.wav").read_bytes())
+    for copy, of in (("copy.wav", "a.wav"), ("1.wav", "0.wav")):
+        (two / "in" / copy).write_bytes((two / "in" / of).read_bytes())
     sliced(two)
-    assert f"{two}/in/copy.wav: the same file as {two}/in/a.wav" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"{two}/in/copy.wav: the same file as {two}/in/a.wav" in out
+    assert f"{two}/in/1.wav: the same file as {two}/in/0.wav" in out
     after = content(two / "out")
     table = before.pop("slices.tsv")
     assert after.pop("slices.tsv").startswith(table) and before.items() <= after.items()
@@ -137,3 +140,9 @@ def test_the_level_curve_in_the_picture_is_as_long_as_the_recording(tmp_path, mo
     sliced(tmp_path, picture=True)
     ((levels, hop_s, spans, _),) = drawn
     assert len(levels) * hop_s == pytest.approx(max(end for _, end, *_ in spans), abs=0.02)
+
+
+def test_no_picture_is_drawn_of_a_recording_that_was_sliced_with_other_settings(two):
+    before = content(two / "out")
+    assert len(main(settings_of(two, picture=True, threshold_db=-5))) == 2
+    assert content(two / "out") == before

@@ -1,0 +1,132 @@
+"""extractor/landmarks.py: the same sound is found again, others are not."""
+
+import numpy as np
+import pytest
+import soxr
+from speech import TALK, talk
+
+from extractor.landmarks import FRAME_S, HOP, N_FFT, RATE, SPAN, landmarks, same_sounds
+
+A_SECOND = RATE // HOP  # frames that the strongest peaks are chosen from
+
+
+def recording(seconds: float, seed: int = 0) -> np.ndarray:
+    """Pauses are at the same places, whatever the seed."""
+    return talk(*TALK, rate=RATE, seed=seed)[: round(seconds * RATE)].astype(np.float32)
+
+
+def pairs(x: np.ndarray, *, later: int = 0) -> set[tuple[int, int]]:
+    """Hashes with their frames."""
+    hashes, frames = landmarks(x)
+    return set(zip(hashes.tolist(), (frames + later).tolist(), strict=True))
+
+
+def matches(*recordings: np.ndarray, groups=None, related=np.not_equal) -> list:
+    """Of whole recordings, each in a group of its own where none are given."""
+    found = [landmarks(x) for x in recordings]
+    groups = [np.full(len(h), i if groups is None else groups[i]) for i, (h, _) in enumerate(found)]
+    return same_sounds([h for h, _ in found], [at for _, at in found], groups, related)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# landmarks
+
+
+@pytest.mark.parametrize("n", [0, 1, N_FFT - 1, N_FFT, 5 * RATE])
+def test_silence_and_what_is_shorter_than_a_window_have_no_landmarks(n):
+    for x in (np.zeros(n), np.ones(min(n, N_FFT - 1))):
+        hashes, frames = landmarks(x.astype(np.float32))
+        assert len(hashes) == len(frames) == 0
+
+
+def test_a_hash_is_of_two_frequencies_and_the_time_between_them():
+    t = np.arange(2 * RATE)
+    x = np.zeros(len(t), np.float32)
+    for frame, bin in ((20, 64), (50, 80), (58, 50)):  # blips in the middle of a window, at the middle of a bin
+        x += np.exp(-(((t - frame * HOP - N_FFT / 2) / 150) ** 2)) * np.cos(2 * np.pi * bin / N_FFT * t)
+    found = [(at, code // SPAN // (2 * SPAN), code // SPAN % (2 * SPAN) - SPAN, code % SPAN) for code, at in pairs(x)]
+    assert sorted(found) == [(20, 63, -14, 38), (20, 63, 16, 30), (50, 79, -30, 8)]  # from bin 1 on; differences
+
+
+def test_the_level_does_not_change_the_landmarks():
+    x = recording(20)
+    loud, soft = pairs(x), pairs(x * np.float32(0.06))
+    assert len(loud) > 20 * 10 and len(loud & soft) >= 0.99 * len(loud)
+
+
+@pytest.mark.parametrize("frames, share", [(3 * A_SECOND, 0.95), (100, 0.4)], ids=["seconds", "any frames"])
+def test_an_excerpt_has_the_landmarks_of_the_whole_later(frames, share):
+    x = recording(20)
+    excerpt = pairs(x[frames * HOP :][: 10 * RATE], later=frames)
+    assert len(excerpt & pairs(x)) >= share * len(excerpt) > 100
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# matches
+
+
+@pytest.mark.parametrize("seconds", [2, 3, 5, 8, 12])
+def test_a_recording_and_its_copy_are_the_same_however_short_they_are(seconds):
+    for seed in range(5):
+        match, = matches(x := recording(seconds, seed), x)
+        assert match.at_a_s == pytest.approx(match.at_b_s, abs=2 * FRAME_S)
+
+
+def test_different_recordings_with_pauses_at_the_same_places_do_not_match():
+    assert matches(*(recording(20, seed) for seed in range(12))) == []
+
+
+def test_noise_does_not_match_other_noise():
+    rng = np.random.default_rng(0)
+    assert matches(*(rng.standard_normal(20 * RATE).astype(np.float32) for _ in range(6))) == []
+
+
+@pytest.mark.parametrize("hz, peak", [(0, 2**-15), (0, 0.01), (50, 0.001)])
+def test_three_seconds_of_the_same_constant_or_tone_are_not_the_same_sound(hz, peak):
+    steady = peak * np.cos(2 * np.pi * hz * np.arange(3 * 44100) / 44100)
+    recordings = []
+    for seed in range(3):
+        x = talk(*TALK, rate=44100, seed=seed)
+        x[(3 + 4 * seed) * 44100 :][: len(steady)] = steady
+        x = np.round(x * 2**15) / 2**15
+        recordings.append(soxr.resample(x.astype(np.float32), 44100, RATE))
+    assert matches(*recordings) == []
+
+
+def test_a_match_says_where_the_sound_begins_in_either_recording_and_how_long_it_is():
+    sound = recording(8.4, seed=9)[round(0.4 * RATE) :]  # after its first pause
+    a, b = recording(25, seed=1), recording(40, seed=2)
+    a[3 * RATE :][: len(sound)] = sound
+    b[round(20.37 * RATE) :][: len(sound)] = sound  # not at a frame of the other's
+    match, = matches(a, b)
+    assert (match.a, match.b) == (0, 1)
+    assert (match.at_a_s, match.at_b_s, match.seconds) == (
+        pytest.approx(3, abs=0.5), pytest.approx(20.37, abs=0.5), pytest.approx(8, abs=1)
+    )
+    assert match.at_b_s - match.at_a_s == pytest.approx(17.37, abs=2 * FRAME_S)
+
+
+def test_a_pair_is_named_once_and_never_a_recording_with_itself():
+    x = recording(15)
+    found = matches(x, recording(15, seed=1), np.tile(x, 2), x, related=lambda a, b: np.full(len(a), True))
+    assert sorted((match.a, match.b) for match in found) == [(0, 2), (0, 3), (2, 3)]
+
+
+def test_only_related_groups_are_looked_at_and_the_first_is_that_of_the_recording_which_comes_first():
+    x = recording(15)
+    found = matches(x, x, x, x, groups=[0, 1, 0, 2], related=lambda a, b: (a == 0) & (b == 1) | (a == 1) & (b == 2))
+    assert [(match.a, match.b) for match in found] == [(0, 1), (1, 3)]
+
+
+def test_groups_are_of_hashes_so_that_only_parts_of_recordings_can_be_compared():
+    hashes, frames = landmarks(recording(15))
+    late = frames * FRAME_S >= 7.5
+    twice = [hashes, hashes], [frames, frames], [late, late]
+    assert same_sounds(*twice, np.not_equal) == []  # no second half is like a first half
+    assert len(same_sounds(*twice, np.equal)) == 1
+
+
+def test_recordings_without_landmarks_match_nothing():
+    nothing, x = np.zeros(0, np.float32), recording(15)
+    assert [(match.a, match.b) for match in matches(nothing, x, nothing, x)] == [(1, 3)]
+    assert matches(nothing, nothing) == []
