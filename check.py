@@ -19,13 +19,13 @@ import numpy as np
 import soxr
 from tqdm import tqdm
 
-from dataset import MixtureArgs, folders, held_out, refuse_target
+from dataset import QUIET_DB, MixtureArgs, folders, held_out, refuse_target
 from extractor import UserError, audio, landmarks, tables
 from extractor.command import command_line
 from extractor.levels import HOP_S, OFFSET, background_and_speech, channel_of, hop_powers, level_db
 
 BLOCK_S = 48        # read at a time: a whole number of samples at every rate and of landmarks' hops
-QUIET_DB = -60      # dBFS; nowhere louder: silent, for train.py too
+CANCEL = "its channels cancel each other; keep one of them"
 FULL_SCALE = 1 - 2**-14
 CLIPPED = 1e-4      # share of samples at full scale that is worth a word
 N_FFT, N_BANDS = 4096, 64   # of the spectrum, up to half the sample rate
@@ -68,13 +68,13 @@ def main(args: CheckArgs) -> list[str]:
     leaks, repeats = shared_sounds(sounds, args.data)
     fatal += leaks
 
-    tables.write(args.out, COLUMNS, (
-        {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows
-    ))
     print(table(rows))
     say("Flaws", [f"{row['path']}: {row['flaws']}" for row in rows if row["flaws"]])
     say("Interference that training and validation share", repeats)
     say("Training makes no sense before this is put right", fatal)
+    tables.write(args.out, COLUMNS, (
+        {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows
+    ))
     print(f"\n{args.out} has a row for every file. {'NOT fit' if fatal else 'Fit'} to train on.")
     return fatal
 
@@ -99,35 +99,38 @@ def examine(path: Path, kind: str, args: CheckArgs) -> Sound:
             numbers, flaws, hashes, frames = listen(recording, kind, args)
     except UserError as e:
         return Sound(row | {"fatal": str(e).removeprefix(f"{path}: ")}, none, none)
-    row |= numbers
     if numbers["loudest_db"] <= QUIET_DB:
-        silent = f"silent, nowhere above {QUIET_DB} dBFS"
-        return Sound(row | ({"fatal": silent} if kind == "clean" else {"flaws": silent}), none, none)
-    return Sound(row | {"flaws": "; ".join(flaws)}, hashes, frames)
+        silent, flaws = f"silent, nowhere above {QUIET_DB} dBFS", flaws if CANCEL in flaws else []
+        row["fatal"], flaws = (silent, flaws) if kind == "clean" else ("", [silent, *flaws])
+    return Sound(row | numbers | {"flaws": "; ".join(flaws)}, hashes, frames)
 
 
 def listen(recording: audio.Recording, kind: str, args: CheckArgs) -> tuple[dict, list[str], np.ndarray, np.ndarray]:
     """One pass. -> numbers for the row, flaws, landmarks and where they are"""
     rate, hop = recording.rate, max(1, round(HOP_S * recording.rate))
-    full, total, products, powers, spectra, marks = 0, 0, 0, [], [], []
-    peak = 0.0
+    peak, full, total, products, powers, energies, spectra, marks = 0.0, 0, 0, 0, [], [], [], []
     for start in range(0, recording.frames, BLOCK_S * rate):
         x = audio.read(recording, start, min(BLOCK_S * rate, recording.frames - start), rate, mono=False)
         peak = max(peak, float(np.abs(x).max()))
         full += int((np.abs(x) >= FULL_SCALE).sum())
-        total, products = total + x.sum(axis=0, dtype=np.float64), products + (x.T @ x).astype(np.float64)
+        product = (x.T @ x).astype(np.float64)
+        total, products = total + x.sum(axis=0, dtype=np.float64), products + product
         powers.append(hop_powers(x, hop)[0])
-        mono = x.mean(axis=1).astype(np.float32)
-        spectra.append(band_levels(mono, rate))
-        hashes, frames = landmarks.landmarks(soxr.resample(mono, rate, landmarks.RATE))
+        mono, channel = x.mean(axis=1).astype(np.float32), channel_of(product)
+        energies.append(np.add.reduceat(np.square(mono, dtype=np.float64), np.arange(0, len(mono), rate)))
+        audible = mono if channel is None else np.ascontiguousarray(x[:, channel], np.float32)
+        spectra.append(band_levels(audible, rate))
+        hashes, frames = landmarks.landmarks(soxr.resample(audible, rate, landmarks.RATE))
         marks.append((hashes, frames + start * landmarks.RATE // (rate * landmarks.HOP)))
 
     powers = np.concatenate(powers)
     found = background_and_speech(level_db(powers))
-    tens = np.add.reduceat(powers, np.arange(0, len(powers), round(10 / HOP_S)))   # the last of them may be shorter
-    loudest = 10 * np.log10(tens.max() / min(len(powers), round(10 / HOP_S)) + 1e-14)
+    energy = np.concatenate(energies)
+    tens = np.arange(0, len(energy), 10)
+    lengths = np.diff(np.append(tens * rate, recording.frames))     # of pieces of 10 s, as train.py looks at them
+    loudest = np.max(np.add.reduceat(energy, tens) / lengths)
     numbers = {
-        "peak_db": to_db(peak**2), "rms_db": to_db(powers.mean()), "loudest_db": loudest,
+        "peak_db": to_db(peak**2), "rms_db": to_db(powers.mean()), "loudest_db": to_db(loudest),
         "clipped": full / (recording.frames * recording.channels),
         "bandwidth_hz": bandwidth(np.concatenate(spectra), rate, moving=kind == "clean"),
         "noise_floor_db": found[0] if found else "", "snr_db": found[1] - found[0] if found else "",
@@ -149,7 +152,7 @@ def flaws_of(
     if numbers["clipped"] > CLIPPED:
         yield f"clipped: {numbers['clipped']:.2%} of the samples are at full scale"
     if channel_of(products) is not None:
-        yield "its channels cancel each other; keep one of them"
+        yield CANCEL
     if offset > OFFSET:
         yield f"a constant offset of {offset:.2f} of full scale"
     if numbers["bandwidth_hz"] < args.bandwidth_hz:

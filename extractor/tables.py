@@ -23,3 +23,6 @@ def write(path: str | Path, columns: Iterable[str], rows: Iterable[Mapping]):
         os.replace(aside, path)
     except OSError as e:
         raise UserError(f"{path}: cannot be written ({e.strerror}); choose another output folder") from None
+    finally:
+        if path.parent.is_dir():
+            aside.unlink(missing_ok=True)

@@ -11,7 +11,8 @@ from speech import TALK, gain, talk
 
 import check
 from check import CheckArgs, band_levels, bandwidth, examine
-from dataset import MixtureArgs
+from dataset import MixtureArgs, check_clean
+from extractor import UserError
 
 
 def row_of(path: Path, kind: str = "clean", **fields) -> dict:
@@ -45,11 +46,12 @@ def test_what_cannot_be_read_is_fatal_and_says_why(kind, tmp_path):
 @pytest.mark.parametrize("kind, column", [("clean", "fatal"), ("dirty", "flaws")])
 def test_silence_is_fatal_in_a_clean_recording_and_a_flaw_in_a_dirty_one(kind, column, tmp_path):
     square = np.sign(np.sin(2 * np.pi * 1000 * (np.arange(12 * RATE) + 0.5) / RATE))
-    for name, samples in {"silent": 9e-4 * square, "zero": 0 * square, "offset": 9e-4 * square + 0.01}.items():
+    for name, samples in {"silent": 9e-4 * square, "zero": 0 * square}.items():
         row = row_of(save(tmp_path / f"{name}.wav", samples, subtype="FLOAT"), kind)
         assert (row["fatal"] + row["flaws"], row[column]) == ("silent, nowhere above -60 dBFS",) * 2
-    late = np.concatenate([np.zeros(25 * RATE), bursts(1)])
-    for name, samples in {"faint": 1.2e-3 * square, "late": late}.items():
+    faint = 1.2e-3 * square[: 10 * RATE]    # -58.4 dBFS
+    late = np.append(np.zeros(20 * RATE), faint)    # -63.2 dBFS over all
+    for name, samples in {"faint": faint, "short": faint[: 3 * RATE], "late": late}.items():
         row = row_of(save(tmp_path / f"{name}.wav", samples, subtype="FLOAT"), kind)
         assert "silent" not in row["fatal"] + row["flaws"]
 
@@ -90,12 +92,30 @@ def test_a_wav_file_that_is_cut_off_is_named_and_what_is_left_of_it_counts(tmp_p
 
 @pytest.mark.parametrize("gains, named", [((1, -1), True), ((1, -0.9), True), ((1, 1), False), ((1, 0), False)])
 def test_channels_that_cancel_each_other_are_named(gains, named, tmp_path):
-    path = save(tmp_path / "a.wav", bursts(5)[:, None] * gains)
-    assert flaws_of(path, bandwidth_hz=0) == "its channels cancel each other; keep one of them" * named
+    row = row_of(save(tmp_path / "a.wav", bursts(5)[:, None] * gains))
+    assert row["flaws"] == "its channels cancel each other; keep one of them" * named
+    assert row["fatal"] == "silent, nowhere above -60 dBFS" * (sum(gains) == 0)  # so it is for train.py
+
+
+SQUARE = np.tile(np.repeat([1, -1], 12), RATE)  # 2 s
+
+
+@pytest.mark.parametrize("samples", [
+    np.append(np.zeros(10 * RATE), 1.5e-3 * SQUARE), np.append(np.zeros(9 * RATE), 1.5e-3 * SQUARE),
+    np.full(5 * RATE, 0.01), 0.9e-3 * SQUARE, 1.1e-3 * SQUARE, np.outer(SQUARE, (0.1, -0.1)),
+], ids=["loud end", "end in a silent piece", "constant", "below", "above", "channels that cancel"])
+def test_what_is_silent_is_so_for_train_py_too(samples, tmp_path):
+    path = save(tmp_path / "a.wav", samples, subtype="FLOAT")
+    try:
+        check_clean(path)
+        refused = False
+    except UserError:
+        refused = True
+    assert bool(row_of(path)["fatal"]) == refused
 
 
 @pytest.mark.parametrize("offset, flaws", [
-    ([0.05], "a constant offset of 0.05 of full scale"), ([-0.05, 0.05], "a constant offset of 0.05 of full scale"),
+    ([-0.05], "a constant offset of 0.05 of full scale"), ([0.05, -0.05], "a constant offset of 0.05 of full scale"),
     ([0.015], ""),
 ])
 def test_a_constant_offset_in_any_channel_is_named(offset, flaws, tmp_path):

@@ -66,15 +66,16 @@ def test_a_set_without_flaws_is_fit(folders, capsys):
 COPIES = {
     "copy.flac": {}, "copy.mp3": {}, "copy.ogg": {}, "copy.opus": {"format": "OGG", "subtype": "OPUS"},
     "quiet.wav": {"db": -24}, "resampled.wav": {"rate": 16000}, "hi-res.wav": {"rate": 96000, "subtype": "PCM_24"},
+    "antiphase.wav": {"gains": (1, -1)},
 }
 
 
 @pytest.mark.parametrize("name", COPIES)
 def test_a_clean_recording_in_the_interference_is_fatal_however_it_was_stored(name, folders, capsys):
-    form = {"rate": RATE, "db": 0} | COPIES[name]
-    rate, db = form.pop("rate"), form.pop("db")
+    form = {"rate": RATE, "db": 0, "gains": (1,)} | COPIES[name]
+    rate, db, gains = form.pop("rate"), form.pop("db"), form.pop("gains")
     x = soxr.resample(samples_of(Path(folders.data.clean[0]) / "src_3.wav"), RATE, rate) * gain(db)
-    save(Path(folders.data.dirty[0]) / name, np.concatenate([white(5, -70, rate), x]), rate, **form)
+    save(Path(folders.data.dirty[0]) / name, np.outer(np.concatenate([white(5, -70, rate), x]), gains), rate, **form)
     sentence, = main(folders)
     a, at_a, b, at_b, seconds, why = shared(sentence)
     assert (a, b, why) == ("src_3.wav", name, "a clean recording in the interference")

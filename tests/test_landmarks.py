@@ -48,9 +48,10 @@ def test_a_hash_is_of_two_frequencies_and_the_time_between_them():
     assert sorted(found) == [(20, 63, -14, 38), (20, 63, 16, 30), (50, 79, -30, 8)]  # from bin 1 on; differences
 
 
-def test_the_level_does_not_change_the_landmarks():
+@pytest.mark.parametrize("gain", [4, 0.06, 0.01])
+def test_the_level_does_not_change_the_landmarks(gain):
     x = recording(20)
-    loud, soft = pairs(x), pairs(x * np.float32(0.06))
+    loud, soft = pairs(x), pairs(x * np.float32(gain))
     assert len(loud) > 20 * 10 and len(loud & soft) >= 0.99 * len(loud)
 
 
@@ -79,6 +80,18 @@ def test_different_recordings_with_pauses_at_the_same_places_do_not_match():
 def test_noise_does_not_match_other_noise():
     rng = np.random.default_rng(0)
     assert matches(*(rng.standard_normal(20 * RATE).astype(np.float32) for _ in range(6))) == []
+
+
+@pytest.mark.parametrize("kinds, same, found", [(20, 0, 0), (1000, 0, 0), (1000, 30, 1)])
+def test_equal_hashes_are_a_match_where_more_have_one_offset_than_chance_gives(kinds, same, found):
+    """5000 hashes of 20 kinds have some 1000 pairs within a frame of any offset; 1000 of 1000 kinds, one."""
+    rng = np.random.default_rng(0)
+    n = 5000 if kinds == 20 else 1000
+    hashes, frames = rng.integers(kinds, size=(2, n)), rng.integers(3000, size=(2, n))
+    hashes[1, :same], frames[1, :same] = hashes[0, :same], frames[0, :same] + 700
+    matches = same_sounds([*hashes], [*frames], [np.zeros(n)] * 2, np.equal)
+    assert [round((match.at_b_s - match.at_a_s) / FRAME_S) for match in matches] in ([], [699], [700], [701])
+    assert len(matches) == found
 
 
 @pytest.mark.parametrize("hz, peak", [(0, 2**-15), (0, 0.01), (50, 0.001)])

@@ -35,6 +35,7 @@ def test_a_file_is_the_same_under_another_name_in_another_folder(size, tmp_path)
 def test_a_file_is_another_where_a_byte_at_either_end_or_its_size_is(tmp_path):
     content = np.random.default_rng(0).bytes(5 * EDGE)
     others = [content, content[:-1], content + b"\0", content + content[-EDGE:], content[EDGE:] + content[:EDGE]]
+    others += [bytes(n * EDGE) for n in (5, 6)]  # zeros
     for at in (0, EDGE - 1, 4 * EDGE, 5 * EDGE - 1):
         others.append(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
     prints = [ledger.fingerprint(put(tmp_path / f"{i}.wav", other)) for i, other in enumerate(others)]
