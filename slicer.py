@@ -92,6 +92,8 @@ def main(args: SlicerArgs) -> list[str]:
     sources = audio.inputs(args.inputs, out_dir)[1]
     rows = ledger.read_table(out_dir)
     ledger.publish(out_dir, rows)  # what a killed run had no time for
+    with_clips = {row["fingerprint"] for row in rows if row["clip"]}    # the others may have some with other settings
+    rows = [row for row in rows if row["settings"] == args.settings or row["fingerprint"] in with_clips]
     saved = time.monotonic()
     prints, failures = fingerprints(sources)
     todo = to_slice(prints, rows, args, failures)

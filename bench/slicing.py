@@ -9,7 +9,6 @@ an utterance, at a sound less than 30 dB under the speech before noise was added
 """
 
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -45,7 +44,10 @@ def main(args: BenchArgs):
     whole = np.concatenate(sounds)
     whole *= 10 ** ((-20 - speech_db(whole)) / 20)
     utterances = [whole[a:b] for a, b in utterances_of(whole)]
-    print(f"{len(utterances)} utterances, {sum(map(len, utterances)) / RATE / 60:.1f} min\n")
+    with tempfile.TemporaryDirectory() as folder:
+        speed(whole, args.speed_s, Path(folder))
+        memory(whole, 3 * args.speed_s, Path(folder))
+    print(f"\n{len(utterances)} utterances, {sum(map(len, utterances)) / RATE / 60:.1f} min\n")
     head = ("material", "level", "floor", "slicer", "clips", "shortest s", "longest s", "in 5-15 s", "time in 5-15 s",
             "speech lost", "cuts inside speech", "silence s/clip")
     print(f"| {' | '.join(head)} |\n{'|---' * len(head)}|")
@@ -55,8 +57,6 @@ def main(args: BenchArgs):
             x, borders = lay_out(utterances, silence_s, np.random.default_rng(args.seed))
             for level, floor in CONDITIONS:
                 compare(style, level, floor, x, borders, Path(folder), args.seed)
-        speed(whole, args.speed_s, Path(folder))
-        memory(whole, 3 * args.speed_s, Path(folder))
 
 
 def speech_db(x: np.ndarray) -> float:
@@ -210,10 +210,13 @@ def memory(x: np.ndarray, seconds: float, folder: Path):
             f.write(x)
     command = [sys.executable, "slicer.py", "--inputs", str(path), "--out-dir", str(folder / "clips")]
     start = time.perf_counter()
-    subprocess.run(command, check=True, capture_output=True)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    print(f"\n{sf.info(path).duration / 3600:.2f} h of flac in one file: {peak:.0f} MiB, "
-          f"{time.perf_counter() - start:.1f} s with the start of Python")
+    process, peak = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL), 0
+    while process.poll() is None:  # the peak that the system keeps of a child begins with that of its parent
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        peak = max(peak, *(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")), 0)
+        time.sleep(0.05)
+    print(f"\n{sf.info(path).duration / 3600:.2f} h of flac in one file: {peak / 1024:.0f} MiB, "
+          f"{time.perf_counter() - start:.1f} s with the start of Python, exit status {process.returncode}")
 
 
 def ours_timed(path: Path, out_dir: Path):

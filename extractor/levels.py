@@ -21,7 +21,7 @@ def hop_powers(x: np.ndarray, hop: int) -> tuple[np.ndarray, np.ndarray]:
     hops = x.reshape(-1, hop, x.shape[1])
     power = hops.var(axis=1).mean(axis=1)
     near = np.square(x).sum(axis=1)
-    near[1:] += near[:-1].copy()
+    near += np.append(near[0], near[:-1])
     return power, near.reshape(-1, hop).argmin(axis=1)
 
 

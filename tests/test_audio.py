@@ -251,11 +251,12 @@ def test_a_file_that_breaks_off_says_so_and_is_read_up_to_there(whole):
     assert len(audio.read(recording, 0, recording.frames, 48000)) == recording.frames
 
 
-def test_a_wav_file_written_to_a_pipe_is_not_cut_off(tmp_path):
+@pytest.mark.parametrize("unknown", [b"\xff\xff\xff\xff", b"\xdb\xff\xff\x7f"], ids=["ffmpeg", "sox"])
+def test_a_wav_file_written_to_a_pipe_is_not_cut_off(unknown, tmp_path):
     save(tmp_path / "a.wav", noise(1000), subtype="PCM_16")
     content = (tmp_path / "a.wav").read_bytes()
     assert content[36:44] == b"data" + (2000).to_bytes(4, "little")
-    (tmp_path / "a.wav").write_bytes(content[:4] + b"\xff" * 4 + content[8:40] + b"\xff" * 4 + content[44:])
+    (tmp_path / "a.wav").write_bytes(content[:4] + unknown + content[8:40] + unknown + content[44:])
     recording = audio.probe(tmp_path / "a.wav")
     assert recording.frames == 1000 and not recording.cut_off
 

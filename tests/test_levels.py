@@ -54,6 +54,11 @@ def test_the_place_to_cut_is_where_a_sample_and_the_one_before_are_nearest_to_ze
     np.testing.assert_array_equal(place, [3])  # of both channels: 9 + 9 + 9 + 9
 
 
+def test_the_first_sample_of_all_counts_as_if_one_like_it_were_before_it():
+    _, place = hop_powers(mono(1, 5, 0.9, 0.9), 4)  # 1 + 1 against 0.81 + 0.81
+    assert place.tolist() == [3]
+
+
 @pytest.mark.parametrize("wave, expected", [(np.sign, 0), (lambda x: x, -3.01), (lambda x: x / 10, -23.01)])
 def test_0_dbfs_is_a_full_scale_square_wave_and_3_db_more_than_a_sine(wave, expected):
     t = (np.arange(4000) + 0.5) / 8000

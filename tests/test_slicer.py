@@ -133,8 +133,8 @@ def test_of_channels_that_would_cancel_the_louder_is_used_alone(weaker, tmp_path
 @pytest.mark.parametrize("first, second", [(0.2, 0.6), (0.6, 0.2)])
 def test_of_two_pauses_the_longer_is_cut(first, second, tmp_path):
     x = talk(0.3, 9, first, 1, second, 9, 0.3)
-    longer, shorter = (9.3, 10.3 + first) if first > second else (10.3 + first, 9.3)
-    x[round(shorter * RATE) :][: round(0.2 * RATE)] *= gain(-6)  # the longer is the louder
+    longer = 9.3 if first > second else 10.3 + first
+    x[round(longer * RATE) :][: round(0.6 * RATE)] *= gain(4)  # though it is the louder, a little
     assert longer < cut_times(sliced(tmp_path, x))[1, 0] < longer + 0.6
 
 
@@ -425,6 +425,14 @@ def test_a_recording_whose_name_is_no_utf_8_does_not_stop_the_others(tmp_path):
     process = run_slicer(tmp_path)
     assert "Traceback" not in process.communicate()[1]
     assert f"{tmp_path}/in/a.wav" in {row["source"] for row in clips_of(rows_in(tmp_path))}
+
+
+def test_a_recording_that_gave_no_clip_may_give_some_with_the_advice_taken(tmp_path):
+    put(tmp_path / "in" / "a.wav", talk(0.3, 3, 0.3))
+    (sentence,) = main(settings_of(tmp_path))
+    assert sentence.endswith("too short for a clip of min_s = 5 s; lower min_s")
+    (clip,) = clips_of(sliced(tmp_path, min_s=2))
+    assert 2 <= clip["seconds"] <= 3.6
 
 
 def test_a_mistake_ends_the_script_with_one_sentence_and_status_1(tmp_path):
