@@ -22,7 +22,7 @@ from tqdm import tqdm
 from dataset import QUIET_DB, MixtureArgs, folders, held_out, refuse_target
 from extractor import UserError, audio, landmarks, tables
 from extractor.command import command_line
-from extractor.levels import HOP_S, OFFSET, background_and_speech, channel_of, hop_powers, level_db
+from extractor.levels import HOP_S, OFFSET, background_and_speech, channel_of, hop_powers, smooth_levels, to_db
 
 BLOCK_S = 48        # read at a time: a whole number of samples at every rate and of landmarks' hops
 CANCEL = "its channels cancel each other; keep one of them"
@@ -124,7 +124,7 @@ def listen(recording: audio.Recording, kind: str, args: CheckArgs) -> tuple[dict
         marks.append((hashes, frames + start * landmarks.RATE // (rate * landmarks.HOP)))
 
     powers = np.concatenate(powers)
-    found = background_and_speech(level_db(powers))
+    found = background_and_speech(smooth_levels(powers))
     energy = np.concatenate(energies)
     tens = np.arange(0, len(energy), 10)
     lengths = np.diff(np.append(tens * rate, recording.frames))     # of pieces of 10 s, as train.py looks at them
@@ -179,10 +179,6 @@ def bandwidth(levels: np.ndarray, rate: int, *, moving: bool) -> float:
     if moving:
         there &= loud - np.percentile(levels, 10, axis=0) > MOVES_DB
     return float((np.flatnonzero(there).max(initial=-1) + 1) * rate / 2 / N_BANDS)
-
-
-def to_db(power: float) -> float:
-    return float(10 * np.log10(power + 1e-14))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

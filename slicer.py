@@ -33,8 +33,9 @@ from extractor.levels import (
     background_and_speech,
     channel_of,
     hop_powers,
-    level_db,
+    smooth_levels,
     speech_threshold,
+    to_db,
 )
 
 FADE_S = 0.01       # cross-fade where a pause was shortened
@@ -179,7 +180,8 @@ def listen(recording: audio.Recording, args: SlicerArgs, pool: Executor, bar: tq
             bar.update(n / recording.rate / 2)
     length = recording.length(args.sample_rate)
     at_clip_rate = np.round(np.concatenate(places) * (args.sample_rate / recording.rate)).astype(int)
-    hops = Hops(level_db(np.concatenate(powers)), hop / recording.rate, np.minimum(at_clip_rate, length), length)
+    levels = smooth_levels(np.concatenate(powers))
+    hops = Hops(levels, hop / recording.rate, np.minimum(at_clip_rate, length), length)
     channel = channel_of(products) if args.mono else None
     return Track(hops, channel, float(np.abs(sums).max() / recording.frames))
 
@@ -219,7 +221,7 @@ def write_clip(recording: audio.Recording, channel: int | None, args: SlicerArgs
     if args.format == "flac" and peak > 1:
         raise UserError(f"{recording.path}: peaks at {peak:.2f} of full scale, which flac cannot hold; use format wav")
     audio.write(path, [out], len(out), rate, channels=out.shape[1], subtype=subtype_of(recording, channel, args))
-    return to_db(peak), to_db(np.sqrt(np.square(out, dtype=np.float64).mean()))
+    return to_db(peak**2), to_db(np.square(out, dtype=np.float64).mean())
 
 
 def cross_fade(head: np.ndarray, tail: np.ndarray, n: int) -> np.ndarray:
@@ -236,10 +238,6 @@ def subtype_of(recording: audio.Recording, channel: int | None, args: SlicerArgs
     if args.format == "flac":
         return own if untouched and own == "PCM_16" else "PCM_24"
     return own if untouched and own in ("PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE") else "FLOAT"
-
-
-def to_db(x: float) -> float:
-    return 20 * math.log10(max(x, 1e-7))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -25,10 +25,15 @@ def hop_powers(x: np.ndarray, hop: int) -> tuple[np.ndarray, np.ndarray]:
     return power, near.reshape(-1, hop).argmin(axis=1)
 
 
-def level_db(power: np.ndarray) -> np.ndarray:
-    """Smoothed over three hops. [L] -> [L]"""
-    padded = np.pad(power.astype(np.float64), 1, mode="edge")
-    return 10 * np.log10((padded[:-2] + padded[1:-1] + padded[2:]) / 3 + 1e-14)
+def to_db(power):
+    """dBFS, of one power or of an array; -140 for nothing at all."""
+    return 10 * np.log10(power + 1e-14)
+
+
+def smooth_levels(powers: np.ndarray) -> np.ndarray:
+    """Over three hops. [L] -> [L] dBFS"""
+    padded = np.pad(powers.astype(np.float64), 1, mode="edge")
+    return to_db((padded[:-2] + padded[1:-1] + padded[2:]) / 3)
 
 
 def background_and_speech(levels: np.ndarray, *, above: float | None = None) -> tuple[float, float] | None:

@@ -12,7 +12,7 @@ from extractor.levels import (
     background_and_speech,
     channel_of,
     hop_powers,
-    level_db,
+    smooth_levels,
     speech_threshold,
 )
 
@@ -63,14 +63,14 @@ def test_the_first_sample_of_all_counts_as_if_one_like_it_were_before_it():
 def test_0_dbfs_is_a_full_scale_square_wave_and_3_db_more_than_a_sine(wave, expected):
     t = (np.arange(4000) + 0.5) / 8000
     power, _ = hop_powers(wave(np.sin(2 * np.pi * 400 * t))[:, None], 80)
-    np.testing.assert_allclose(level_db(power), expected, atol=0.01)
+    np.testing.assert_allclose(smooth_levels(power), expected, atol=0.01)
 
 
 def test_levels_are_of_the_mean_power_of_three_hops_and_of_two_and_a_half_at_the_ends():
     np.testing.assert_allclose(
-        level_db(np.float32([0.3, 0, 0, 0.03])), 10 * np.log10([0.2, 0.1, 0.01, 0.02]), atol=1e-5
+        smooth_levels(np.float32([0.3, 0, 0, 0.03])), 10 * np.log10([0.2, 0.1, 0.01, 0.02]), atol=1e-5
     )
-    assert level_db(np.zeros(2)).max() < SILENCE_DB
+    assert smooth_levels(np.zeros(2)).max() < SILENCE_DB
 
 
 # ---------------------------------------------------------------------------------------------------------------------
