@@ -252,6 +252,9 @@ def describe_material(material: Material, training: MixtureDataset, held_out: Mi
         minutes = sum(r.seconds for r in recordings) / 60
         rates = ", ".join(f"{r} Hz" for r in sorted({r.rate for r in recordings})) or "none"
         print(f"{name:7}{len(recordings):6} files {minutes:8.1f} min  {rates}")
+        for recording in recordings:
+            if recording.cut_off:
+                print(f"{recording.path}: cut off at its end; the {recording.seconds:.1f} s that are there are used")
     held = sum(s.length for s in held_out.clean.sources) / held_out.sample_rate / 60
     print(f"held out for validation: {len(held_out.clean)} clean files, {held:.1f} min, and the end of every dirty one")
     if not material.voices:

@@ -276,6 +276,15 @@ def test_before_the_first_step_it_says_what_it_found_and_what_it_costs(args, cap
     assert "steps per hour on cpu" in out and "training on cpu, step 0 to 6" in out
 
 
+def test_a_recording_that_lost_its_end_is_used_up_to_there_and_named(args, tmp_path, capsys):
+    whole = Path(args.data.dirty[0], "voices", "bob.wav").read_bytes()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "cut.wav").write_bytes(whole[: 44 + 2 * 5 * RATE + 1])  # 5 of 6 s
+    main(replace(args, steps=1, data=replace(args.data, dirty=(*args.data.dirty, str(tmp_path / "other")))))
+    named = [line for line in capsys.readouterr().out.splitlines() if "cut off" in line]
+    assert named == [f"{tmp_path}/other/cut.wav: cut off at its end; the 5.0 s that are there are used"]
+
+
 def test_the_estimated_memory_is_that_of_what_a_step_keeps(args):
     """A net that keeps one tensor of the mixture's size: y = w x needs x for the gradient of w."""
     class Scale(nn.Module):
