@@ -22,7 +22,7 @@ from tqdm import tqdm
 from dataset import QUIET_DB, MixtureArgs, folders, held_out, refuse_target
 from extractor import UserError, audio, landmarks, tables
 from extractor.command import command_line
-from extractor.levels import HOP_S, OFFSET, background_and_speech, channel_of, hop_powers, smooth_levels, to_db
+from extractor.levels import OFFSET, background_and_speech, channel_of, hop_of, hop_powers, smooth_levels, to_db
 
 BLOCK_S = 48        # read at a time: a whole number of samples at every rate and of landmarks' hops
 CANCEL = "its channels cancel each other; keep one of them"
@@ -41,7 +41,6 @@ class CheckArgs:
     clip_s: tuple[float, float] = (2.0, 30.0)   # a clean clip that is shorter or longer is named
     bandwidth_hz: float = 12_000                # sound that reaches less high is named
     snr_db: float = 20.0                        # clean recordings below it are named
-    sample_rate: int = 44100                    # Hz, of the nets to be trained
     out: str = "datasets/check.tsv"
 
 
@@ -107,7 +106,7 @@ def examine(path: Path, kind: str, args: CheckArgs) -> Sound:
 
 def listen(recording: audio.Recording, kind: str, args: CheckArgs) -> tuple[dict, list[str], np.ndarray, np.ndarray]:
     """One pass. -> numbers for the row, flaws, landmarks and where they are"""
-    rate, hop = recording.rate, max(1, round(HOP_S * recording.rate))
+    rate, hop = recording.rate, hop_of(recording.rate)
     peak, full, total, products, powers, energies, spectra, marks = 0.0, 0, 0, 0, [], [], [], []
     for start in range(0, recording.frames, BLOCK_S * rate):
         x = audio.read(recording, start, min(BLOCK_S * rate, recording.frames - start), rate, mono=False)
@@ -168,7 +167,7 @@ def band_levels(x: np.ndarray, rate: int) -> np.ndarray:
     x = np.pad(x, (0, max(0, N_FFT - len(x))))
     frames = np.lib.stride_tricks.sliding_window_view(x, N_FFT)[:: max(1, round(EVERY_S * rate))]
     power = np.square(np.abs(np.fft.rfft(frames * np.hanning(N_FFT).astype(np.float32))))[:, 1:]
-    return 10 * np.log10(power.reshape(len(power), N_BANDS, -1).mean(axis=2) + 1e-12)
+    return to_db(power.reshape(len(power), N_BANDS, -1).mean(axis=2))
 
 
 def bandwidth(levels: np.ndarray, rate: int, *, moving: bool) -> float:

@@ -12,6 +12,7 @@ import math
 import os
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -27,11 +28,11 @@ from extractor import UserError, audio, ledger
 from extractor.command import command_line
 from extractor.cuts import Clip, Drop, Hops, Limits, Plan, Threshold, plan_cuts
 from extractor.levels import (
-    HOP_S,
     OFFSET,
     SILENCE_DB,
     background_and_speech,
     channel_of,
+    hop_of,
     hop_powers,
     smooth_levels,
     speech_threshold,
@@ -93,10 +94,10 @@ def main(args: SlicerArgs) -> list[str]:
     sources = audio.inputs(args.inputs, out_dir)[1]
     rows = ledger.read_table(out_dir)
     ledger.publish(out_dir, rows)  # what a killed run had no time for
-    with_clips = {row["fingerprint"] for row in rows if row["clip"]}    # the others may have some with other settings
-    rows = [row for row in rows if row["settings"] == args.settings or row["fingerprint"] in with_clips]
     saved = time.monotonic()
     prints, failures = fingerprints(sources)
+    again = clipless(rows, prints, args)
+    rows = [row for row in rows if row["fingerprint"] not in again]
     todo = to_slice(prints, rows, args, failures)
     numbers = ledger.number([recording.path for recording in todo], rows, out_dir)
     print(f"{len(sources)} recordings, {len(todo)} of them to slice, into {out_dir}")
@@ -115,11 +116,12 @@ def main(args: SlicerArgs) -> list[str]:
                 ledger.save(out_dir, rows)
                 saved = time.monotonic()
 
-    mine = [row for row in rows if row["fingerprint"] in prints.values()]
+    wanted = set(prints.values())
+    mine = [row for row in rows if row["fingerprint"] in wanted]
     print(summary(mine))
     if args.picture:
-        draw(prints, rows, args)
-    failures += clipless(mine, args)
+        draw(prints, mine, args)
+    failures += too_short(mine, args)
     if failures:
         print(f"{len(failures)} of {len(sources)} recordings failed:", *failures, sep="\n  ", file=sys.stderr)
     return failures
@@ -163,7 +165,7 @@ class Track(NamedTuple):
 
 
 def listen(recording: audio.Recording, args: SlicerArgs, pool: Executor, bar: tqdm | None) -> Track:
-    hop = max(1, round(HOP_S * recording.rate))
+    hop = hop_of(recording.rate)
     block = hop * max(1, BLOCK // (hop * recording.channels))
 
     def look(start: int):
@@ -276,6 +278,12 @@ def fingerprints(sources: list[Path]) -> tuple[dict[Path, str], list[str]]:
     return prints, failures
 
 
+def clipless(rows: list[dict], prints: dict[Path, str], args: SlicerArgs) -> set[str]:
+    """Fingerprints of recordings that gave no clip with other settings: with these they may."""
+    tried = {row["fingerprint"] for row in rows if row["settings"] != args.settings} & set(prints.values())
+    return tried - {row["fingerprint"] for row in rows if row["clip"]}
+
+
 def to_slice(prints: dict[Path, str], rows: list[dict], args: SlicerArgs, failures: list[str]) -> list[audio.Recording]:
     """What was not sliced before. Adds a sentence to `failures` for what cannot be, or only anew."""
     before = {row["fingerprint"]: row for row in rows}
@@ -322,14 +330,15 @@ def notes(recording: audio.Recording, track: Track, plan: Plan, args: SlicerArgs
     return found
 
 
-def clipless(rows: list[dict], args: SlicerArgs) -> list[str]:
+def too_short(rows: list[dict], args: SlicerArgs) -> list[str]:
     """A sentence for every recording whose rows have no clip."""
-    sources = {row["source"]: 0.0 for row in rows}
+    speech_s: dict[str, float] = defaultdict(float)
     for row in rows:
-        sources[row["source"]] += float(row["seconds"]) * float(row["speech_share"])
+        speech_s[row["source"]] += float(row["seconds"]) * float(row["speech_share"])
+    with_clips = {row["source"] for row in rows if row["clip"]}
     return [
         f"{source}: {seconds:.1f} s of speech, too short for a clip of min_s = {args.min_s:g} s; lower min_s"
-        for source, seconds in sources.items() if not any(row["clip"] for row in rows if row["source"] == source)
+        for source, seconds in speech_s.items() if source not in with_clips
     ]
 
 
@@ -355,8 +364,12 @@ def draw(prints: dict[Path, str], rows: list[dict], args: SlicerArgs):
     """A picture of every recording that has clips and no picture yet."""
     from extractor import report  # here: matplotlib takes its time, and only those wait who ask
 
+    of_recording = defaultdict(list)
+    for row in rows:
+        if row["settings"] == args.settings:
+            of_recording[row["fingerprint"]].append(row)
     for path, identity in tqdm(prints.items(), "drawing", unit="file", leave=False):
-        mine = [row for row in rows if (row["fingerprint"], row["settings"]) == (identity, args.settings)]
+        mine = of_recording[identity]
         clips = [row["clip"] for row in mine if row["clip"]]
         if clips and not (picture := Path(args.out_dir) / (clips[0].rsplit("_", 1)[0] + ".png")).exists():
             recording = audio.probe(path)

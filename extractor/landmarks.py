@@ -81,8 +81,8 @@ def _match(a: int, b: int, frames: np.ndarray, offset: np.ndarray) -> Match | No
     """Votes for one offset, to a frame or two, against what chance would give it."""
     low = offset.min()
     votes = np.bincount(offset - low, minlength=3)
-    votes = votes[:-2] + votes[1:-1] + votes[2:] if len(votes) > 2 else votes
-    best = int(votes.argmax()) + (1 if len(votes) > 2 else 0)
+    votes = votes[:-2] + votes[1:-1] + votes[2:]
+    best = int(votes.argmax()) + 1
     by_chance = 3 * (len(offset) - votes.max()) / max(SPAN, np.ptp(offset))
     if votes.max() < ENOUGH + 8 * by_chance:
         return None

@@ -12,6 +12,10 @@ CONTRAST_DB = 6    # what stands out less from the background is background
 OFFSET = 0.02      # of full scale; a constant part that is worth a word
 
 
+def hop_of(rate: int) -> int:
+    return max(1, round(HOP_S * rate))
+
+
 def hop_powers(x: np.ndarray, hop: int) -> tuple[np.ndarray, np.ndarray]:
     """Of every hop its power, mean over channels, and the sample which, with the one before, is nearest to zero.
 

@@ -435,6 +435,16 @@ def test_a_recording_that_gave_no_clip_may_give_some_with_the_advice_taken(tmp_p
     assert 2 <= clip["seconds"] <= 3.6
 
 
+def test_what_was_left_out_of_a_recording_stays_in_the_table_when_another_one_is_cut_with_other_settings(tmp_path):
+    put(tmp_path / "in" / "a.wav", talk(0.3, 3, 0.3))
+    main(settings_of(tmp_path))
+    left_out = rows_in(tmp_path)
+    (tmp_path / "in" / "a.wav").unlink()
+    put(tmp_path / "in" / "b.wav", talk(0.3, 3, 0.3, seed=1))
+    rows = sliced(tmp_path, min_s=2)
+    assert left_out and [row for row in rows if row["source"].endswith("a.wav")] == left_out
+
+
 def test_a_mistake_ends_the_script_with_one_sentence_and_status_1(tmp_path):
     process = run_slicer(tmp_path)
     sentence = f"{tmp_path}/in: no recordings match; put the glob in quotes, or name a folder"
