@@ -9,6 +9,7 @@ writes a row for every file. The exit status is 1 where training would make no s
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -25,7 +26,6 @@ from extractor.command import command_line
 from extractor.levels import OFFSET, background_and_speech, channel_of, hop_of, hop_powers, smooth_levels, to_db
 
 BLOCK_S = 48        # read at a time: a whole number of samples at every rate and of landmarks' hops
-CANCEL = "its channels cancel each other; keep one of them"
 FULL_SCALE = 1 - 2**-14
 CLIPPED = 1e-4      # share of samples at full scale that is worth a word
 N_FFT, N_BANDS = 4096, 64   # of the spectrum, up to half the sample rate
@@ -48,6 +48,7 @@ class Sound(NamedTuple):
     """What was found in a recording."""
 
     row: dict
+    kinds: list[str]    # of its flaws
     hashes: np.ndarray  # its landmarks
     frames: np.ndarray  # and where they are
 
@@ -67,7 +68,7 @@ def main(args: CheckArgs) -> list[str]:
     leaks, repeats = shared_sounds(sounds, args.data)
     fatal += leaks
 
-    print(table(rows))
+    print(f"{table(rows)}\n\n{tally(sounds)}")
     say("Flaws", [f"{row['path']}: {row['flaws']}" for row in rows if row["flaws"]])
     say("Interference that training and validation share", repeats)
     say("Training makes no sense before this is put right", fatal)
@@ -97,15 +98,18 @@ def examine(path: Path, kind: str, args: CheckArgs) -> Sound:
         with audio.kept_open(recording):
             numbers, flaws, hashes, frames = listen(recording, kind, args)
     except UserError as e:
-        return Sound(row | {"fatal": str(e).removeprefix(f"{path}: ")}, none, none)
+        return Sound(row | {"fatal": str(e).removeprefix(f"{path}: ")}, ["unreadable"], none, none)
     if numbers["loudest_db"] <= QUIET_DB:
-        silent, flaws = f"silent, nowhere above {QUIET_DB} dBFS", flaws if CANCEL in flaws else []
-        row["fatal"], flaws = (silent, flaws) if kind == "clean" else ("", [silent, *flaws])
-    return Sound(row | numbers | {"flaws": "; ".join(flaws)}, hashes, frames)
+        silent = f"silent, nowhere above {QUIET_DB} dBFS"
+        flaws = {"silent": silent} | (flaws if "cancelling" in flaws else {})
+        if kind == "clean":
+            row["fatal"] = silent
+    sentences = [flaw for flaw in flaws.values() if flaw != row["fatal"]]
+    return Sound(row | numbers | {"flaws": "; ".join(sentences)}, list(flaws), hashes, frames)
 
 
-def listen(recording: audio.Recording, kind: str, args: CheckArgs) -> tuple[dict, list[str], np.ndarray, np.ndarray]:
-    """One pass. -> numbers for the row, flaws, landmarks and where they are"""
+def listen(recording: audio.Recording, kind: str, args: CheckArgs) -> tuple[dict, dict, np.ndarray, np.ndarray]:
+    """One pass. -> numbers for the row, flaws by kind, landmarks and where they are"""
     rate, hop = recording.rate, hop_of(recording.rate)
     peak, full, total, products, powers, energies, spectra, marks = 0.0, 0, 0, 0, [], [], [], []
     for start in range(0, recording.frames, BLOCK_S * rate):
@@ -134,32 +138,34 @@ def listen(recording: audio.Recording, kind: str, args: CheckArgs) -> tuple[dict
         "bandwidth_hz": bandwidth(np.concatenate(spectra), rate, moving=kind == "clean"),
         "noise_floor_db": found[0] if found else "", "snr_db": found[1] - found[0] if found else "",
     }
-    flaws = list(flaws_of(recording, kind, numbers, np.abs(total).max() / recording.frames, products, args))
+    flaws = dict(flaws_of(recording, kind, numbers, np.abs(total).max() / recording.frames, products, args))
     return numbers, flaws, *(np.concatenate(x).astype(np.int32) for x in zip(*marks, strict=True))
 
 
 def flaws_of(
     recording: audio.Recording, kind: str, numbers: dict, offset: float, products: np.ndarray, args: CheckArgs
-) -> Iterator[str]:
+) -> Iterator[tuple[str, str]]:
+    """Kinds and sentences."""
     shortest, longest = args.clip_s if kind == "clean" else (args.data.segment_s, np.inf)
     if recording.cut_off:
-        yield "cut off at its end"
+        yield "cut off", "cut off at its end"
     if recording.seconds < shortest:
-        yield f"only {recording.seconds:.1f} s long"
+        yield "too short", f"only {recording.seconds:.1f} s long"
     if recording.seconds > longest:
-        yield f"{recording.seconds:.0f} s long; slicer.py makes clips of it"
+        yield "too long", f"{recording.seconds:.0f} s long; slicer.py makes clips of it"
     if numbers["clipped"] > CLIPPED:
-        yield f"clipped: {numbers['clipped']:.2%} of the samples are at full scale"
+        yield "clipped", f"clipped: {numbers['clipped']:.2%} of the samples are at full scale"
     if channel_of(products) is not None:
-        yield CANCEL
+        yield "cancelling", "its channels cancel each other; keep one of them"
     if offset > OFFSET:
-        yield f"a constant offset of {offset:.2f} of full scale"
+        yield "offset", f"a constant offset of {offset:.2f} of full scale"
     if numbers["bandwidth_hz"] < args.bandwidth_hz:
-        yield f"nothing above {numbers['bandwidth_hz'] / 1000:.1f} kHz, at a rate of {recording.rate} Hz"
+        highest = f"{numbers['bandwidth_hz'] / 1000:.1f} kHz"
+        yield "narrow", f"nothing above {highest}, at a rate of {recording.rate} Hz"
     if kind == "clean" and numbers["snr_db"] == "":
-        yield "nothing stands out from its background"
+        yield "noisy", "nothing stands out from its background"
     elif kind == "clean" and numbers["snr_db"] < args.snr_db:
-        yield f"noisy: its background is only {numbers['snr_db']:.0f} dB under the speech"
+        yield "noisy", f"noisy: its background is only {numbers['snr_db']:.0f} dB under the speech"
 
 
 def band_levels(x: np.ndarray, rate: int) -> np.ndarray:
@@ -263,16 +269,26 @@ def table(rows: list[dict]) -> str:
         bad = sum(bool(row["flaws"] or row["fatal"]) for row in group)
         lengths = median("seconds", ".1f"), median("bandwidth_hz", ".1f", 1e-3)
         noise = median("noise_floor_db", ".0f"), median("snr_db", ".0f")
-        cells = [name, len(group), f"{minutes:.1f}", bad, *lengths, *noise]
+        rates = ", ".join(map(str, sorted({row["rate"] for row in group if row["rate"] != ""}))) or "-"
+        cells = [name, len(group), f"{minutes:.1f}", bad, *lengths, *noise, rates]
         return f"| {' | '.join(map(str, cells))} |"
 
-    head = "folder", "files", "minutes", "with flaws", "s each", "kHz", "noise floor dBFS", "SNR dB"
+    head = "folder", "files", "minutes", "with flaws", "s each", "sound to kHz", "noise dBFS", "SNR dB", "rates Hz"
     lines = ["", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for kind in ("clean", "dirty"):
         group = [row for row in rows if row["kind"] == kind]
         for folder in sorted({Path(row["path"]).parent.as_posix() for row in group}):
             lines.append(line(folder, [row for row in group if Path(row["path"]).parent.as_posix() == folder]))
         lines.append(line(f"all {kind}", group))
+    return "\n".join(lines)
+
+
+def tally(sounds: list[Sound]) -> str:
+    """A line for the clean and one for the dirty recordings: how many have which flaw."""
+    lines = []
+    for kind in ("clean", "dirty"):
+        counts = Counter(flaw for sound in sounds if sound.row["kind"] == kind for flaw in sound.kinds)
+        lines.append(f"{kind}: {', '.join(f'{n} {flaw}' for flaw, n in counts.most_common()) or 'no flaws'}")
     return "\n".join(lines)
 
 

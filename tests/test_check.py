@@ -167,7 +167,7 @@ def test_a_clean_recording_of_even_noise_has_nothing_that_stands_out(tmp_path):
 
 def listened(path: Path) -> tuple[dict, set[tuple[int, int]]]:
     """The row, and hashes with the frames that they stand at."""
-    row, hashes, frames = examine(path, "clean", CheckArgs())
+    row, _, hashes, frames = examine(path, "clean", CheckArgs())
     return row, set(zip(hashes.tolist(), frames.tolist(), strict=True))
 
 

@@ -59,7 +59,8 @@ def test_a_set_without_flaws_is_fit(folders, capsys):
     printed = capsys.readouterr().out
     assert printed.endswith(f"\n{folders.out} has a row for every file. Fit to train on.\n")
     assert "Flaws" not in printed and "share" not in printed
-    assert re.search(r"\| all clean \| 5 \| 0\.8 \| 0 \| 10\.2 \| [\d.]+ \| -7[0-2] \| [4-5]\d \|\n", printed)
+    assert re.search(r"\| all clean \| 5 \| 0\.8 \| 0 \| 10\.2 \| [\d.]+ \| -7[0-2] \| [4-5]\d \| 24000 \|\n", printed)
+    assert "\n\nclean: no flaws\ndirty: no flaws\n" in printed
     assert re.search(r"\| all dirty \| 3 \| 1\.1 \| 0 \| 22\.6 \|", printed)
 
 
@@ -161,6 +162,20 @@ def test_a_missing_folder_and_a_table_that_cannot_be_written_are_one_sentence(fo
     for out in (tmp_path, tmp_path / "clean/alice/src_0.wav/check.tsv"):
         with pytest.raises(UserError, match=r"cannot be written \(.+\); choose another"):
             main(replace(folders, out=str(out)))
+
+
+def test_in_sum_it_says_how_many_recordings_have_which_flaw(folders, capsys):
+    clean, dirty = (Path(names[0]) for names in (folders.data.clean, folders.data.dirty))
+    loud = np.clip(bursts(5) * 40, -1, 1)
+    for i in range(2):
+        save(clean / f"src_{20 + i}.wav", loud * (1 if i else -1), 16000)
+    save(clean / "src_30.wav", bursts(1))
+    save(dirty / "zero.wav", np.zeros(5 * RATE))
+    (dirty / "text.wav").write_text("no sound")
+    main(replace(folders, bandwidth_hz=9000))
+    out = capsys.readouterr().out
+    assert "\nclean: 2 clipped, 2 narrow, 1 too short\ndirty: 1 unreadable, 1 silent\n" in out
+    assert "| 16000, 24000 |" in out
 
 
 def test_of_many_flaws_the_first_are_shown_and_the_others_counted(folders, monkeypatch, capsys):
