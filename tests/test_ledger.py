@@ -114,13 +114,6 @@ def test_another_table_is_refused_by_name(content, tmp_path):
         ledger.read_table(tmp_path)
 
 
-def test_a_table_that_breaks_off_leaves_the_old_one_whole(tmp_path):
-    ledger.save(tmp_path, [row(clip="src_0_0.wav")])
-    with pytest.raises(ValueError):
-        ledger.save(tmp_path, [row(clip="src_0_0.wav"), row(clip="src_0_1.wav", nonsense="1")])
-    assert ledger.read_table(tmp_path) == [row(clip="src_0_0.wav")]
-
-
 def test_a_table_that_cannot_be_written_is_the_users_to_put_right(tmp_path):
     put(tmp_path / "out", b"a file where the folder should be")
     with pytest.raises(UserError, match=r"slices\.tsv: cannot be written \(.*\); choose another output folder"):
