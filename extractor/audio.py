@@ -4,7 +4,6 @@ Only the part that is asked for is read, so that a recording may be hours long.
 """
 
 import glob
-import os
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -18,6 +17,7 @@ import soundfile as sf
 import soxr
 
 from extractor import UserError
+from extractor.files import whole
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64")
 WAV_BYTES = 2**32 - 2**16  # of samples in a WAV file
@@ -182,26 +182,21 @@ def write(
 ):
     """A .wav file (RF64 where n_samples are too many for it) or a .flac file, written aside and renamed.
 
-    At any moment there is the old file, the new one, or none, never half of one. Blocks are [T] or [T, channels]. By
+    At any moment there is the old file, the new one, or none. Blocks are [T] or [T, channels]. By
     default float, since an estimate may pass full scale where its mixture touched it, and clipping is for the user to
     decide. Raises UserError where it cannot be written.
     """
     path = Path(path)
-    aside = path.with_name(path.name + ".part")
     width = 8 if subtype == "DOUBLE" else 4
     too_long = path.suffix == ".wav" and width * n_samples * channels >= WAV_BYTES
     container = "RF64" if too_long else path.suffix[1:].upper()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with sf.SoundFile(str(aside), "w", sample_rate, channels, subtype, format=container) as f:
-            for block in blocks:
-                f.write(block)
-        os.replace(aside, path)
-    except (sf.LibsndfileError, OSError) as e:
-        raise UserError(f"{path}: cannot be written ({_reason(e)}); choose another output folder") from None
-    finally:
-        if path.parent.is_dir():
-            aside.unlink(missing_ok=True)
+    with whole(path, flush=False) as aside:
+        try:
+            with sf.SoundFile(str(aside), "w", sample_rate, channels, subtype, format=container) as f:
+                for block in blocks:
+                    f.write(block)
+        except sf.LibsndfileError as e:
+            raise OSError(_reason(e)) from None
 
 
 def _reason(error: Exception) -> str:

@@ -1,29 +1,20 @@
 """Checkpoints: plain values and tensors, whole at every moment, opened without running anybody's code."""
 
 import io
-import os
 from pathlib import Path
 
 import torch
 
 from extractor import UserError
+from extractor.files import whole
 
 
 def save(path: str | Path, state: dict):
     """Written aside, flushed to the disk and renamed: a kill leaves the old file or the new one."""
-    path = Path(path)
-    aside = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        whole = io.BytesIO()  # torch.save into a file answers a full disk with a RuntimeError that names no disk
-        torch.save(state, whole)
-        with open(aside, "wb") as f:
-            f.write(whole.getbuffer())
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(aside, path)
-    except OSError as e:
-        raise UserError(f"{path}: cannot be written ({e.strerror})") from None
+    content = io.BytesIO()  # torch.save into a file answers a full disk with a RuntimeError that names no disk
+    torch.save(state, content)
+    with whole(path) as aside:
+        aside.write_bytes(content.getbuffer())
 
 
 def load(path: str | Path) -> dict:

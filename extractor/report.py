@@ -7,6 +7,8 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from extractor.files import whole
+
 matplotlib.use("Agg")
 
 N_FFT = 2048
@@ -63,10 +65,8 @@ def cuts(levels: np.ndarray, hop_s: float, spans: list[tuple], lines: dict[str, 
 
 
 def save(figure: Figure, path: str | Path):
-    """Written aside and renamed."""
-    aside = Path(path).with_suffix(".part")
-    figure.savefig(aside, dpi=80, format="png")
-    aside.replace(path)
+    with whole(path, flush=False) as aside:
+        figure.savefig(aside, dpi=80, format="png")
 
 
 def add_examples(writer, step: int, items: list[dict], estimates: list, names, sample_rate: int):
