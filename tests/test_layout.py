@@ -6,11 +6,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SCRIPTS = {"train", "infer", "evaluate", "demo", "check"}
+SCRIPTS = {"train", "infer", "evaluate", "compare", "demo", "check"}
 FAMILIES = {"dptnet"}
-LEAVES = "files audio tables levels cuts landmarks metrics chunked checkpoint command device"
+LEAVES = (
+    "files audio tables levels cuts landmarks metrics chunked checkpoint command device "
+    "scores curves provenance perceptual rivals"
+)
 PLUMBING = {f"extractor.{name}" for name in LEAVES.split()}
-
+OVER_PLUMBING = {"extractor.losses", "extractor.report", "extractor.page"}
 BELOW_ALL = {"extractor", "extractor.files"}
 ALLOWED = {
     "extractor": set(),
@@ -18,10 +21,11 @@ ALLOWED = {
     "extractor.losses": {"extractor.metrics"},
     "extractor.report": {"extractor.audio"},
     "extractor.ledger": {"extractor.tables"},
+    "extractor.page": {"extractor.tables", "extractor.scores"},
     **dict.fromkeys(FAMILIES, {"extractor.layers"}),
     "dataset": {"extractor.audio"},
     "models": FAMILIES | {"extractor.losses", "extractor.checkpoint"},
-    **dict.fromkeys(SCRIPTS, FAMILIES | PLUMBING | {"models", "dataset", "extractor.losses", "extractor.report"}),
+    **dict.fromkeys(SCRIPTS, FAMILIES | PLUMBING | OVER_PLUMBING | {"models", "dataset"}),
 }
 ALLOWED["demo"] = ALLOWED["demo"] | {"train", "infer", "evaluate"}
 ALLOWED["evaluate"] = ALLOWED["evaluate"] | {"infer"}
