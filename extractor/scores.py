@@ -1,0 +1,144 @@
+"""What is measured of a system, and how sure the means are: intervals, differences, tables."""
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import norm, t
+
+N_RESAMPLES = 10_000
+FEWEST = 6  # pairs for a verdict: that all of five go one way is chance in one case of 16
+MOST_SNRS, SNR_STEP_DB = 10, 5
+PRESENT = "all with the target"
+
+
+class Measure(NamedTuple):
+    title: str
+    unit: str
+    better: int      # 1: more is better; -1: less; 0: near zero
+    digits: int
+    meaning: str
+
+
+MEASURES = {
+    "si_sdr": Measure("SI-SDR", "dB", 1, 1, "scale-invariant signal-to-distortion ratio"),
+    "si_sdri": Measure("SI-SDRi", "dB", 1, 1, "SI-SDR gained over the mixture"),
+    "sdr": Measure("SDR", "dB", 1, 1, "signal-to-distortion ratio that forgives any filter of 512 taps (BSS Eval)"),
+    "sdri": Measure("SDRi", "dB", 1, 1, "SDR gained over the mixture"),
+    "gained": Measure("gained", "%", 1, 0, "share of pairs whose SI-SDR gained more than 1 dB"),
+    "level_error": Measure("level error", "dB", 0, 1, "how much louder the speaker is than before"),
+    "eaten": Measure("speech eaten", "%", -1, 1, "share of the speaker's energy that is lost"),
+    "leakage": Measure("leakage", "dB", -1, 1, "of the interference's energy, what came through"),
+    "high_lost": Measure("lost > 8 kHz", "%", -1, 1, "share of the speaker's energy above 8 kHz that is lost"),
+    "high_kept": Measure("kept > 8 kHz", "dB", 0, 1, "of the speaker's energy above 8 kHz, what came through"),
+    "level_in": Measure("level before", "dBFS", 0, 1, "level of the recording"),
+    "level_change": Measure("level change", "dB", 0, 1, "level of what was extracted over that of the recording"),
+    "speech_s": Measure("speech", "s", 1, 1, "seconds of what was extracted that stand out from its background"),
+    "attenuation": Measure("left of absent", "dB", -1, 1, "level of what remains where the speaker is absent"),
+    "pesq": Measure("PESQ", "MOS", 1, 2, "PESQ wide band at 16 kHz, 1 to 4.64"),
+    "estoi": Measure("ESTOI", "", 1, 2, "extended short-time objective intelligibility, 0 to 1"),
+    "dnsmos": Measure("DNSMOS", "MOS", 1, 2, "quality guessed without a reference, overall; deaf to a second voice"),
+    "dnsmos_sig": Measure("DNSMOS sig", "MOS", 1, 2, "the same, of the speech"),
+    "dnsmos_bak": Measure("DNSMOS bak", "MOS", 1, 2, "the same, of the background"),
+    "speaker": Measure("speaker", "", 1, 2, "cosine similarity of the voice to the clean recordings (Resemblyzer)"),
+    "wer": Measure("WER", "%", -1, 0, "word error rate of Whisper tiny.en, pooled over words"),
+}
+
+
+class Interval(NamedTuple):
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    def text(self, measure: Measure) -> str:
+        """`+7.5 [+6.2, +8.7]`, without the interval where one file gives none, `-` of nothing."""
+        if not self.n:
+            return "-"
+        sign = "+" if measure.unit == "dB" else ""
+        mean, low, high = (f"{round(x, measure.digits) + 0.0:{sign}.{measure.digits}f}" for x in self[:3])
+        unit = "%" if measure.unit == "%" else ""
+        return f"{mean}{unit}" if np.isnan(self.low) else f"{mean}{unit} [{low}, {high}]"
+
+
+def interval(values: Sequence[float], weights: Sequence[float] | None = None) -> Interval:
+    """Mean over files and its 95 % interval: the bootstrap over files, drawn with replacement, its percentiles expanded
+    as Hesterberg (2015, section 5.2) does for few files, for which plain percentiles are too narrow.
+
+    NaN is no value. With weights, such as words, it is the weighted mean. Of fewer than two values the interval is NaN.
+    """
+    values = np.asarray(values, float)
+    weights = np.ones(len(values)) if weights is None else np.asarray(weights, float)
+    known = ~np.isnan(values)
+    values, weights = values[known], weights[known]
+    if not len(values):
+        return Interval(np.nan, np.nan, np.nan, 0)
+    mean = np.average(values, weights=weights)
+    if len(values) == 1:
+        return Interval(float(mean), np.nan, np.nan, 1)
+    drawn = _drawn(n := len(values))
+    tail = norm.cdf(np.sqrt(n / (n - 1)) * t.ppf(0.025, n - 1))
+    low, high = np.quantile(drawn @ (weights * values) / (drawn @ weights), [tail, 1 - tail])
+    return Interval(float(mean), float(low), float(high), len(values))
+
+
+@cache
+def _drawn(n: int) -> np.ndarray:
+    """How often each of n files is drawn, in every resample. [resamples, n]"""
+    return np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), N_RESAMPLES).astype(float)
+
+
+def groups_of(items: Sequence[dict]) -> dict[str, list[int]]:
+    """Kind -> which items are of it; of those with the target also by SNR, `at -5 dB`, and all, where there are several
+    of these. Many SNRs are rounded to 5 dB.
+    """
+    present = [i for i, item in enumerate(items) if item["present"]]
+    kinds = {kind: [i for i, item in enumerate(items) if item["kind"] == kind]
+             for kind in dict.fromkeys(item["kind"] for item in items)}
+    step = 0 if len({items[i]["snr_db"] for i in present}) <= MOST_SNRS else SNR_STEP_DB
+    snr_of = {i: step * round(items[i]["snr_db"] / step) if step else items[i]["snr_db"]
+              for i in present if items[i]["snr_db"] is not None}
+    snrs = {f"at {snr:g} dB": [i for i in snr_of if snr_of[i] == snr] for snr in sorted(set(snr_of.values()))}
+    groups = kinds | (snrs if len(snrs) > 1 else {})
+    return groups | {PRESENT: present} if len(groups) > 1 and present else groups
+
+
+def means(items: Sequence[dict], rows: Sequence[dict]) -> dict[str, dict[str, Interval]]:
+    """Kind -> measure -> mean, of what was measured. rows: measure -> value, one for each item"""
+    return {kind: {
+        measure: interval(*_values([rows[i] for i in group], measure))
+        for measure in MEASURES if any(measure in rows[i] for i in group)
+    } for kind, group in groups_of(items).items()}
+
+
+def differences(
+    items: Sequence[dict], ours: Sequence[dict], theirs: Sequence[dict]
+) -> dict[str, dict[str, tuple[Interval, str]]]:
+    """Kind -> measure -> ours minus theirs over the items that both have, and what it says: better, worse, or "within":
+    too close to tell. Of a measure that should be zero, the distances from zero are compared.
+    """
+    found: dict[str, dict] = {}
+    for kind, group in groups_of(items).items():
+        found[kind] = {}
+        for measure, (_, _, better, *_) in MEASURES.items():
+            (a, weights), (b, _) = (_values([rows[i] for i in group], measure) for rows in (ours, theirs))
+            if better == 0:
+                a, b, better = np.abs(a), np.abs(b), -1
+            gap = interval(a - b, weights)
+            if gap.n:
+                beyond = gap.n >= FEWEST and (gap.low > 0 or gap.high < 0)
+                verdict = ("better" if gap.mean * better > 0 else "worse") if beyond else "within"
+                found[kind][measure] = gap, verdict
+    return found
+
+
+def _values(rows: Sequence[dict], measure: str) -> tuple[np.ndarray, np.ndarray]:
+    """And their weights: word error rates weigh by words, everything else by files."""
+    weights = [row.get("words", 0) if measure == "wer" else 1 for row in rows]
+    return np.array([row.get(measure, np.nan) for row in rows], float), np.array(weights, float)
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
