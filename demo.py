@@ -5,7 +5,7 @@
 
 The target is a Japanese text-to-speech voice at 48 kHz (Mei, of pyopenjtalk-plus); the interference is other voices
 (eSpeak NG, and Mei as a larger body would speak) and music and effects synthesised below. Training takes about three
-minutes on two CPU cores. Everything goes to demo/: listen to demo/evaluation/mixture and demo/results/estimate.
+minutes on two CPU cores. Everything goes to demo/; open demo/results/index.html to look and listen.
 """
 
 import ctypes
@@ -22,7 +22,7 @@ import models
 import train
 from dataset import KINDS, MixtureArgs, at_snr, mix
 from dptnet import PRESETS
-from extractor import UserError, audio, report
+from extractor import UserError, audio
 from extractor.command import command_line
 from extractor.device import pick_device
 
@@ -40,8 +40,8 @@ class DemoArgs:
     device: str = "auto"
 
 
-def main(args: DemoArgs) -> list[dict]:
-    """Returns the rows of the scores."""
+def main(args: DemoArgs) -> dict:
+    """Returns what evaluate.py returns."""
     folder = Path(args.folder)
     make_set(folder, args)
 
@@ -59,27 +59,21 @@ def main(args: DemoArgs) -> list[dict]:
     steps = max(1, round(60 * args.train_minutes / step_seconds(plan)))
     best = train.main(replace(plan, steps=steps, valid_every=steps, save_every=steps))
 
-    rows = evaluate.main(evaluate.EvalArgs(str(best), str(folder / "evaluation"), str(folder / "results"), args.device))
-    draw(folder, "both_0")
-    gains = [row["si_sdri"] for row in rows if row["kind"] != "absent"]
+    report = evaluate.main(evaluate.EvalArgs(
+        (str(best),), str(folder / "evaluation"), str(folder / "results"), perceptual=False, device=args.device,
+    ))
+    gains = [row["si_sdri"] for row in report["scores"]["mei"] if "si_sdri" in row]
     print(
         f"\nmean improvement where the target is present: {np.mean(gains):+.1f} dB SI-SDR\n"
-        f"before: {folder}/evaluation/mixture  after: {folder}/results/estimate  picture: {folder}/results/both_0.png"
+        f"to look at and listen to: {folder}/results/index.html"
     )
-    return rows
+    return report
 
 
 def step_seconds(plan: train.MainArgs) -> float:
     """Seconds a training step takes here, so that the schedule fits the minutes."""
     family, device = models.FAMILIES[models.family_name(plan.model)], pick_device(plan.device)
     return train.measure_step(plan, family, family.net(plan.model).to(device), device)[1]
-
-
-def draw(folder: Path, name: str):
-    paths = {"mixture": folder / f"evaluation/mixture/{name}.flac", "target": folder / f"evaluation/target/{name}.flac",
-             "estimate": folder / f"results/estimate/{name}.wav"}
-    signals = {kind: evaluate.load(path, RATE).numpy() for kind, path in paths.items()}
-    report.spectrogram(signals, RATE).savefig(folder / f"results/{name}.png", dpi=110)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

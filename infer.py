@@ -4,7 +4,8 @@
     python infer.py --checkpoint runs/alice/best.pt --inputs "datasets/dirty/alice/**/*" --out-dir extracted/alice
 
 What comes out is 44.1 kHz mono 32-bit float WAV (the rate is the checkpoint's), as long and as loud as what went in.
-Files that are there already are left alone, so that a run that was stopped goes on where it was.
+Files that are there already are left alone, so that a run that was stopped goes on where it was. index.html beside them
+is the page to look at and listen to: of long recordings, the part where most was extracted.
 """
 
 import sys
@@ -17,10 +18,19 @@ import torch
 from tqdm import tqdm
 
 import models
-from extractor import UserError, audio
+from extractor import UserError, audio, page, provenance, tables
 from extractor.chunked import extract_long
 from extractor.command import command_line
 from extractor.device import pick_device
+from extractor.levels import (
+    HOP_S,
+    background_and_speech,
+    hop_of,
+    hop_powers,
+    smooth_levels,
+    speech_threshold,
+    to_db,
+)
 
 
 @dataclass(frozen=True)
@@ -29,6 +39,7 @@ class InferArgs:
     inputs: str = "datasets/dirty/speaker/**/*"  # a glob, a folder or a file
     out_dir: str = "extracted/speaker"           # the tree below the glob's first star is kept
     overwrite: bool = False
+    page_s: float = 60.0      # of each recording on the page out_dir/index.html, to look at and listen to; 0: no page
     chunk_s: float = 10.0     # kept of each piece; memory grows with it
     context_s: float = 1.0    # seen on both sides of it, then thrown away
     fade_s: float = 0.1       # cross-fade from piece to piece, inside the context
@@ -62,6 +73,8 @@ def main(args: InferArgs) -> list[str]:
             tqdm.write(f"passed over: {e}", file=sys.stderr)
     if failures:
         print(f"{len(failures)} of {len(todo)} recordings failed:", *failures, sep="\n  ", file=sys.stderr)
+    if args.page_s:
+        show(outputs, args, net.args.sample_rate, failures)
     return failures
 
 
@@ -84,6 +97,78 @@ def extract_file(source: Path, out: Path, net, family, args: InferArgs, device: 
     )
     with audio.kept_open(recording):
         audio.write(out, blocks, n_samples, sample_rate)
+
+
+def show(outputs: dict[Path, Path], args: InferArgs, sample_rate: int, failures: list[str]):
+    """The page of everything that is in out_dir by now. Of files that have not changed it keeps what it knows."""
+    folder = Path(args.out_dir)
+    name = Path(args.checkpoint).resolve().parent.name
+    if name in ("", "mixture", "target", "residual"):
+        name = "estimate"
+    known = shown_before(folder, name)
+    sources = {str(out.relative_to(folder)): source for source, out in outputs.items()}
+    items, scores = [], {"mixture": [], name: []}
+    for path in sorted({*known, *sources}):
+        if not (folder / path).exists():
+            continue
+        state = {"name": path, "changed": (folder / path).stat().st_mtime_ns, "page_s": args.page_s}
+        item, rows = known.get(path, ({}, ()))
+        if path in sources and not (state.items() <= item.items() and (folder / item["sound"]).exists()):
+            try:
+                item, rows = look(sources[path], folder / path, state, folder, name)
+            except UserError as e:
+                tqdm.write(f"not on the page: {e}", file=sys.stderr)
+                continue
+        items.append(item)
+        for row, of in zip(rows, scores.values(), strict=True):
+            of.append(row)
+    if not items:
+        return
+    report = provenance.of(args, folder) | {
+        "systems": [{"name": "mixture"}, {"name": name, "source": args.checkpoint}],
+        "sample_rate": sample_rate, "items": items, "scores": scores, "failures": failures,
+    }
+    tables.write_json(folder / "scores.json", report)
+    page.write(folder, report)
+    print(f"to look at and listen to: {folder / 'index.html'}")
+
+
+def shown_before(folder: Path, name: str) -> dict[str, tuple[dict, list[dict]]]:
+    """Name of the file -> its item on the page that is there, and its rows. Empty where that is of another net."""
+    before = tables.read_json(folder / "scores.json")
+    try:
+        rows = (before["scores"][system] for system in ("mixture", name))
+        return {item["name"]: (item, rows) for item, *rows in zip(before["items"], *rows, strict=True)}
+    except (KeyError, TypeError, ValueError):
+        return {}
+
+
+def look(source: Path, out: Path, state: dict, folder: Path, name: str) -> tuple[dict, list[dict]]:
+    """An item of the page, what is measured of its recording and of the estimate, and the sound of its excerpt."""
+    mixture, estimate = audio.probe(source), audio.probe(out)
+    rate, n_samples = estimate.rate, estimate.frames
+    hop = hop_of(rate)
+    powers = {mixture: [], estimate: []}
+    with audio.kept_open(mixture), audio.kept_open(estimate):
+        for start in range(0, n_samples, 1000 * hop):
+            for recording, found in powers.items():
+                x = audio.read(recording, start, min(1000 * hop, n_samples - start), rate)
+                found.append(hop_powers(x[:, None], hop)[0])
+    before, after = (np.concatenate(found) for found in powers.values())
+    wide = min(len(after), max(1, round(state["page_s"] / HOP_S)))
+    total = np.append(0, np.cumsum(after, dtype=np.float64))
+    start = int(np.argmax(total[wide:] - total[:-wide])) * hop
+    n = min(wide * hop, n_samples - start)
+    levels = smooth_levels(after)
+    speech = background_and_speech(levels)
+    speech_s = HOP_S * float((levels > speech_threshold(*speech)).sum()) if speech else 0.0
+    level_in, level_out = (float(to_db(powers.mean())) for powers in (before, after))
+    item = state | {"seconds": round(estimate.seconds, 3)}
+    if n < n_samples:
+        item |= {"start_s": start / rate, "end_s": (start + n) / rate}
+    signals = {"mixture": audio.read(mixture, start, n, rate), name: audio.read(estimate, start, n, rate)}
+    item["sound"] = page.add_sound(folder, state["name"], signals, rate)
+    return item, [{"level_in": level_in}, {"level_change": level_out - level_in, "speech_s": speech_s}]
 
 
 def plan(args: InferArgs) -> dict[Path, Path]:

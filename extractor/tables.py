@@ -1,6 +1,8 @@
-"""Tables for people and programs alike: tab-separated, a line of names first."""
+"""Tables for people and programs alike, tab-separated, a line of names first; and JSON."""
 
 import csv
+import json
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -13,3 +15,31 @@ def write(path: str | Path, columns: Iterable[str], rows: Iterable[Mapping]):
         writer = csv.DictWriter(f, list(columns), delimiter="\t")  # surrogates: names of files may hold any bytes
         writer.writeheader()
         writer.writerows(rows)
+
+
+def to_json(x) -> str:
+    """JSON as others read it: NaN and infinity, which it does not know, are null; bytes of names that are no letters
+    are question marks."""
+    return json.dumps(_plain(x), ensure_ascii=False, indent=1).encode("utf-8", "replace").decode("utf-8")
+
+
+def _plain(x):
+    if isinstance(x, dict):
+        return {str(key): _plain(value) for key, value in x.items()}
+    if isinstance(x, list | tuple):
+        return [_plain(value) for value in x]
+    return None if isinstance(x, float) and not math.isfinite(x) else x
+
+
+def read_json(path: str | Path) -> dict:
+    """Empty where there is none that can be read."""
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def write_json(path: str | Path, x):
+    with whole(path) as aside:
+        aside.write_text(to_json(x), encoding="utf-8")

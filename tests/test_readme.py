@@ -1,6 +1,6 @@
 """README's commands, each as it stands there, on recordings small enough for a test."""
 
-import csv
+import json
 import os
 import re
 import shutil
@@ -20,6 +20,7 @@ SMALL = {  # appended, so that a test is over in seconds
     "train.py": "--steps 2 --valid-every 1 --batch-size 1 --workers 0 --data.segment-s 0.5 --data.n-valid 4",
     "infer.py": "",
     "evaluate.py": "",
+    "compare.py": "",
     "check.py": "",
     "slicer.py": "",
     "demo.py": "",
@@ -70,6 +71,8 @@ def test_every_command_on_recordings_runs(checkout):
             seen.add(script)
     assert seen == SMALL.keys() - {"demo.py"}
     assert sf.info(checkout / "extracted/alice/game/src_0.wav").frames == 2 * RATE
+    for page in ("extracted/alice", "results/alice", "results/kathleen"):
+        assert "</html>" in (checkout / page / "index.html").read_text()
     clips = sorted((checkout / "datasets/clean/alice/talks").glob("src_*.wav"))
     assert len(clips) >= 2 and all(5 <= sf.info(clip).duration <= 15 for clip in clips)
     assert (checkout / "datasets/clean/alice/talks/src_0.png").stat().st_size > 5_000
@@ -80,20 +83,18 @@ def test_the_demo_improves_held_out_mixtures_by_more_than_3_db(checkout):
     (command,) = [c for c in COMMANDS if c.endswith("python demo.py")]
     out = run(command.split(" && ")[1], checkout)
     assert "mean improvement where the target is present: +" in out
-    with open(checkout / "demo/results/scores.tsv", newline="") as f:
-        rows = list(csv.DictReader(f, delimiter="\t"))
-    gains = [float(row["si_sdri"]) for row in rows if row["kind"] != "absent"]
-    left = [float(row["attenuation"]) for row in rows if row["kind"] == "absent"]
-    assert np.mean(gains) > 3
-    assert np.mean(left) < -6
-    for row in rows:
-        assert sf.info(checkout / f"demo/results/estimate/{row['name']}.wav").frames == 6 * RATE
-    assert (checkout / "demo/results/both_0.png").stat().st_size > 10_000
+    report = json.loads((checkout / "demo/results/scores.json").read_text())
+    rows = report["scores"]["mei"]
+    assert np.mean([row["si_sdri"] for row in rows if "si_sdri" in row]) > 3
+    assert np.mean([row["attenuation"] for row in rows if "attenuation" in row]) < -6
+    for item in report["items"]:
+        assert sf.info(checkout / f"demo/results/estimate/mei/{item['name']}.wav").frames == 6 * RATE
+        assert (checkout / "demo/results" / item["sound"]).stat().st_size > 100_000
 
 
 def test_the_install_lines_name_files_that_are_there():
     lines = [c for c in COMMANDS if c.startswith("pip")]
-    assert len(lines) == 2
+    assert len(lines) == 3
     for line in lines:
         assert (ROOT / re.search(r"-r (\S+)", line)[1]).exists()
 

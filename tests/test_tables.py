@@ -1,5 +1,10 @@
-"""Tables that are whole at any moment."""
+"""Tables that are whole at any moment, and JSON that anyone can read."""
 
+import json
+from math import inf, nan
+from typing import NamedTuple
+
+import numpy as np
 import pytest
 
 from extractor import UserError, tables
@@ -25,3 +30,58 @@ def test_a_folder_where_the_table_should_be_is_named_and_nothing_is_left_beside_
     with pytest.raises(UserError, match=r"a\.tsv: cannot be written \(.+\); choose another output folder"):
         tables.write(tmp_path / "a.tsv", ["name"], [])
     assert [p.name for p in tmp_path.iterdir()] == ["a.tsv"]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# JSON
+
+
+def strict(text: str):
+    """As other programs read it."""
+    def refuse(word: str):
+        raise AssertionError(f"{word} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_what_json_does_not_know_is_null_at_any_depth():
+    class Point(NamedTuple):
+        x: float
+        y: float
+
+    x = {"a": nan, "b": [1.5, inf, {"c": (-inf, "d", Point(np.float64("nan"), 0.0))}], 3: None, "e": True}
+    assert strict(tables.to_json(x)) == {
+        "a": None, "b": [1.5, None, {"c": [None, "d", [None, 0.0]]}], "3": None, "e": True,
+    }
+
+
+def test_letters_of_any_language_stay_readable_and_bytes_that_are_none_are_question_marks():
+    assert tables.to_json({"ключ": "日本 <é>"}) == '{\n "ключ": "日本 <é>"\n}'
+    assert strict(tables.to_json({"a\udcff": ["b\udce9c"]})) == {"a?": ["b?c"]}
+
+
+def test_json_is_read_as_it_was_written(tmp_path):
+    path = tmp_path / "new" / "a.json"
+    tables.write_json(path, {"name": "ü", "values": [1, 2.5, nan], "bytes": "\udcff"})
+    assert tables.read_json(path) == {"name": "ü", "values": [1, 2.5, None], "bytes": "?"}
+    assert [p.name for p in path.parent.iterdir()] == ["a.json"]
+
+
+def test_json_that_cannot_be_written_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.json"
+    tables.write_json(path, {"old": 1})
+    with pytest.raises(TypeError):
+        tables.write_json(path, {"new": object()})
+    assert tables.read_json(path) == {"old": 1} and [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize("content", [None, b"", b'{"a": 1', b"\xff\xfe\x00", b"[1, 2]", b"7"],
+                         ids=["missing", "empty", "cut off", "no text", "a list", "a number"])
+def test_json_that_is_missing_broken_or_no_dict_reads_as_an_empty_dict(content, tmp_path):
+    if content is not None:
+        (tmp_path / "a.json").write_bytes(content)
+    assert tables.read_json(tmp_path / "a.json") == {}
+
+
+def test_a_folder_in_the_place_of_json_reads_as_an_empty_dict(tmp_path):
+    assert tables.read_json(tmp_path) == {}

@@ -1,0 +1,67 @@
+"""Is one result better than another, beyond chance? Both are folders that evaluate.py wrote, on the same pairs.
+
+    python compare.py --ours results/alice_2 --theirs results/alice_1
+
+Prints, by kind and measure, the mean difference over the pairs that both have, its 95 % interval (bootstrap over the
+pairs' differences) and `better` or `worse` where the interval leaves out zero.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from extractor import UserError, tables
+from extractor.command import command_line
+from extractor.scores import MEASURES, Interval, differences, markdown
+
+
+@dataclass(frozen=True)
+class CompareArgs:
+    ours: str = "results/speaker_2"
+    theirs: str = "results/speaker_1"
+    our_system: str = ""    # of those in the result; "" is the first that is not the mixture
+    their_system: str = ""
+
+
+def main(args: CompareArgs) -> dict[str, dict[str, tuple[Interval, str]]]:
+    """Returns kind -> measure -> what ours has over theirs."""
+    ours, our_name = read(args.ours, args.our_system)
+    theirs, their_name = read(args.theirs, args.their_system)
+    if not (names := [name for name in ours if name in theirs]):
+        raise UserError(f"{args.ours} and {args.theirs} have no pair in common; score both on the same pairs")
+    items = [ours[name][0] for name in names]
+    found = differences(items, *([result[name][1] for name in names] for result in (ours, theirs)))
+
+    print(f"{our_name} of {args.ours} minus {their_name} of {args.theirs}, {len(names)} pairs in common", end="")
+    print(f" of {len(ours)} and {len(theirs)}\n")
+    print(markdown(["measure", *found], (
+        [MEASURES[m].title, *(cell(by_measure[m], m) if m in by_measure else "-" for by_measure in found.values())]
+        for m in MEASURES if any(m in by_measure for by_measure in found.values())
+    )))
+    return found
+
+
+def cell(found: tuple[Interval, str], measure: str) -> str:
+    interval, verdict = found
+    return interval.text(MEASURES[measure]) + (f" {verdict}" if verdict != "within" else "")
+
+
+def read(folder: str, system: str) -> tuple[dict[str, tuple[dict, dict]], str]:
+    """Name of the pair -> its item and the system's row; and the system's name."""
+    path = Path(folder)
+    path = path if path.suffix == ".json" else path / "scores.json"
+    report = tables.read_json(path)
+    if not report.get("summary"):  # infer.py's has none
+        raise UserError(f"{path}: no result; evaluate.py writes it")
+    names = list(report["scores"])
+    system = system or names[min(1, len(names) - 1)]
+    if system not in names:
+        raise UserError(f"{path}: no system {system!r} in it, but {', '.join(names)}")
+    rows = zip(report["items"], report["scores"][system], strict=True)
+    return {item["name"]: (item, row) for item, row in rows}, system
+
+
+if __name__ == "__main__":
+    main(command_line(CompareArgs(
+        ours="results/speaker_2",
+        theirs="results/speaker_1",
+    )))
