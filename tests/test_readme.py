@@ -108,3 +108,31 @@ def test_the_table_of_presets_is_that_of_the_code():
     }
     for name, _, _, count in rows:
         assert f"{sum(p.numel() for p in DPTNet(PRESETS[name]).parameters()):,}" == count
+
+
+@pytest.mark.parametrize("result, n_tables", [("demo", 1), ("kathleen", 2)])
+def test_the_tables_of_scores_are_those_of_the_results(result, n_tables):
+    from extractor.scores import MEASURES, PRESENT, Interval
+
+    summary = json.loads((ROOT / "results" / result / "scores.json").read_text())["summary"]
+    ours = list(summary)[1]
+    tables = re.findall(r"\| system \|(.*)\n\| ---.*\n((?:\|.*\n)+)", README)
+    tables = [(head, rows) for head, rows in tables if re.search(rf"^\| \**{ours}\b", rows, re.M)]
+    assert len(tables) == n_tables
+    of = {"the mixture": "mixture"} | {name: name for name in summary}
+    for head, rows in tables:
+        titles = [title.strip().removesuffix(" > 1 dB") for title in head.split("|")[:-1]]
+        for row in rows.strip().split("\n"):
+            label, *cells = (cell.strip() for cell in row.replace("*", "").split("|")[1:-1])
+            name = of[label.lower().removesuffix(" (enrolled)")]
+            for title, cell in zip(titles, cells, strict=True):
+                measure = next(m for m in MEASURES if MEASURES[m].title == title.split(", ")[0])
+                kind = title.partition(", ")[2] or ("absent" if measure == "attenuation" else PRESENT)
+                expected = Interval(*summary[name][kind][measure])
+                with_interval = "[" in cell
+                if with_interval:
+                    assert cell == expected.text(MEASURES[measure]), (label, title)
+                else:
+                    value = float(cell.rstrip("%"))
+                    digits = len(cell.rstrip("%").partition(".")[2])
+                    assert value == pytest.approx(expected.mean, abs=0.5001 * 10**-digits), (label, title)
