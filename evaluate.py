@@ -105,7 +105,7 @@ def main(args: EvalArgs) -> dict:
     if ears and (lacking := not_measured(items, enrolment)):
         print("\nnot measured: " + "; ".join(f"{MEASURES[m].title} ({why})" for m, why in lacking.items()))
     if failures:
-        print(f"{len(failures)} failures:", *failures, sep="\n  ", file=sys.stderr)
+        print(f"not scored ({len(failures)}):", *failures, sep="\n  ", file=sys.stderr)
     return report
 
 

@@ -433,7 +433,7 @@ def test_an_estimate_of_another_duration_is_named_and_the_others_are_scored(n, r
     assert report["failures"] == [f"good: {folder}/a.wav: {n} samples at {rate} Hz, its mixture {N} at {RATE} Hz"]
     assert report["scores"]["good"][0] == {} and report["scores"]["good"][1]["si_sdri"] == pytest.approx(20, abs=0.01)
     assert report["summary"]["good"]["all"]["si_sdri"][3] == 1 and report["summary"]["mixture"]["all"]["si_sdr"][3] == 2
-    assert f"1 failures:\n  {report['failures'][0]}\n" in capsys.readouterr().err
+    assert f"not scored (1):\n  {report['failures'][0]}\n" in capsys.readouterr().err
 
 
 def test_an_estimate_that_cannot_be_read_is_named_and_the_others_are_scored(pairs, tmp_path):
@@ -693,7 +693,7 @@ def test_a_script_that_could_not_score_an_estimate_says_so_and_its_status_is_1(p
     command = [sys.executable, str(ROOT / "evaluate.py"), *words_for(tmp_path, folder)]
     ended = subprocess.run(command, capture_output=True, encoding="utf-8", cwd=ROOT, check=False, env={**os.environ})
     assert ended.returncode == 1 and "Traceback" not in ended.stderr
-    assert f"1 failures:\n  good: {folder}/b.wav: NaN or infinite samples near 0.0 s\n" in ended.stderr
+    assert f"not scored (1):\n  good: {folder}/b.wav: NaN or infinite samples near 0.0 s\n" in ended.stderr
     assert "| good | +20.0 | 100% |\n" in ended.stdout
     assert written(tmp_path)["scores"]["good"][1] == {}
 
