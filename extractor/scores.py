@@ -64,13 +64,14 @@ class Interval(NamedTuple):
 
 def interval(values: Sequence[float], weights: Sequence[float] | None = None) -> Interval:
     """Mean over files and its 95 % interval: the bootstrap over files, drawn with replacement, its percentiles expanded
-    as Hesterberg (2015, section 5.2) does for few files, for which plain percentiles are too narrow.
+    as Hesterberg (2015) does for few files, for which plain percentiles are too narrow.
 
-    NaN is no value. With weights, such as words, it is the weighted mean. Of fewer than two values the interval is NaN.
+    NaN is no value, nor is one without weight. With weights, such as words, it is the weighted mean. Of fewer than two
+    values the interval is NaN.
     """
     values = np.asarray(values, float)
     weights = np.ones(len(values)) if weights is None else np.asarray(weights, float)
-    known = ~np.isnan(values)
+    known = ~np.isnan(values) & (weights > 0)
     values, weights = values[known], weights[known]
     if not len(values):
         return Interval(np.nan, np.nan, np.nan, 0)

@@ -45,6 +45,11 @@ def test_with_weights_the_mean_is_pooled():
     assert interval([0.5, 0.0], weights=[2, 8]).mean == pytest.approx(0.1)  # 1 of 10 words
 
 
+def test_what_has_no_weight_is_no_value():
+    assert interval([1.0, 9.0, 3.0], weights=[1, 0, 3]) == interval([1.0, 3.0], weights=[1, 3])
+    assert interval([1.0, 9.0], weights=[0, 0]).n == 0
+
+
 def test_nan_is_no_value_and_takes_its_weight_with_it():
     assert interval([1.0, np.nan, 3.0]) == interval([1.0, 3.0])
     assert interval([1.0, np.nan, 3.0], weights=[1, 100, 3]) == interval([1.0, 3.0], weights=[1, 3])
