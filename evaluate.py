@@ -8,12 +8,10 @@ your choice, `kind`, `snr_db` and `text` (the words). A silent target means that
 scores.json, the estimates, and index.html: the page to look at and listen to.
 """
 
-import csv
 import hashlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +20,7 @@ from tqdm import tqdm
 import infer
 from extractor import UserError, audio, checkpoint, curves, metrics, page, perceptual, provenance, rivals, tables
 from extractor.command import command_line
+from extractor.pairs import Pair, by_name, describe, find_pairs, read_estimate
 from extractor.scores import MEASURES, differences, markdown, means
 
 BASELINE = "mixture"
@@ -41,15 +40,6 @@ class EvalArgs:
     def __post_init__(self):
         if not self.systems:
             raise UserError("EvalArgs.systems: name a checkpoint, a folder of estimates, or a ready-made enhancer")
-
-
-class Pair(NamedTuple):
-    name: str
-    kind: str
-    snr_db: float | None
-    text: str | None
-    mixture: audio.Recording
-    target: audio.Recording
 
 
 def main(args: EvalArgs) -> dict:
@@ -110,74 +100,6 @@ def main(args: EvalArgs) -> dict:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# pairs
-
-
-def find_pairs(folder: Path) -> list[Pair]:
-    """Raises UserError where mixtures and targets do not match in name, length or rate."""
-    mixtures, targets = by_name(folder / "mixture"), by_name(folder / "target")
-    if not mixtures or mixtures.keys() != targets.keys():
-        odd = ", ".join(sorted(mixtures.keys() ^ targets.keys())[:5]) or "nothing there"
-        raise UserError(f"{folder}: mixture/ and target/ must hold files of the same names ({odd})")
-    listed = read_list(folder / "list.tsv")
-    pairs = [
-        Pair(name, *listed.get(name, ("all", None, None)), audio.probe(mixtures[name]), audio.probe(targets[name]))
-        for name in mixtures
-    ]
-    rate = pairs[0].mixture.rate
-    for _, _, _, _, mixture, target in pairs:
-        if mixture.frames != target.frames and mixture.rate == target.rate:
-            raise UserError(
-                f"{mixture.path}: {mixture.frames} samples, its target {target.frames}; they must be as long"
-            )
-        if odd := [r for r in (mixture, target) if r.rate != rate]:
-            raise UserError(f"{odd[0].path}: {odd[0].rate} Hz, others {rate} Hz; all pairs must be of one rate")
-    return pairs
-
-
-def by_name(folder: Path) -> dict[str, Path]:
-    paths = audio.find(folder)
-    found = {p.stem: p for p in paths}
-    if twice := [p for p in paths if found[p.stem] != p]:
-        raise UserError(f"{twice[0]}: {found[twice[0].stem].name} has the same name; a pair is one mixture, one target")
-    return found
-
-
-def read_list(path: Path) -> dict[str, tuple[str, float | None, str | None]]:
-    """Name -> kind, SNR in dB, words."""
-    if not path.exists():
-        return {}
-    try:
-        lines = path.read_text("utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not in UTF-8; save it as text in UTF-8") from None
-    listed = {}
-    for row in csv.DictReader(lines, delimiter="\t"):
-        if not row.get("name"):
-            raise UserError(f"{path}: no column `name` in line {len(listed) + 2}; separate columns by tabs")
-        try:
-            snr_db = float(row["snr_db"]) if row.get("snr_db") else None
-        except ValueError:
-            snr_db = np.nan
-        if snr_db is not None and not np.isfinite(snr_db):
-            raise UserError(f"{path}: snr_db = {row['snr_db']!r} of {row['name']} is no number")
-        listed[row["name"]] = (row.get("kind") or "all", snr_db, row.get("text") or None)
-    return listed
-
-
-def describe(pair: Pair, mixture: np.ndarray, target: np.ndarray) -> dict:
-    """An item of the report. An SNR that nobody listed is measured, and rounded to 5 dB to make groups."""
-    snr_db = pair.snr_db
-    if not target.any():
-        snr_db = None
-    elif snr_db is None:
-        interference = float(np.square(mixture - target).sum())
-        snr_db = 5 * round(2 * np.log10(np.square(target).sum() / interference)) if interference else None
-    item = {"name": pair.name, "kind": pair.kind, "snr_db": snr_db, "seconds": round(pair.mixture.seconds, 3)}
-    return item | {"present": bool(target.any())} | ({"text": pair.text} if pair.text else {})
-
-
-# ---------------------------------------------------------------------------------------------------------------------
 # systems
 
 
@@ -235,16 +157,6 @@ def estimate(
     else:
         infer.main(plan)
     return paths
-
-
-def read_estimate(path: Path, pair: Pair) -> np.ndarray:
-    """At the pair's rate, as long as the pair. [T]"""
-    recording = audio.probe(path)
-    rate, length = pair.mixture.rate, pair.mixture.frames
-    tolerance = 0 if recording.rate == rate else 2 + rate // recording.rate  # a resampler may round up
-    if abs(recording.length(rate) - length) > tolerance:
-        raise UserError(f"{path}: {recording.frames} samples at {recording.rate} Hz, its mixture {length} at {rate} Hz")
-    return audio.read(recording, 0, length, rate)
 
 
 def read_enrolment(folders: tuple[str, ...], sample_rate: int) -> np.ndarray | None:

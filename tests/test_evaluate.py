@@ -225,9 +225,15 @@ def test_where_nothing_interferes_there_is_no_snr_and_nothing_leaks(half, tmp_pa
     assert "leakage" not in report["scores"]["alice"][0]  # of nothing, nothing can come through
 
 
-def test_a_list_may_have_no_column_but_the_name_and_a_pair_may_be_missing_in_it(half, pairs, tmp_path):
-    (pairs / "list.tsv").write_text("name\tkind\nb\tgame\n")
-    assert [item["kind"] for item in run(tmp_path, half)["items"]] == ["all", "game"]
+def test_a_list_may_have_no_column_but_the_name_and_lines_that_are_no_pair(half, pairs, tmp_path):
+    (pairs / "list.tsv").write_text("name\na\nb\nc\n")
+    assert [item["kind"] for item in run(tmp_path, half)["items"]] == ["all", "all"]
+
+
+def test_a_pair_without_a_line_in_the_list_is_refused(half, pairs, tmp_path):
+    (pairs / "list.tsv").write_text("name\tkind\na.wav\tgame\nb\tgame\n")
+    with pytest.raises(UserError, match=r"list\.tsv: has no line for a; names have no suffix$"):
+        run(tmp_path, half)
 
 
 def test_the_summary_is_by_kind_and_snr_with_intervals(half, tmp_path):
@@ -504,7 +510,7 @@ def test_what_is_heard_joins_the_row_and_what_is_missing_is_named(pairs, tmp_pat
     lacking = {"dnsmos": "speechmos", "pesq": "pesq (OSError: no)"}
     monkeypatch.setattr(evaluate.perceptual, "missing", lambda: lacking)
     put_pair(tmp_path / "pairs", "c", None)  # nobody to be heard
-    put_list(pairs, "a\tgame\t\tone two three four")
+    put_list(pairs, "a\tgame\t\tone two three four", "b\tgame\t\t", "c\tgame\t\t")
     report = run(tmp_path, folder_of(tmp_path, "good", lambda x, d: x / 2, "abc"), perceptual=True)
     row = report["scores"]["good"][0]
     assert {m: row.get(m) for m in ("wer", "words", "estoi", "pesq")} == {
@@ -531,7 +537,7 @@ def test_words_and_a_voice_that_were_not_given_are_named_as_not_measured(pairs, 
     run(tmp_path, good, perceptual=True)
     said = capsys.readouterr().out.splitlines()[-1]
     assert said.startswith("not measured: ") and "speaker (" in said and "WER (" in said and "PESQ" not in said
-    put_list(pairs, "a\tgame\t\tone two")
+    put_list(pairs, "a\tgame\t\tone two", "b\tgame\t\t")
     put(tmp_path / "clean" / "1.wav", np.ones(RATE, np.float32))
     run(tmp_path, good, perceptual=True, clean=(str(tmp_path / "clean"),))
     assert "not measured" not in capsys.readouterr().out

@@ -13,7 +13,7 @@ LEAVES = (
     "scores curves provenance perceptual rivals"
 )
 PLUMBING = {f"extractor.{name}" for name in LEAVES.split()}
-OVER_PLUMBING = {"extractor.losses", "extractor.report", "extractor.page"}
+OVER_PLUMBING = {"extractor.losses", "extractor.report", "extractor.page", "extractor.pairs"}
 BELOW_ALL = {"extractor", "extractor.files"}
 ALLOWED = {
     "extractor": set(),
@@ -21,6 +21,7 @@ ALLOWED = {
     "extractor.losses": {"extractor.metrics"},
     "extractor.report": {"extractor.audio"},
     "extractor.ledger": {"extractor.tables"},
+    "extractor.pairs": {"extractor.audio"},
     "extractor.page": {"extractor.tables", "extractor.scores"},
     **dict.fromkeys(FAMILIES, {"extractor.layers"}),
     "dataset": {"extractor.audio"},

@@ -1,0 +1,95 @@
+"""Fixed pairs of mixture and target, and the estimates of them that lie in files."""
+
+import csv
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from extractor import UserError, audio
+
+
+class Pair(NamedTuple):
+    name: str
+    kind: str
+    snr_db: float | None
+    text: str | None
+    mixture: audio.Recording
+    target: audio.Recording
+
+
+def find_pairs(folder: Path) -> list[Pair]:
+    """Raises UserError where mixtures and targets do not match in name, length or rate."""
+    mixtures, targets = by_name(folder / "mixture"), by_name(folder / "target")
+    if not mixtures or mixtures.keys() != targets.keys():
+        odd = ", ".join(sorted(mixtures.keys() ^ targets.keys())[:5]) or "nothing there"
+        raise UserError(f"{folder}: mixture/ and target/ must hold files of the same names ({odd})")
+    listed = read_list(folder / "list.tsv")
+    if listed and (unlisted := [name for name in mixtures if name not in listed]):
+        more = f" and {len(unlisted) - 5} more" if len(unlisted) > 5 else ""
+        raise UserError(f"{folder / 'list.tsv'}: has no line for {', '.join(unlisted[:5])}{more}; names have no suffix")
+    pairs = [
+        Pair(name, *listed.get(name, ("all", None, None)), audio.probe(mixtures[name]), audio.probe(targets[name]))
+        for name in mixtures
+    ]
+    rate = pairs[0].mixture.rate
+    for _, _, _, _, mixture, target in pairs:
+        if mixture.frames != target.frames and mixture.rate == target.rate:
+            raise UserError(
+                f"{mixture.path}: {mixture.frames} samples, its target {target.frames}; they must be as long"
+            )
+        if odd := [r for r in (mixture, target) if r.rate != rate]:
+            raise UserError(f"{odd[0].path}: {odd[0].rate} Hz, others {rate} Hz; all pairs must be of one rate")
+    return pairs
+
+
+def by_name(folder: Path) -> dict[str, Path]:
+    paths = audio.find(folder)
+    found = {p.stem: p for p in paths}
+    if twice := [p for p in paths if found[p.stem] != p]:
+        raise UserError(f"{twice[0]}: {found[twice[0].stem].name} has the same name; a pair is one mixture, one target")
+    return found
+
+
+def read_list(path: Path) -> dict[str, tuple[str, float | None, str | None]]:
+    """Name -> kind, SNR in dB, words."""
+    if not path.exists():
+        return {}
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not in UTF-8; save it as text in UTF-8") from None
+    listed = {}
+    for row in csv.DictReader(lines, delimiter="\t"):
+        if not row.get("name"):
+            raise UserError(f"{path}: no column `name` in line {len(listed) + 2}; separate columns by tabs")
+        try:
+            snr_db = float(row["snr_db"]) if row.get("snr_db") else None
+        except ValueError:
+            snr_db = np.nan
+        if snr_db is not None and not np.isfinite(snr_db):
+            raise UserError(f"{path}: snr_db = {row['snr_db']!r} of {row['name']} is no number")
+        listed[row["name"]] = (row.get("kind") or "all", snr_db, row.get("text") or None)
+    return listed
+
+
+def describe(pair: Pair, mixture: np.ndarray, target: np.ndarray) -> dict:
+    """An item of the report. An SNR that nobody listed is measured, and rounded to 5 dB to make groups."""
+    snr_db = pair.snr_db
+    if not target.any():
+        snr_db = None
+    elif snr_db is None:
+        interference = float(np.square(mixture - target).sum())
+        snr_db = 5 * round(2 * np.log10(np.square(target).sum() / interference)) if interference else None
+    item = {"name": pair.name, "kind": pair.kind, "snr_db": snr_db, "seconds": round(pair.mixture.seconds, 3)}
+    return item | {"present": bool(target.any())} | ({"text": pair.text} if pair.text else {})
+
+
+def read_estimate(path: Path, pair: Pair) -> np.ndarray:
+    """At the pair's rate, as long as the pair. [T]"""
+    recording = audio.probe(path)
+    rate, length = pair.mixture.rate, pair.mixture.frames
+    tolerance = 0 if recording.rate == rate else 2 + rate // recording.rate  # a resampler may round up
+    if abs(recording.length(rate) - length) > tolerance:
+        raise UserError(f"{path}: {recording.frames} samples at {recording.rate} Hz, its mixture {length} at {rate} Hz")
+    return audio.read(recording, 0, length, rate)
