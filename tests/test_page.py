@@ -10,7 +10,6 @@ import re
 import shutil
 import time
 from itertools import groupby
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -929,11 +928,3 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one_with_its_sounds(tmp_pa
     with pytest.raises(UserError, match=r"index\.html: cannot be written \(No space left on device\)"):
         make(tmp_path, empty(n=2))
     assert {p: p.read_bytes() for p in tmp_path.rglob("*.*")} == before
-
-
-def test_the_demos_page_in_the_repository_plays(show):
-    page = show(Path(__file__).parent.parent / "results" / "demo")
-    page.click("#files tbody button:text-is('voice_0')")
-    page.wait_for_function("player.playing")
-    assert page.evaluate("Object.keys(player.buffers)") == ["mixture", "target", "mei", "residual"]
-    assert page.evaluate("player.duration") == pytest.approx(6, abs=0.01)
