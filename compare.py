@@ -31,8 +31,8 @@ def main(args: CompareArgs) -> dict[str, dict[str, tuple[Interval, str]]]:
     items = [ours[name][0] for name in names]
     found = differences(items, *([result[name][1] for name in names] for result in (ours, theirs)))
 
-    print(f"{our_name} of {args.ours} minus {their_name} of {args.theirs}, {len(names)} pairs in common", end="")
-    print(f" of {len(ours)} and {len(theirs)}\n")
+    common = f"{len(names)} pairs in common of {len(ours)} and {len(theirs)}"
+    print(f"{our_name} of {args.ours} minus {their_name} of {args.theirs}, {common}\n")
     print(markdown(["measure", *found], (
         [MEASURES[m].title, *(cell(by_measure[m], m) if m in by_measure else "-" for by_measure in found.values())]
         for m in MEASURES if any(m in by_measure for by_measure in found.values())

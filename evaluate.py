@@ -20,10 +20,9 @@ from tqdm import tqdm
 import infer
 from extractor import UserError, audio, checkpoint, curves, metrics, page, perceptual, provenance, rivals, tables
 from extractor.command import command_line
-from extractor.pairs import Pair, by_name, describe, find_pairs, read_estimate
+from extractor.pairs import Pair, describe, find_estimates, find_pairs, read_estimate
 from extractor.scores import MEASURES, differences, markdown, means
 
-BASELINE = "mixture"
 ENROLMENT_S = 60  # of clean speech that stand for the voice
 
 
@@ -50,14 +49,15 @@ def main(args: EvalArgs) -> dict:
     systems = name_systems(args.systems, out_dir)
     enrolment = read_enrolment(args.clean, sample_rate)
     ears = perceptual.Perceptual(sample_rate, enrolment) if args.perceptual else None
-    described = [{"name": BASELINE, "source": args.pairs}, *(
+    described = [{"name": page.MIXTURE, "source": args.pairs}, *(
         {"name": name, "source": source} | fingerprint(source) for name, source in systems.items()
     )]
     enhancers = {s: rivals.build(s, enrolment, sample_rate) for s in systems.values() if s in rivals.RIVALS}
+    folders = {s: find_estimates(Path(s), pairs) for s in systems.values() if is_folder(s)}
 
-    # everything that can be refused has been by now
-    estimates = {BASELINE: {pair.name: pair.mixture.path for pair in pairs}} | {
-        name: estimate(source, out_dir / "estimate" / name, pairs, args, enhancers.get(source))
+    # what can be refused has been by now; from here on it takes time
+    estimates = {page.MIXTURE: {pair.name: pair.mixture.path for pair in pairs}} | {
+        name: folders.get(source) or estimate(source, out_dir / "estimate" / name, pairs, args, enhancers.get(source))
         for name, source in systems.items()
     }
     items, scores, failures = [], {name: [] for name in estimates}, []
@@ -68,7 +68,7 @@ def main(args: EvalArgs) -> dict:
             failures.append(str(e))  # nothing to compare with
             continue
         items.append(describe(pair, mixture, target))
-        signals = {BASELINE: mixture, "target": target}
+        signals = {page.MIXTURE: mixture, page.TARGET: target}
         for name, paths in estimates.items():
             try:
                 signals[name] = read_estimate(paths[pair.name], pair)
@@ -120,7 +120,7 @@ def name_systems(sources: tuple[str, ...], out_dir: Path) -> dict[str, str]:
         if source in named.values():
             raise UserError(f"{source}: named twice among the systems; name it once")
         names = (name, source.replace("/", "_"), str(path.resolve()).replace("/", "_"))
-        named[next(n for n in names if n not in (*named, BASELINE, "target", "residual", ""))] = source
+        named[next(n for n in names if n not in ("", *page.SIGNALS, *named))] = source
     folders = {Path(source).resolve(): source for source in named.values() if is_folder(source)}
     for name, source in named.items():
         if not is_folder(source) and (theirs := folders.get((out_dir / "estimate" / name).resolve())):
@@ -136,13 +136,7 @@ def is_folder(source: str) -> bool:
 def estimate(
     source: str, out_dir: Path, pairs: list[Pair], args: EvalArgs, enhance: rivals.Enhance | None
 ) -> dict[str, Path]:
-    """The files of a system's estimates by the names of their pairs. Where one could not be made there is none."""
-    if is_folder(source):
-        found = by_name(Path(source))
-        if missing := [pair.name for pair in pairs if pair.name not in found]:
-            more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-            raise UserError(f"{source}: no estimate of {', '.join(missing[:5])}{more}; files are matched by name")
-        return found
+    """Makes a system's estimates: files by the names of their pairs. Where one could not be made there is none."""
     plan = infer.InferArgs(source, str(Path(args.pairs) / "mixture"), str(out_dir), page_s=0, device=args.device)
     paths = {mixture.stem: path for mixture, path in infer.plan(plan).items()}
     for path in paths.values():
@@ -234,7 +228,7 @@ def summarise(items: list[dict], scores: dict[str, list[dict]]) -> dict:
 def print_report(report: dict):
     """Two tables in markdown, over all systems: means and 95 % intervals over files."""
     summary, against = report["summary"], report["against"]
-    kinds = list(summary[BASELINE])
+    kinds = list(summary[page.MIXTURE])
     overall = kinds[-1]
     columns = [(kind, "si_sdri") for kind in kinds] + [(overall, "gained")]
     columns += [(kind, "attenuation") for kind in kinds]

@@ -8,6 +8,7 @@ Files that are there already are left alone, so that a run that was stopped goes
 is the page to look at and listen to: of long recordings, the part where most was extracted.
 """
 
+import math
 import sys
 from collections import Counter
 from dataclasses import dataclass
@@ -46,6 +47,8 @@ class InferArgs:
     device: str = "auto"      # auto, cpu, cuda, cuda:1
 
     def __post_init__(self):
+        if not 0 <= self.page_s < math.inf:
+            raise UserError(f"InferArgs.page_s = {self.page_s}: give the seconds for the page, or 0 for no page")
         if not 0 <= self.fade_s <= min(self.context_s, self.chunk_s) or self.chunk_s < 0.1:
             raise UserError(
                 f"InferArgs: chunk_s = {self.chunk_s}, context_s = {self.context_s}, fade_s = {self.fade_s}: "
@@ -103,11 +106,11 @@ def show(outputs: dict[Path, Path], args: InferArgs, sample_rate: int, failures:
     """The page of everything that is in out_dir by now. Of files that have not changed it keeps what it knows."""
     folder = Path(args.out_dir)
     name = Path(args.checkpoint).resolve().parent.name
-    if name in ("", "mixture", "target", "residual"):
+    if name in ("", *page.SIGNALS):
         name = "estimate"
     known = shown_before(folder, name)
     sources = {str(out.relative_to(folder)): source for source, out in outputs.items()}
-    items, scores = [], {"mixture": [], name: []}
+    items, scores = [], {page.MIXTURE: [], name: []}
     for path in sorted({*known, *sources}):
         if not (folder / path).exists():
             continue
@@ -125,7 +128,7 @@ def show(outputs: dict[Path, Path], args: InferArgs, sample_rate: int, failures:
     if not items:
         return
     report = provenance.of(args, folder) | {
-        "systems": [{"name": "mixture"}, {"name": name, "source": args.checkpoint}],
+        "systems": [{"name": page.MIXTURE}, {"name": name, "source": args.checkpoint}],
         "sample_rate": sample_rate, "items": items, "scores": scores, "failures": failures,
     }
     tables.write_json(folder / "scores.json", report)
@@ -137,7 +140,7 @@ def shown_before(folder: Path, name: str) -> dict[str, tuple[dict, list[dict]]]:
     """Name of the file -> its item on the page that is there, and its rows. Empty where that is of another net."""
     before = tables.read_json(folder / "scores.json")
     try:
-        rows = (before["scores"][system] for system in ("mixture", name))
+        rows = (before["scores"][system] for system in (page.MIXTURE, name))
         return {item["name"]: (item, rows) for item, *rows in zip(before["items"], *rows, strict=True)}
     except (KeyError, TypeError, ValueError):
         return {}
@@ -166,7 +169,7 @@ def look(source: Path, out: Path, state: dict, folder: Path, name: str) -> tuple
     item = state | {"seconds": round(estimate.seconds, 3)}
     if n < n_samples:
         item |= {"start_s": start / rate, "end_s": (start + n) / rate}
-    signals = {"mixture": audio.read(mixture, start, n, rate), name: audio.read(estimate, start, n, rate)}
+    signals = {page.MIXTURE: audio.read(mixture, start, n, rate), name: audio.read(estimate, start, n, rate)}
     item["sound"] = page.add_sound(folder, state["name"], signals, rate)
     return item, [{"level_in": level_in}, {"level_change": level_out - level_in, "speech_s": speech_s}]
 

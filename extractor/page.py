@@ -15,6 +15,8 @@ from extractor.files import whole
 from extractor.scores import MEASURES
 
 TEMPLATE = Path(__file__).with_name("page.html")
+MIXTURE, TARGET = "mixture", "target"       # their names among the signals
+SIGNALS = (MIXTURE, TARGET, "residual")     # which no system may have
 FILES = "index_files"  # beside index.html, as browsers name it
 
 

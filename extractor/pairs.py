@@ -22,12 +22,11 @@ def find_pairs(folder: Path) -> list[Pair]:
     """Raises UserError where mixtures and targets do not match in name, length or rate."""
     mixtures, targets = by_name(folder / "mixture"), by_name(folder / "target")
     if not mixtures or mixtures.keys() != targets.keys():
-        odd = ", ".join(sorted(mixtures.keys() ^ targets.keys())[:5]) or "nothing there"
+        odd = few(sorted(mixtures.keys() ^ targets.keys())) or "nothing there"
         raise UserError(f"{folder}: mixture/ and target/ must hold files of the same names ({odd})")
     listed = read_list(folder / "list.tsv")
     if listed and (unlisted := [name for name in mixtures if name not in listed]):
-        more = f" and {len(unlisted) - 5} more" if len(unlisted) > 5 else ""
-        raise UserError(f"{folder / 'list.tsv'}: has no line for {', '.join(unlisted[:5])}{more}; names have no suffix")
+        raise UserError(f"{folder / 'list.tsv'}: has no line for {few(unlisted)}; names have no suffix")
     pairs = [
         Pair(name, *listed.get(name, ("all", None, None)), audio.probe(mixtures[name]), audio.probe(targets[name]))
         for name in mixtures
@@ -41,6 +40,11 @@ def find_pairs(folder: Path) -> list[Pair]:
         if odd := [r for r in (mixture, target) if r.rate != rate]:
             raise UserError(f"{odd[0].path}: {odd[0].rate} Hz, others {rate} Hz; all pairs must be of one rate")
     return pairs
+
+
+def few(names: list[str]) -> str:
+    """The first five, and how many more."""
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def by_name(folder: Path) -> dict[str, Path]:
@@ -83,6 +87,14 @@ def describe(pair: Pair, mixture: np.ndarray, target: np.ndarray) -> dict:
         snr_db = 5 * round(2 * np.log10(np.square(target).sum() / interference)) if interference else None
     item = {"name": pair.name, "kind": pair.kind, "snr_db": snr_db, "seconds": round(pair.mixture.seconds, 3)}
     return item | {"present": bool(target.any())} | ({"text": pair.text} if pair.text else {})
+
+
+def find_estimates(folder: Path, pairs: list[Pair]) -> dict[str, Path]:
+    """By the names of their pairs. Raises UserError where one is not there."""
+    found = by_name(folder)
+    if missing := [pair.name for pair in pairs if pair.name not in found]:
+        raise UserError(f"{folder}: no estimate of {few(missing)}; files are matched by name")
+    return found
 
 
 def read_estimate(path: Path, pair: Pair) -> np.ndarray:

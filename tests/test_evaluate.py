@@ -653,6 +653,13 @@ def test_the_same_system_twice_is_refused(which, half, quarter, pairs, tmp_path)
             run(tmp_path, *systems)
 
 
+def test_a_folder_that_lacks_estimates_is_refused_before_another_system_works(half, quarter, pairs, tmp_path):
+    folder = folder_of(tmp_path, "good", lambda x, d: x, "b")
+    with pytest.raises(UserError, match="no estimate of a; "):
+        run(tmp_path, half, "quarter", folder)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_folder_that_lacks_estimates_is_refused_with_their_names(tmp_path):
     for i, name in enumerate("abcdefgh"):
         put_pair(tmp_path / "pairs", name, seed=i, n=100)

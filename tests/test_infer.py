@@ -371,6 +371,12 @@ def test_without_seconds_for_it_there_is_no_page(identity, tmp_path):
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["a.wav"]
 
 
+@pytest.mark.parametrize("page_s", [-1.0, float("nan"), float("inf")])
+def test_seconds_for_the_page_that_are_none_are_refused(page_s):
+    with pytest.raises(UserError, match=r"page_s = .*: give the seconds for the page, or 0 for no page"):
+        InferArgs(page_s=page_s)
+
+
 def test_what_the_page_knew_is_made_anew_where_it_cannot_be_read(identity, looked, tmp_path):
     put(tmp_path / "a.wav", noise(500))
     args = InferArgs(inputs=str(tmp_path / "a.wav"), out_dir=str(tmp_path / "out"))
