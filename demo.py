@@ -193,6 +193,8 @@ class Espeak:
         self.library = ctypes.CDLL(espeakng_loader.get_library_path())
         synchronous = 2
         self.rate = self.library.espeak_Initialize(synchronous, 0, espeakng_loader.get_data_path().encode(), 0)
+        pointers, numbers = [ctypes.c_void_p] * 2, [ctypes.c_uint, ctypes.c_int, ctypes.c_uint, ctypes.c_uint]
+        self.library.espeak_Synth.argtypes = [ctypes.c_char_p, ctypes.c_size_t, *numbers, *pointers]
         self.pieces: list[np.ndarray] = []
         callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
         self.callback = callback(self.collect)  # kept: the library holds no reference

@@ -1,6 +1,7 @@
 """Measures of how an estimate sounds: against their packages called by hand, in order of noise, and of silence."""
 
 import sys
+from functools import cache
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,10 +17,13 @@ IMPORTS = {"pesq": "pesq", "estoi": "pystoi", "dnsmos": "speechmos", "speaker": 
 VOICES = ("en+m3", "en+f2")
 
 
+espeak = cache(Espeak)  # one for all: the library, set up anew beside itself, now and then never comes back
+
+
 def say(seed: int, voice: str | None = None) -> np.ndarray:
     """A sentence of Mei's, or of eSpeak NG's."""
     rng = np.random.default_rng(seed)
-    return (Espeak().say(rng, voice) if voice else Mei().say(rng)).astype(np.float32)
+    return (espeak().say(rng, voice) if voice else Mei().say(rng)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
