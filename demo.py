@@ -21,7 +21,6 @@ import evaluate
 import models
 import train
 from dataset import KINDS, MixtureArgs, at_snr, mix
-from dptnet import PRESETS
 from extractor import UserError, audio
 from extractor.command import command_line
 from extractor.device import pick_device
@@ -53,7 +52,7 @@ def main(args: DemoArgs) -> dict:
             dirty=(str(folder / "datasets/dirty/other"),),
             segment_s=3.0, n_valid=16,
         ),
-        model=PRESETS["coarse"],
+        model=models.PRESETS["dptnet-coarse"],
         warmup=50, ema=0.99, workers=1, device=args.device,
     )
     steps = max(1, round(60 * args.train_minutes / step_seconds(plan)))

@@ -8,16 +8,15 @@ bidirectional LSTM run inside each chunk, then across chunks, D times over; a ma
 filterbank turns the masked frames back into samples.
 """
 
-import math
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from extractor import UserError
+from extractor import UserError, dualpath, sigma
+from extractor.dualpath import GlobalNorm, fourier_frame, overlap_add, segment  # noqa: F401, they were here once
 
 
 @dataclass(frozen=True)
@@ -33,20 +32,14 @@ class DPTNetArgs:
     n_src: int = 1             # estimates; 1 is the target alone, more only to compare with the literature
     fourier: bool = False      # start the two filterbanks from a windowed Fourier frame instead of noise; needs E = 2W
     checkpointing: bool = False  # recompute every layer in the backward pass: slower, far less memory
+    sigma_reparam: bool = False  # matrices but the filterbanks' and LSTMs' as gamma / sigma(W) * W (extractor/sigma.py)
 
     def __post_init__(self):
-        for name in ("kernel", "chunk_frames"):
-            if getattr(self, name) < 2 or getattr(self, name) % 2:
-                raise UserError(f"DPTNetArgs.{name} = {getattr(self, name)}: give an even number of at least 2")
-        for name in ("sample_rate", "n_filters", "bottleneck", "hidden", "n_blocks", "n_heads", "n_src"):
-            if getattr(self, name) < 1:
-                raise UserError(f"DPTNetArgs.{name} = {getattr(self, name)}: give at least 1")
+        dualpath.check(self, name="DPTNetArgs")
+        if self.hidden < 1:
+            raise UserError(f"DPTNetArgs.hidden = {self.hidden}: give at least 1")
         if self.bottleneck % self.n_heads:
             raise UserError(f"DPTNetArgs.bottleneck = {self.bottleneck}: give a multiple of n_heads = {self.n_heads}")
-        if self.fourier and self.n_filters != 2 * self.kernel:
-            raise UserError(
-                f"DPTNetArgs.fourier needs n_filters = 2 * kernel = {2 * self.kernel}, not {self.n_filters}"
-            )
 
     @property
     def stride(self) -> int:
@@ -65,17 +58,6 @@ PRESETS = {
 
 # ---------------------------------------------------------------------------------------------------------------------
 # layers: a sequence comes first, so that the LSTM, which costs most, reads it without a copy
-
-
-class GlobalNorm(nn.Module):
-    """gLN: one mean and one variance over all frames and features of an item. [B, L, E] -> [B, L, E]"""
-
-    def __init__(self, dim: int, eps: float = 1e-8):
-        super().__init__()
-        self.weight, self.bias, self.eps = nn.Parameter(torch.ones(dim)), nn.Parameter(torch.zeros(dim)), eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, x.shape[1:], eps=self.eps) * self.weight + self.bias
 
 
 class Attention(nn.Module):
@@ -112,97 +94,27 @@ class Layer(nn.Module):
         return self.norm_lstm(x + self.linear(F.relu(self.lstm(x)[0])))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# frames <-> chunks, frames <-> samples
-
-
-def segment(frames: Tensor, chunk_frames: int) -> Tensor:
-    """Cut frames into half-overlapping chunks; every frame lies in exactly two. [B, L, N] -> [B, S, K, N]
-
-    Where the frames fill the chunks as they are, the authors add two chunks of nothing but padding; this does not.
-    """
-    hop = chunk_frames // 2
-    rest = -(hop + frames.shape[1]) % chunk_frames
-    halves = rearrange(F.pad(frames, (0, 0, hop, rest + hop)), "b (s p) n -> b s p n", p=hop)
-    return torch.cat([halves[:, :-1], halves[:, 1:]], dim=2)
-
-
-def overlap_add(chunks: Tensor, n_frames: int) -> Tensor:
-    """Sum what the chunks say of each frame: twice the frames, if they are `segment`'s. [B, S, K, N] -> [B, L, N]"""
-    first, second = chunks.chunk(2, dim=2)  # the second half of chunk s lies over the first half of chunk s+1
-    return rearrange(first[:, 1:] + second[:, :-1], "b s p n -> b (s p) n")[:, :n_frames]
-
-
-def fourier_frame(kernel: int) -> Tensor:
-    """A tight frame of rectified sinusoids: relu(A x) keeps all of x, and A^T relu(A x) returns it. -> [2W, W]
-
-    Its rows are the real Fourier basis of W samples under a square-root Hann window, each row in both signs, so that
-    the encoder's ReLU loses nothing; at a stride of W/2 the squared windows add up to one.
-    """
-    n, bins = torch.arange(kernel), torch.arange(kernel // 2 + 1)[:, None]
-    phase = 2 * math.pi * bins * n / kernel
-    basis = torch.cat([phase.cos(), phase[1:-1].sin()]) * math.sqrt(2 / kernel)  # orthonormal: [W, W]
-    basis[[0, kernel // 2]] /= math.sqrt(2)
-    basis = basis * torch.hann_window(kernel).sqrt()
-    return torch.cat([basis, -basis])
-
-
-class DPTNet(nn.Module):
+class DPTNet(dualpath.DualPath):
     """[B, T] -> [B, T], or [B, n_src, T] where n_src > 1; any T >= 1.
 
     f(a x) = a f(x) for a > 0, zeros to zeros, and no item of a batch sees another.
     """
 
     def __init__(self, args: DPTNetArgs):
-        super().__init__()
-        self.args = args
-        width, filters = args.bottleneck, args.n_filters
-        self.encoder = nn.Linear(args.kernel, filters, bias=False)
-        self.norm = GlobalNorm(filters)
-        self.bottleneck = nn.Linear(filters, width, bias=False)
-        self.layers = nn.ModuleList(Layer(width, args.hidden, args.n_heads) for _ in range(2 * args.n_blocks))
-        self.head = nn.Sequential(nn.PReLU(), nn.Linear(width, args.n_src * width))
-        self.value, self.gate = nn.Linear(width, width), nn.Linear(width, width)
-        self.mask = nn.Linear(width, filters, bias=False)
-        self.decoder = nn.Linear(filters, args.kernel, bias=False)
-        if args.fourier:
-            self.encoder.weight.data.copy_(fourier_frame(args.kernel))
-            self.decoder.weight.data.copy_(fourier_frame(args.kernel).T)
+        layers = (Layer(args.bottleneck, args.hidden, args.n_heads) for _ in range(2 * args.n_blocks))
+        super().__init__(args, layers)
+        if args.sigma_reparam:
+            # last: gamma starts from the weights that stand here. The filterbanks stay plain, as their level is the
+            # signal's, and the LSTMs, as gates bound what they put out and cuDNN wants their weights in one piece
+            sigma.apply(self, groups={"in_proj": 3}, leave=("encoder", "decoder"))  # queries, keys and values apart
 
-    def forward(self, mixture: Tensor) -> Tensor:
-        n_samples = mixture.shape[-1]
-        # the norm's epsilon is no part of the signal: at a fixed level no recording is too quiet for it
-        level = mixture.square().mean(-1, keepdim=True).clamp(min=1e-24).sqrt()
-        frames = self.encode(mixture / level)
-        estimate = self.decode(frames[:, None] * self.masks(frames))
-        estimate = estimate[..., self.args.stride :][..., :n_samples] * level[:, None]
-        return estimate.squeeze(1)
-
-    def encode(self, mixture: Tensor) -> Tensor:
-        """Frames of W samples at a stride of W/2; every sample lies in two. [B, T] -> [B, L, E], not negative"""
-        stride = self.args.stride
-        mixture = F.pad(mixture, (stride, stride + -mixture.shape[-1] % stride))
-        return F.relu(self.encoder(mixture.unfold(-1, self.args.kernel, stride)))
-
-    def masks(self, frames: Tensor) -> Tensor:
-        """[B, L, E] -> [B, n_src, L, E], not negative, not bounded"""
-        n_frames, n_src = frames.shape[1], self.args.n_src
-        chunks = segment(self.bottleneck(self.norm(frames)), self.args.chunk_frames)
-        batch, n_chunks = chunks.shape[:2]
-        x = rearrange(chunks, "b s k n -> k (b s) n")
+    def paths(self, chunks: Tensor) -> Tensor:
+        """[B, S, K, N] -> [B, S, K, N]"""
+        x, batch = rearrange(chunks, "b s k n -> k (b s) n"), chunks.shape[0]
         for layer in self.layers:  # in turn inside each chunk, along k, and across chunks, along s
             x = checkpoint(layer, x, use_reentrant=False) if self.args.checkpointing and self.training else layer(x)
             x = rearrange(x, "here (b there) n -> there (b here) n", b=batch)
-        x = rearrange(self.head(x), "k (b s) (c n) -> (b c) s k n", s=n_chunks, c=n_src)
-        x = overlap_add(x, n_frames)
-        x = torch.tanh(self.value(x)) * torch.sigmoid(self.gate(x))
-        return rearrange(F.relu(self.mask(x)), "(b c) l e -> b c l e", c=n_src)
-
-    def decode(self, frames: Tensor) -> Tensor:
-        """[B, n_src, L, E] -> [B, n_src, (L + 1) W/2]"""
-        first, second = self.decoder(frames).chunk(2, dim=-1)
-        halves = F.pad(first, (0, 0, 0, 1)) + F.pad(second, (0, 0, 1, 0))
-        return rearrange(halves, "b c l w -> b c (l w)")
+        return rearrange(x, "k (b s) n -> b s k n", b=batch)
 
 
 def extract(net: nn.Module, mixture: Tensor) -> Tensor:

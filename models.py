@@ -1,27 +1,43 @@
 """The table of model families, and nets built from it. A new family is one root file and one row here."""
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from torch import nn
 
+import bandsplit
 import dptnet
-from extractor import UserError, checkpoint, losses
+import flow
+import fullband
+import rwkvnet
+from extractor import UserError, checkpoint, losses, sigma
+
+Args = fullband.FullBandArgs | bandsplit.BandSplitArgs | dptnet.DPTNetArgs | rwkvnet.RWKVNetArgs | flow.FlowArgs
 
 
 class Family(NamedTuple):
     args: type         # what the user puts in MainArgs.model: its class picks the family
     net: type          # net(args)
-    loss_args: type    # what MainArgs.loss must be
-    loss: Callable     # loss(net, mixture [B, T], target [B, T], loss_args) -> scalar, {name: value}
+    presets: dict      # args by name
+    loss: Callable     # loss(net, mixture [B, T], target [B, T], LossArgs) -> scalar, {name: value}
     extract: Callable  # extract(net, mixture [B, T]) -> estimate [B, T]
 
 
 FAMILIES = {
-    "dptnet": Family(dptnet.DPTNetArgs, dptnet.DPTNet, losses.LossArgs, losses.predictive_loss, dptnet.extract),
+    "fullband": Family(
+        fullband.FullBandArgs, fullband.FullBand, fullband.PRESETS, losses.predictive_loss, fullband.extract
+    ),
+    "bandsplit": Family(
+        bandsplit.BandSplitArgs, bandsplit.BandSplit, bandsplit.PRESETS, losses.predictive_loss, bandsplit.extract
+    ),
+    "dptnet": Family(dptnet.DPTNetArgs, dptnet.DPTNet, dptnet.PRESETS, losses.predictive_loss, dptnet.extract),
+    "rwkvnet": Family(rwkvnet.RWKVNetArgs, rwkvnet.RWKVNet, rwkvnet.PRESETS, losses.predictive_loss, rwkvnet.extract),
+    "flow": Family(flow.FlowArgs, flow.Flow, flow.PRESETS, flow.loss, flow.extract),
 }
+
+PRESETS = {f"{name}-{preset}": args for name, family in FAMILIES.items() for preset, args in family.presets.items()}
 
 
 def family_name(args) -> str:
@@ -40,13 +56,52 @@ def saved_args(state: dict, path: str | Path):
 
 
 def load(path: str | Path) -> tuple[nn.Module, Family]:
-    """The net of a checkpoint with its averaged weights, on the CPU, ready to extract."""
+    """The net of a checkpoint with its averaged weights, as plain ones, on the CPU, ready to extract."""
     state = checkpoint.load(path)
     args = saved_args(state, path)
     family = FAMILIES[state["family"]]
     net = family.net(args)
     net.load_state_dict(state["ema"])
+    sigma.refresh(net)
+    sigma.fold(net)
     return net.eval().requires_grad_(False), family
+
+
+def refining(args, path: str | Path):
+    """A flow's args, with those of the net that it refines from that net's checkpoint; any other args as they are."""
+    state = checkpoint.load(path)
+    return replace(args, predictor=saved_args(state, path)) if refines(args, state) else args
+
+
+def start_from(net: nn.Module, path: str | Path):
+    """Put a checkpoint's averaged weights into a net of the same args; into a flow, those of the net it refines."""
+    state = checkpoint.load(path)
+    if refines(net.args, state):
+        flow.start_from(net, state, path)
+    elif different := differences(path, state, net.args):
+        raise UserError(f"{path}: no start for this net ({'; '.join(different)}); make these equal")
+    else:
+        net.load_state_dict(state["ema"])
+
+
+def refines(args, state: dict) -> bool:
+    return type(args) is flow.FlowArgs and state["family"] != "flow"
+
+
+def exported(path: str | Path) -> dict:
+    """What extraction needs of a checkpoint, as a checkpoint: args, and the averaged weights as plain ones."""
+    state = checkpoint.load(path)
+    net, _ = load(path)
+    args = {"model": asdict(without_sigma_reparam(saved_args(state, path)))}
+    kept = {key: state[key] for key in ("family", "step", "best", "versions") if key in state}
+    return kept | {"args": args, "ema": net.state_dict()}
+
+
+def without_sigma_reparam(args):
+    """Args of the net that has the folded weights; nested ones too."""
+    nested = {f.name: getattr(args, f.name) for f in fields(args)}
+    changed = {name: without_sigma_reparam(value) for name, value in nested.items() if is_dataclass(value)}
+    return replace(args, **changed, **({"sigma_reparam": False} if "sigma_reparam" in nested else {}))
 
 
 def differences(path: str | Path, state: dict, args) -> list[str]:

@@ -2,6 +2,7 @@
 
     python train.py                                     # the MainArgs at the foot of this file
     python train.py --name alice --data.clean datasets/clean/alice --steps 50000
+    python train.py --model bandsplit-small --model.n-blocks 3
     tensorboard --logdir runs
 
 Run it again and it goes on from runs/<name>/last.pt; runs/<name>/best.pt is what infer.py wants.
@@ -9,8 +10,9 @@ Run it again and it goes on from runs/<name>/last.pt; runs/<name>/best.pt is wha
 
 import math
 import time
+from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +24,7 @@ from tqdm import tqdm
 
 import models
 from dataset import KINDS, Keys, Material, MixtureArgs, MixtureDataset, find_material
-from dptnet import PRESETS, DPTNetArgs
-from extractor import UserError, checkpoint, report
+from extractor import UserError, checkpoint, report, sigma
 from extractor.command import command_line
 from extractor.device import pick_device
 from extractor.losses import LossArgs
@@ -37,11 +38,13 @@ class MainArgs:
     name: str = "speaker"         # the run: everything goes to <runs>/<name>
     runs: str = "runs"
     data: MixtureArgs = field(default_factory=MixtureArgs)
-    model: DPTNetArgs = PRESETS["coarse"]   # its class picks the family
+    model: models.Args = models.PRESETS["dptnet-coarse"]   # its class picks the family
     loss: LossArgs = field(default_factory=LossArgs)
+    init_from: str = ""           # a checkpoint whose weights the net starts from; for a flow, of the net it refines
     steps: int = 200_000
     batch_size: int = 4
-    lr: float = 1e-3              # peak; linear warm-up, then half a cosine down to a hundredth
+    lr: float = 2e-3              # peak; linear warm-up, then half a cosine down to a hundredth
+    muon: float = 5.0             # the matrices' learning rate, by Muon, over lr; 0: AdamW for them, too
     warmup: int = 1000            # steps
     weight_decay: float = 1e-2    # on matrices; none on norms and biases
     clip_norm: float = 5.0        # L2 norm of all gradients
@@ -67,6 +70,8 @@ class MainArgs:
 def main(args: MainArgs) -> Path:
     """Train to args.steps. Returns the path of the best checkpoint."""
     device = pick_device(args.device)
+    if args.init_from:
+        args = replace(args, model=models.refining(args.model, args.init_from))
     family = models.FAMILIES[models.family_name(args.model)]
     sample_rate = args.model.sample_rate
 
@@ -81,9 +86,11 @@ def main(args: MainArgs) -> Path:
     # --- net, optimizer, and what an earlier run left ----------------------------------------------------------------
     torch.manual_seed(args.seed)
     net = family.net(args.model).to(device)
+    if args.init_from:
+        models.start_from(net, args.init_from)
     average = deepcopy(net).eval().requires_grad_(False)
-    optimizer = torch.optim.AdamW(decay_groups(net, args.weight_decay), lr=args.lr, betas=(0.9, 0.98))
-    step, best = resume(args, net, average, optimizer)
+    optimizers = make_optimizers(net, args)
+    step, best = resume(args, net, average, optimizers)
     describe_cost(args, family, net, device)
     if step >= args.steps:
         print(f"{args.folder} has its {step} steps already; raise MainArgs.steps to go on")
@@ -101,18 +108,21 @@ def main(args: MainArgs) -> Path:
     # --- the loop ----------------------------------------------------------------------------------------------------
     bad, skipped = 0, 0  # in a row; in all
     bar = tqdm(total=args.steps, initial=step, unit="step", dynamic_ncols=True, mininterval=1)
-    save = saver(args, net, average, optimizer)
+    save = saver(args, net, average, optimizers)
     for batch in loader:
         mixture, target = (batch[k].to(device, non_blocking=True) for k in ("mixture", "target"))
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, args)
+        lr = learning_rate(step, args)
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+            group["lr"] = lr * group["over_lr"]
         loss, parts = family.loss(net, mixture, target, args.loss)
-        optimizer.zero_grad(set_to_none=True)
+        net.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(net.parameters(), args.clip_norm)
         finite = bool(torch.isfinite(loss) & torch.isfinite(norm))
         if finite:
-            optimizer.step()
+            for optimizer in optimizers:
+                optimizer.step()
+            sigma.update(net)
             update_average(average, net, args.ema, step)
         step += 1
         bad, skipped = (0, skipped) if finite else (bad + 1, skipped + 1)
@@ -126,10 +136,11 @@ def main(args: MainArgs) -> Path:
         shown = {"loss": f"{loss.item():.2f}", **{k: f"{v:.2f}" for k, v in parts.items()}}
         bar.set_postfix(shown | ({"skipped": skipped} if skipped else {}), refresh=False)
         if step % 20 == 0:
-            curves = {"loss": loss.item(), **parts, "lr": optimizer.param_groups[0]["lr"], "grad_norm": norm.item()}
+            curves = {"loss": loss.item(), **parts, "lr": lr, "grad_norm": norm.item()}
             for name, value in (curves | {"skipped": skipped}).items():
                 writer.add_scalar(f"train/{name}", value, step)
         if step % args.valid_every == 0 or step == args.steps:
+            sigma.refresh(average)
             scores, estimates = validate(family, average, frozen, args, device)
             for name, value in scores.items():
                 writer.add_scalar(f"valid/{name}", value, step)
@@ -161,8 +172,23 @@ def learning_rate(step: int, args: MainArgs) -> float:
     return args.lr * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
 
 
-def decay_groups(net: nn.Module, weight_decay: float) -> list[dict]:
-    parameters = list(net.parameters())
+def make_optimizers(net: nn.Module, args: MainArgs) -> list[torch.optim.Optimizer]:
+    """AdamW, and for the matrices Muon (Jordan et al. 2024), which makes all directions of a step equally long."""
+    matrices = [p for p in net.parameters() if p.requires_grad and p.ndim == 2] if args.muon else []
+    groups = decay_groups(net, args.weight_decay, but=matrices)
+    optimizers = [torch.optim.AdamW(groups, lr=args.lr, betas=(0.9, 0.98))]
+    if matrices:  # match_rms_adamw: steps of the size that AdamW's have, whatever the matrix's shape
+        optimizers.append(torch.optim.Muon(matrices, weight_decay=args.weight_decay, adjust_lr_fn="match_rms_adamw"))
+    for optimizer, over_lr in zip(optimizers, (1.0, args.muon), strict=False):
+        for group in optimizer.param_groups:
+            group["over_lr"] = over_lr
+    return optimizers
+
+
+def decay_groups(net: nn.Module, weight_decay: float, *, but: Sequence[nn.Parameter] = ()) -> list[dict]:
+    """What is trained, but for some: norms and biases do not decay."""
+    others = {id(p) for p in but}
+    parameters = [p for p in net.parameters() if p.requires_grad and id(p) not in others]
     matrices, rest = [p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim < 2]
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
 
@@ -206,14 +232,14 @@ def make_folder(folder: Path):
         raise UserError(f"{folder}: cannot be written ({e.strerror}); choose another MainArgs.runs") from None
 
 
-def saver(args: MainArgs, net, average, optimizer):
+def saver(args: MainArgs, net, average, optimizers):
     def save(name: str, step: int, best: float):
         checkpoint.save(args.folder / name, {
             "family": models.family_name(args.model),
             "args": asdict(args),
             "net": net.state_dict(),
             "ema": average.state_dict(),
-            "optimizer": optimizer.state_dict(),
+            "optimizer": [optimizer.state_dict() for optimizer in optimizers],
             "schedule": {"steps": args.steps, "warmup": args.warmup, "lr": args.lr},
             "step": step,
             "epoch": step // args.valid_every,
@@ -224,7 +250,7 @@ def saver(args: MainArgs, net, average, optimizer):
     return save
 
 
-def resume(args: MainArgs, net, average, optimizer) -> tuple[int, float]:
+def resume(args: MainArgs, net, average, optimizers) -> tuple[int, float]:
     """Take up last.pt, if there is one. Returns the steps done and the best validation loss so far."""
     path = args.folder / "last.pt"
     if not path.exists():
@@ -235,9 +261,14 @@ def resume(args: MainArgs, net, average, optimizer) -> tuple[int, float]:
             f"{path}: a checkpoint of another net ({'; '.join(different)}); "
             "give this run another MainArgs.name, or move that folder away"
         )
+    if "net" not in state:
+        raise UserError(f"{path}: exported for extraction, training cannot go on from it; move it away")
     net.load_state_dict(state["net"])
     average.load_state_dict(state["ema"])
-    optimizer.load_state_dict(state["optimizer"])
+    if not isinstance(state["optimizer"], list) or len(state["optimizer"]) != len(optimizers):
+        raise UserError(f"{path}: trained with or without Muon, unlike MainArgs.muon; change that, or MainArgs.name")
+    for optimizer, saved in zip(optimizers, state["optimizer"], strict=True):
+        optimizer.load_state_dict(saved)
     torch.set_rng_state(state["rng"])
     return state["step"], state["best"]
 
@@ -301,5 +332,5 @@ if __name__ == "__main__":
             clean=("datasets/clean/speaker",),
             dirty=("datasets/dirty/other",),
         ),
-        model=PRESETS["coarse"],
-    )))
+        model=models.PRESETS["dptnet-coarse"],
+    ), model=models.PRESETS))

@@ -28,6 +28,6 @@ def load(path: str | Path) -> dict:
         raise UserError(f"{path}: cannot be read ({e.strerror})") from None
     except Exception as e:  # torch.load raises a dozen types for a damaged file, RuntimeError to UnpicklingError
         raise UserError(f"{path}: damaged, or no checkpoint ({type(e).__name__}); take another one") from None
-    if not isinstance(state, dict) or not {"family", "args", "net", "ema"} <= state.keys():
+    if not isinstance(state, dict) or not {"family", "args", "ema"} <= state.keys():
         raise UserError(f"{path}: no checkpoint of train.py")
     return state

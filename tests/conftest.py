@@ -1,8 +1,11 @@
-"""What several test files share: the smallest net in a checkpoint like those that train.py writes."""
+"""What several test files share: small nets, a checkpoint like those that train.py writes, and a speaker in noise."""
 
 from dataclasses import asdict
+from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile as sf
 import torch
 from hypothesis import settings
 
@@ -36,3 +39,23 @@ def state() -> dict:
         "best": -3.5,
         "versions": {"torch": str(torch.__version__), "numpy": "1.2.3"},
     }
+
+
+RATE = 4000  # of these recordings
+
+
+@pytest.fixture(scope="session")
+def recordings(tmp_path_factory) -> Path:
+    """A speaker who hums a falling tone, a hissing game, and another voice that hums higher."""
+    folder = tmp_path_factory.mktemp("recordings")
+    rng, t = np.random.default_rng(0), np.arange(6 * RATE) / RATE
+    hum = np.sin(2 * np.pi * (300 * t - 10 * t**2))
+    for path, x in {
+        "clean/alice/set/src_0.wav": 0.3 * hum,
+        "clean/alice/set/src_1.wav": 0.3 * hum[::-1],
+        "dirty/other/game/src_0.flac": 0.2 * rng.uniform(-1, 1, len(t)),
+        "dirty/other/voices/bob.wav": 0.3 * np.sin(2 * np.pi * 700 * t),
+    }.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        sf.write(folder / path, x, RATE)
+    return folder

@@ -30,12 +30,32 @@ class Outer:
             raise UserError(f"Outer.steps = {self.steps}: give at least 1")
 
 
+@dataclass(frozen=True)
+class Round:
+    radius: int = 1
+
+
+@dataclass(frozen=True)
+class Square:
+    side: int = 2
+    corner: Round = field(default_factory=Round)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    name: str = "speaker"
+    shape: Round | Square = field(default_factory=Round)
+
+
+SHAPES = {"dot": Round(0), "tile": Square(10)}
+
+
 @pytest.fixture
 def parse(monkeypatch):
 
-    def parse(args, *words: str):
+    def parse(args, *words: str, **named):
         monkeypatch.setattr(sys, "argv", ["script.py", *words])
-        return command_line(args)
+        return command_line(args, **named)
 
     return parse
 
@@ -73,6 +93,37 @@ def test_what_is_no_field_or_no_value_is_refused_by_name(words, named, parse, ca
         parse(Outer(), *words)
     assert stopped.value.code not in (0, None)
     assert named in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# objects put in place by name
+
+
+@pytest.mark.parametrize(
+    "words, expected",
+    [
+        ((), Drawing()),
+        (("--shape.radius", "3"), Drawing(shape=Round(3))),
+        (("--shape", "tile"), Drawing(shape=Square(10))),
+        (("--name", "a", "--shape", "tile", "--shape.corner.radius", "4"), Drawing("a", Square(10, Round(4)))),
+        (("--shape.side", "7", "--shape", "tile"), Drawing(shape=Square(7))),
+        (("--shape", "tile", "--shape", "dot"), Drawing(shape=Round(0))),
+    ],
+)
+def test_a_name_puts_an_object_of_another_class_there_and_its_fields_can_be_replaced(words, expected, parse):
+    assert parse(Drawing(), *words, shape=SHAPES) == expected
+
+
+@pytest.mark.parametrize("words", [("--shape", "disc"), ("--shape",)])
+def test_a_name_that_nobody_has_is_refused_with_those_there_are(words, parse):
+    with pytest.raises(UserError, match=f"--shape {words[-1] if len(words) > 1 else ''}: give one of dot, tile"):
+        parse(Drawing(), *words, shape=SHAPES)
+
+
+def test_a_field_of_a_class_that_is_not_there_is_refused(parse, capsys):
+    with pytest.raises(SystemExit):
+        parse(Drawing(), "--shape.side", "3", shape=SHAPES)
+    assert "--shape.side" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.testing import assert_close
 
-from dptnet import PRESETS, Attention, DPTNet, DPTNetArgs, overlap_add, segment
+from dptnet import PRESETS, Attention, DPTNet, DPTNetArgs, fourier_frame, overlap_add, segment
+from extractor import sigma
 
 SMALL = DPTNetArgs(kernel=16, n_filters=24, bottleneck=8, hidden=6, n_blocks=2, n_heads=2, chunk_frames=10)
 
@@ -141,6 +142,78 @@ def test_checkpointing_keeps_less_than_half_of_the_memory():
     args = replace(SMALL, bottleneck=32, hidden=32, n_blocks=3)
     plain, checkpointed = make(args).train(), make(replace(args, checkpointing=True)).train()
     assert kept_bytes(checkpointed, noise(1, 2000)) < kept_bytes(plain, noise(1, 2000)) / 2
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# sigma-reparam
+
+SIGMA = replace(SMALL, kernel=16, n_filters=32, fourier=True, sigma_reparam=True)
+
+
+def test_sigma_reparam_is_on_every_matrix_but_the_filterbanks_and_the_lstms():
+    net, plain = make(SIGMA), make(replace(SIGMA, sigma_reparam=False))
+    matrices = {name for name, value in plain.state_dict().items() if value.ndim == 2}
+    reparametrised = {name.replace(".parametrizations.weight.original", ".weight")
+                      for name, _ in net.named_parameters() if "original" in name}
+    left = {name for name in matrices if name in ("encoder.weight", "decoder.weight") or ".lstm." in name}
+    assert reparametrised == matrices - left and len(reparametrised) == 3 * 4 + 5
+
+
+def test_queries_keys_and_values_each_have_a_gamma_which_starts_at_their_spectral_norm():
+    net, plain = make(SIGMA), make(replace(SIGMA, sigma_reparam=False))
+    for layer, other in zip(net.layers, plain.layers, strict=True):
+        expected = torch.stack([torch.linalg.svdvals(w)[0] for w in other.attention.in_proj.weight.chunk(3)])
+        assert_close(layer.attention.in_proj.parametrizations.weight[0].gamma, expected, rtol=1e-6, atol=0)
+        out = layer.attention.out_proj.parametrizations.weight[0].gamma
+        assert_close(out, torch.linalg.svdvals(other.attention.out_proj.weight)[:1], rtol=1e-6, atol=0)
+
+
+def test_with_sigma_reparam_a_net_starts_as_the_plain_one():
+    net, plain = make(SIGMA), make(replace(SIGMA, sigma_reparam=False))
+    assert torch.equal(net(noise(2, 500)), plain(noise(2, 500)))
+    assert torch.equal(net.encoder.weight, fourier_frame(16)) and torch.equal(net.decoder.weight, fourier_frame(16).T)
+
+
+def after_a_step(args: DPTNetArgs) -> DPTNet:
+    """A step so large that u and v are no longer the singular vectors."""
+    net = make(args).train()
+    optimizer = torch.optim.AdamW(net.parameters(), lr=0.03)
+    gradients(net, noise(2, 500), target=noise(2, 500).flip(-1))
+    optimizer.step()
+    sigma.update(net)
+    return net
+
+
+def test_folded_it_has_the_plain_net_s_keys_and_computes_the_same():
+    net, plain, mixture = after_a_step(SIGMA), make(replace(SIGMA, sigma_reparam=False)), noise(2, 500)
+    estimate = net(mixture)
+    plain.load_state_dict(sigma.fold(net).state_dict())
+    assert_close(plain(mixture), estimate, rtol=0, atol=1e-6 * estimate.abs().max().item())
+
+
+def test_without_sigma_reparam_the_keys_are_those_of_old_checkpoints():
+    layer = [f"attention.{name}.{kind}" for name in ("in_proj", "out_proj") for kind in ("weight", "bias")]
+    layer += [f"lstm.{kind}_{i}h_l0{way}" for kind in ("weight", "bias") for i in "ih" for way in ("", "_reverse")]
+    layer += [f"{name}.{kind}" for name in ("norm_attention", "linear", "norm_lstm") for kind in ("weight", "bias")]
+    keys = {f"layers.{i}.{name}" for i in range(4) for name in layer}
+    keys |= {f"{name}.{kind}" for name in ("norm", "head.1", "value", "gate") for kind in ("weight", "bias")}
+    keys |= {f"{name}.weight" for name in ("encoder", "bottleneck", "head.0", "mask", "decoder")}
+    assert make().state_dict().keys() == keys
+
+
+def test_checkpointing_leaves_the_gradients_with_sigma_reparam_as_they_are():
+    plain, checkpointed = after_a_step(SIGMA), after_a_step(replace(SIGMA, checkpointing=True))
+    mixture, target = noise(2, 400), noise(2, 400).flip(-1)
+    before = {name: buffer.clone() for name, buffer in checkpointed.named_buffers()}
+    assert_close(gradients(plain, mixture, target), gradients(checkpointed, mixture, target), rtol=1e-6, atol=1e-9)
+    assert len(before) == 2 * (3 * 4 + 5)
+    for name, buffer in checkpointed.named_buffers():
+        assert torch.equal(buffer, before[name]), name
+
+
+def test_every_parameter_of_a_net_with_sigma_reparam_has_a_finite_gradient_that_is_not_zero():
+    for name, gradient in gradients(make(SIGMA), noise(2, 500), target=noise(2, 500).flip(-1)).items():
+        assert gradient.isfinite().all() and gradient.any(), name
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -14,8 +14,9 @@ from asteroid.models import DPTNet as AsteroidDPTNet
 from einops import rearrange
 from torch import Tensor, nn
 
-import dptnet
-from dptnet import DPTNet, DPTNetArgs, GlobalNorm
+from dptnet import DPTNet, DPTNetArgs
+from extractor import dualpath
+from extractor.dualpath import GlobalNorm
 
 
 class SequenceNorm(GlobalNorm):
@@ -30,7 +31,7 @@ def segment(frames: Tensor, chunk_frames: int) -> Tensor:
     return rearrange(padded.unfold(1, chunk_frames, chunk_frames // 2), "b s n k -> b s k n")
 
 
-def overlap_add(chunks: Tensor, n_frames: int, ours=dptnet.overlap_add) -> Tensor:
+def overlap_add(chunks: Tensor, n_frames: int, ours=dualpath.overlap_add) -> Tensor:
     hop = chunks.shape[2] // 2
     return ours(chunks, hop + n_frames)[:, hop:] / 2
 
@@ -107,8 +108,8 @@ def difference(ours: Tensor, theirs: Tensor) -> float:
 def test_the_estimate_and_all_gradients_equal_those_of_asteroid(
     monkeypatch, n_src, kernel, chunk_frames, mask_act, shape
 ):
-    monkeypatch.setattr(dptnet, "segment", segment)
-    monkeypatch.setattr(dptnet, "overlap_add", overlap_add)
+    monkeypatch.setattr(dualpath, "segment", segment)
+    monkeypatch.setattr(dualpath, "overlap_add", overlap_add)
     torch.manual_seed(0)
     theirs = AsteroidDPTNet(n_src, n_heads=2, ff_hid=6, chunk_size=chunk_frames, n_repeats=2, mask_act=mask_act,
                             kernel_size=kernel, n_filters=12, stride=kernel // 2).double()

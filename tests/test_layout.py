@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SCRIPTS = {"train", "infer", "evaluate", "compare", "demo", "check"}
-FAMILIES = {"dptnet"}
+SCRIPTS = {"train", "infer", "export", "evaluate", "compare", "demo", "check"}
+FAMILIES = {"dptnet", "rwkvnet", "bandsplit", "fullband", "flow"}
+FOR_NETS = {f"extractor.{name}" for name in ("spectrum", "dualpath", "sigma", "rwkv7")}
 LEAVES = (
     "files audio tables levels cuts landmarks metrics chunked checkpoint command device "
-    "scores curves provenance perceptual rivals"
+    "scores curves provenance perceptual rivals spectrum dualpath sigma rwkv7"
 )
 PLUMBING = {f"extractor.{name}" for name in LEAVES.split()}
 OVER_PLUMBING = {"extractor.losses", "extractor.report", "extractor.page", "extractor.pairs"}
@@ -23,11 +24,12 @@ ALLOWED = {
     "extractor.ledger": {"extractor.tables"},
     "extractor.pairs": {"extractor.audio"},
     "extractor.page": {"extractor.tables", "extractor.scores"},
-    **dict.fromkeys(FAMILIES, {"extractor.layers"}),
+    **dict.fromkeys(FAMILIES, FOR_NETS),
     "dataset": {"extractor.audio"},
-    "models": FAMILIES | {"extractor.losses", "extractor.checkpoint"},
+    "models": FAMILIES | {"extractor.losses", "extractor.checkpoint", "extractor.sigma"},
     **dict.fromkeys(SCRIPTS, FAMILIES | PLUMBING | OVER_PLUMBING | {"models", "dataset"}),
 }
+ALLOWED["flow"] = FOR_NETS | {"extractor.losses", "fullband", "bandsplit"}
 ALLOWED["demo"] = ALLOWED["demo"] | {"train", "infer", "evaluate"}
 ALLOWED["evaluate"] = ALLOWED["evaluate"] | {"infer"}
 ALLOWED["slicer"] = {f"extractor.{x}" for x in "audio levels cuts ledger command report".split()}

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile as sf
 import torch
+from conftest import RATE
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
@@ -24,26 +24,8 @@ from extractor.losses import predictive_loss
 from train import MainArgs, learning_rate, main, update_average
 
 ROOT = Path(__file__).parent.parent
-RATE = 4000
 NET = DPTNetArgs(RATE, kernel=32, n_filters=64, bottleneck=16, hidden=16, n_blocks=1, n_heads=2, chunk_frames=16,
                  fourier=True)
-
-
-@pytest.fixture(scope="module")
-def recordings(tmp_path_factory) -> Path:
-    """A speaker who hums a falling tone, a hissing game, and another voice that hums higher."""
-    folder = tmp_path_factory.mktemp("recordings")
-    rng, t = np.random.default_rng(0), np.arange(6 * RATE) / RATE
-    hum = np.sin(2 * np.pi * (300 * t - 10 * t**2))
-    for path, x in {
-        "clean/alice/set/src_0.wav": 0.3 * hum,
-        "clean/alice/set/src_1.wav": 0.3 * hum[::-1],
-        "dirty/other/game/src_0.flac": 0.2 * rng.uniform(-1, 1, len(t)),
-        "dirty/other/voices/bob.wav": 0.3 * np.sin(2 * np.pi * 700 * t),
-    }.items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        sf.write(folder / path, x, RATE)
-    return folder
 
 
 @pytest.fixture
@@ -213,6 +195,56 @@ def test_norms_and_biases_do_not_decay():
     decayed, free = train.decay_groups(DPTNet(NET), 0.5)
     assert (decayed["weight_decay"], free["weight_decay"]) == (0.5, 0.0)
     assert {p.ndim for p in decayed["params"]} == {2} and {p.ndim for p in free["params"]} == {1}
+
+
+class Mixed(nn.Module):
+    """A parameter of each kind: a matrix, a kernel, a bias, one that is not trained."""
+
+    def __init__(self):
+        super().__init__()
+        self.matrix, self.kernel = nn.Linear(3, 2, bias=False), nn.Conv1d(2, 2, 3)
+        self.frozen = nn.Linear(2, 2, bias=False).requires_grad_(False)
+
+
+def test_every_trained_parameter_has_one_optimizer_and_matrices_have_muon():
+    net = Mixed()
+    adamw, muon = train.make_optimizers(net, MainArgs(weight_decay=0.5))
+    groups = [(g["weight_decay"], [id(p) for p in g["params"]]) for o in (adamw, muon) for g in o.param_groups]
+    kernel, bias = (id(p) for p in net.kernel.parameters())
+    assert groups == [(0.5, [kernel]), (0.0, [bias]), (0.5, [id(net.matrix.weight)])]
+    (adamw,) = train.make_optimizers(net, MainArgs(muon=0))
+    assert [[id(p) for p in g["params"]] for g in adamw.param_groups] == [[id(net.matrix.weight), kernel], [bias]]
+
+
+def test_a_step_by_muon_turns_the_gradient_into_equal_singular_values(args, monkeypatch):
+    """At a momentum of 0 a step is u v^T times lr and 0.2 sqrt(the longer side); Newton-Schulz gives 0.7 to 1.2."""
+    net = nn.Linear(40, 30, bias=False)
+    _, muon = train.make_optimizers(net, replace(args, lr=0.1, muon=5.0, weight_decay=0.0))
+    for group in muon.param_groups:
+        group["lr"], group["momentum"] = 0.1 * group["over_lr"], 0.0
+    before = net.weight.detach().clone()
+    net.weight.grad = torch.randn(30, 40, generator=torch.Generator().manual_seed(0))
+    muon.step()
+    u, _, vh = torch.linalg.svd(net.weight.grad, full_matrices=False)
+    turned = u.T @ (before - net.weight.detach()) @ vh.T / (0.5 * 0.2 * math.sqrt(40))
+    assert ((turned.diagonal() > 0.6) & (turned.diagonal() < 1.3)).all()
+    assert (turned - turned.diagonal().diag()).abs().max() < 0.05
+
+
+def test_both_optimizers_follow_the_schedule(args, monkeypatch):
+    seen = []
+    make = train.make_optimizers
+    monkeypatch.setattr(train, "make_optimizers", lambda *given: seen.append(make(*given)) or seen[0])
+    main(replace(args, steps=4, lr=1e-3, muon=3.0))
+    adamw, muon = seen[0]
+    assert adamw.param_groups[1]["lr"] == pytest.approx(learning_rate(3, replace(args, steps=4, lr=1e-3)))
+    assert muon.param_groups[0]["lr"] == pytest.approx(3 * adamw.param_groups[1]["lr"])
+
+
+def test_a_run_with_muon_does_not_go_on_without(args):
+    main(args)
+    with pytest.raises(UserError, match=r"last\.pt: trained with or without Muon, unlike MainArgs.muon; change that"):
+        main(replace(args, muon=0.0, steps=7))
 
 
 def test_validation_of_the_identity_finds_no_improvement_and_nothing_removed(args):

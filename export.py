@@ -1,0 +1,38 @@
+"""A checkpoint to keep or to give away: the averaged weights alone, as plain ones, a fifth of what training keeps.
+
+    python export.py                                    # the ExportArgs at the foot of this file
+    python export.py --checkpoint runs/alice/best.pt --out alice.pt
+    python infer.py --checkpoint alice.pt --inputs "datasets/dirty/alice/**/*"
+
+infer.py and evaluate.py take it as they take best.pt. Training cannot go on from it.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import models
+from extractor import UserError, checkpoint
+from extractor.command import command_line
+
+
+@dataclass(frozen=True)
+class ExportArgs:
+    checkpoint: str = "runs/speaker/best.pt"
+    out: str = "speaker.pt"
+
+
+def main(args: ExportArgs) -> Path:
+    """Returns where the exported checkpoint is."""
+    out = Path(args.out)
+    if out.resolve() == Path(args.checkpoint).resolve():
+        raise UserError(f"{out}: would be written over; choose another ExportArgs.out")
+    checkpoint.save(out, models.exported(args.checkpoint))
+    print(f"{out}: {out.stat().st_size / 2**20:.1f} MiB of {Path(args.checkpoint).stat().st_size / 2**20:.1f}")
+    return out
+
+
+if __name__ == "__main__":
+    main(command_line(ExportArgs(
+        checkpoint="runs/speaker/best.pt",
+        out="speaker.pt",
+    )))

@@ -1,0 +1,39 @@
+"""Samples <-> spectra, for signals of any length.
+
+B batch · T samples · F = n_fft/2 + 1 bins · L = 1 + T//hop frames
+"""
+
+import torch
+from torch import Tensor
+
+from extractor import UserError
+
+
+def check(args, *, name: str):
+    """Raises UserError where no inverse exists or a coarse hop would be heard. args: .n_fft, .hop, .sample_rate"""
+    if args.n_fft < 16 or args.n_fft % 2:
+        raise UserError(f"{name}.n_fft = {args.n_fft}: give an even number of at least 16")
+    if not 1 <= args.hop <= args.n_fft // 4:
+        raise UserError(f"{name}.hop = {args.hop}: give at least 1 and at most a quarter of n_fft, {args.n_fft // 4}")
+    if args.sample_rate < 1:
+        raise UserError(f"{name}.sample_rate = {args.sample_rate}: give at least 1")
+
+
+def level(signal: Tensor) -> Tensor:
+    """Root mean square, never 0. At level 1 a net's epsilons are no part of the signal. [B, T] -> [B, 1]"""
+    return signal.square().mean(-1, keepdim=True).clamp(min=1e-24).sqrt()
+
+
+def stft(signal: Tensor, n_fft: int, hop: int) -> Tensor:
+    """Hann window, zeros around the signal; white noise of level 1 has |X|^2 = 1 in the mean.
+    [B, T] -> complex [B, F, L]"""
+    window = torch.hann_window(n_fft, device=signal.device)
+    # fp32: half precision has no FFT of most sizes, and its rounding would be heard
+    spectrum = torch.stft(signal.float(), n_fft, hop, window=window, pad_mode="constant", return_complex=True)
+    return spectrum / window.square().sum().sqrt()
+
+
+def istft(spectrum: Tensor, n_fft: int, hop: int, n_samples: int) -> Tensor:
+    """The inverse of `stft`. complex [B, F, L] -> [B, n_samples]"""
+    window = torch.hann_window(n_fft, device=spectrum.device)
+    return torch.istft(spectrum * window.square().sum().sqrt(), n_fft, hop, window=window, length=n_samples)

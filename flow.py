@@ -1,0 +1,330 @@
+"""A flow that refines, in a few steps, what a frozen predictive net has estimated.
+
+B batch · T samples · F bins · L frames · K bands · D width · H LSTM units per direction · N steps
+x the target, y the mixture, s the frozen net's estimate: spectra, [B, L, F], their magnitudes to the power of alpha
+z noise · R the reach · t time, from 1, where the estimate is s and noise, to 0, where it is the target
+
+A predictive net that cannot tell what was there answers with the mean of what may have been, which is weak and blurred.
+The flow draws one of the things that may have been. It is flow matching (Lipman et al. 2023, arXiv 2210.02747) whose
+net predicts the target rather than the velocity, started from a predictive estimate as StoRM is (Lemercier et al. 2023,
+arXiv 2212.11851). With the condition c = (y, s), everything below being given c:
+
+    x_t = (1 - t) x + t (s + sigma R z)          the path
+    D(x_t, c, t) = E[x | x_t, c]                 what the denoiser learns, by its squared error
+    dx_t/dt = (x_t - D) / t                      the way back, from t = 1 to 0, in N straight steps
+
+The reach R says, bin by bin, how far the flow may go from s: noise has its level and D stays within `reach` times R of
+s. R is the level of s around the bin, in quiet spots as in loud ones, and falls to 0 where s as a whole is more than 30
+dB under the mixture. So what the frozen net silenced stays silent: whatever the denoiser says, where the target is
+absent the output is that of the frozen net. Since R follows from c alone, the noise given c is Gaussian as ever, and
+all that holds of flows holds of this one.
+
+The noise is a function of the absolute position in the recording: pieces of it see the same where they overlap.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, repeat
+from torch import Tensor, nn
+
+import bandsplit
+import fullband
+from extractor import UserError, spectrum
+from extractor.losses import LossArgs, log_mse
+
+PREDICTORS = {fullband.FullBandArgs: fullband.FullBand, bandsplit.BandSplitArgs: bandsplit.BandSplit}
+FLOOR = 1e-3   # of a band's magnitude, over that of white noise at the mixture's level: what is below is silence
+TINY = 1e-12   # against 0/0
+AROUND = 5, 9  # frames and bins whose mean is a local level: about the distance of two harmonics
+ABSENT_DB, PRESENT_DB = -30.0, -20.0  # of the estimate over the mixture, in half a second: where the reach is 0, and 1
+PRESENCE_S = 0.5
+BLOCK = 2**16  # samples of noise with a seed of their own
+N_TIMES = 16   # cosines that tell the denoiser the time
+
+
+@dataclass(frozen=True)
+class FlowArgs:
+    predictor: fullband.FullBandArgs | bandsplit.BandSplitArgs = fullband.PRESETS["light"]  # of the frozen net
+    n_bands: int = 160   # K, at most F
+    n_fine: int = 96     # lowest bins whose real and imaginary parts the denoiser sees, at most F
+    width: int = 256     # D
+    hidden: int = 128    # H
+    n_layers: int = 2
+    alpha: float = 0.5   # exponent of magnitudes, over 0 and at most 1: the lower, the more quiet bins count
+    sigma: float = 0.5   # noise at t = 1, over the reach; more than 0
+    reach: float = 2.0   # how far the flow may go from the frozen net's estimate, over R; more than 0
+    steps: int = 4       # N; 1 is another predictive net
+
+    def __post_init__(self):
+        if isinstance(self.predictor, dict):  # as it comes out of a checkpoint
+            object.__setattr__(self, "predictor", predictor_args(self.predictor))
+        if type(self.predictor) not in PREDICTORS:
+            known = ", ".join(args.__name__ for args in PREDICTORS)
+            raise UserError(f"FlowArgs.predictor is a {type(self.predictor).__name__}: give one of {known}")
+        for name in ("width", "hidden", "n_layers", "steps"):
+            if getattr(self, name) < 1:
+                raise UserError(f"FlowArgs.{name} = {getattr(self, name)}: give at least 1")
+        for name, least in (("n_bands", 2), ("n_fine", 1)):
+            if not least <= getattr(self, name) <= self.n_bins:
+                raise UserError(
+                    f"FlowArgs.{name} = {getattr(self, name)}: give at least {least} and at most the {self.n_bins} "
+                    "bins of predictor.n_fft"
+                )
+        if not 0 < self.alpha <= 1:
+            raise UserError(f"FlowArgs.alpha = {self.alpha}: give more than 0 and at most 1")
+        for name in ("sigma", "reach"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise UserError(f"FlowArgs.{name} = {getattr(self, name)}: give a finite number over 0")
+
+    @property
+    def sample_rate(self) -> int:
+        return self.predictor.sample_rate
+
+    @property
+    def n_fft(self) -> int:
+        return self.predictor.n_fft
+
+    @property
+    def hop(self) -> int:
+        return self.predictor.hop
+
+    @property
+    def n_bins(self) -> int:
+        return self.n_fft // 2 + 1
+
+
+def predictor_args(saved: dict):
+    """The args of a predictive net from their `asdict`. Raises TypeError where they are of no net known here."""
+    for args in PREDICTORS:
+        if {field.name for field in fields(args)} == saved.keys():
+            return args(**saved)
+    raise TypeError(f"no predictor here has the fields {', '.join(saved)}")
+
+
+PRESETS = {
+    "light": FlowArgs(),
+}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the flow: this much holds for any denoiser
+
+
+def sample(denoise: Callable[[Tensor, float], Tensor], x: Tensor, steps: int) -> Tensor:
+    """From x at t = 1 to t = 0 along the ODE, in Euler steps of equal length. denoise(x_t, t) -> E[x | x_t]
+
+    One step is the mean of all that x may be. The last step returns what the denoiser says.
+    """
+    for i in range(steps, 0, -1):
+        estimate = denoise(x, i / steps)
+        x = estimate + (i - 1) / i * (x - estimate)
+    return x
+
+
+def path(x: Tensor, start: Tensor, t: Tensor) -> Tensor:
+    """(1 - t) x + t start. [B, L, F], [B, L, F], [B] -> [B, L, F]"""
+    t = rearrange(t, "b -> b 1 1")
+    return (1 - t) * x + t * start
+
+
+def compress(x: Tensor, alpha: float) -> Tensor:
+    """The magnitudes to the power of alpha, the phases as they are. complex -> complex"""
+    return x * (x.abs().square() + TINY).pow((alpha - 1) / 2)
+
+
+def expand(x: Tensor, alpha: float) -> Tensor:
+    """The inverse of `compress`."""
+    return x * (x.abs().square() + TINY).pow((1 / alpha - 1) / 2)
+
+
+def within(x: Tensor, radius: Tensor) -> Tensor:
+    """The nearest to x among the numbers of at most this magnitude. complex, real -> complex"""
+    return x * (radius / (x.abs() + TINY)).clamp(max=1)
+
+
+def noise(start: int, n_samples: int) -> Tensor:
+    """White, of level 1: sample `start` of a noise that is always the same, and those after it. -> [n_samples]
+
+    In samples rather than in bins, so that no piece of a recording need start where a frame does.
+    """
+    blocks = range(start // BLOCK, (start + n_samples - 1) // BLOCK + 1)
+    drawn = torch.cat([torch.randn(BLOCK, generator=torch.Generator().manual_seed(i)) for i in blocks])
+    return drawn[start - blocks[0] * BLOCK :][:n_samples]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# what is known beforehand
+
+
+class Condition(NamedTuple):
+    """All [B, L, F], the first two complex and compressed."""
+    mixture: Tensor   # y
+    estimate: Tensor  # s, the frozen net's
+    reach: Tensor     # R
+
+
+def local_level(power: Tensor) -> Tensor:
+    """[B, L, F] -> [B, L, F], the mean power around every bin"""
+    frames, bins = AROUND
+    power = F.avg_pool2d(power[:, None], (frames, 1), 1, (frames // 2, 0), count_include_pad=False)
+    return F.avg_pool2d(power, (1, bins), 1, (0, bins // 2), count_include_pad=False)[:, 0]
+
+
+def presence(estimate: Tensor, mixture: Tensor, n_frames: int) -> Tensor:
+    """0 where the estimate is ABSENT_DB under the mixture or lower, 1 from PRESENT_DB on, in the mean of an odd number
+    of frames. Powers, [B, L, F], [B, L, F] -> [B, L, 1]"""
+    powers = torch.stack([estimate.mean(-1), mixture.mean(-1)], dim=1)
+    ours, all_ = F.avg_pool1d(powers, n_frames, 1, n_frames // 2, count_include_pad=False).unbind(1)
+    db = 10 * torch.log10((ours + TINY) / (all_ + TINY / 10**(ABSENT_DB / 10)))  # of silence, ABSENT_DB
+    return ((db - ABSENT_DB) / (PRESENT_DB - ABSENT_DB)).clamp(0, 1)[..., None]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# nets
+
+
+class Denoiser(nn.Module):
+    """What to add to s. It hears the levels of K bands, as the net of fullband.py does, of y, s and x_t, and of x_t's
+    lowest bins where they lie between s and the reach; t scales and shifts what enters every layer (FiLM, Perez et al.
+    2018, arXiv 1709.07871). Out comes the sum of s, x_t - s and y - s, each times a complex mask. Untrained it is 0:
+    the flow begins as its predictor.
+    """
+
+    def __init__(self, args: FlowArgs):
+        super().__init__()
+        self.args = args
+        edges = torch.tensor(fullband.band_edges(args.n_bins, args.n_bands))
+        band = torch.bucketize(torch.arange(args.n_bins), edges, right=True) - 1
+        self.register_buffer("means", F.one_hot(band, args.n_bands) / edges.diff(), persistent=False)  # [F, K]
+        self.enter = nn.Linear(3 * args.n_bands + 2 * args.n_fine, args.width)
+        self.time = nn.Sequential(nn.Linear(N_TIMES, 64), nn.SiLU(), nn.Linear(64, 2 * args.width * args.n_layers))
+        self.layers = nn.ModuleList(fullband.Layer(args.width, args.hidden) for _ in range(args.n_layers))
+        self.norm = nn.LayerNorm(args.width)
+        self.masks = nn.Linear(args.width, 3 * 2 * args.n_bins)
+        for linear in (self.time[2], self.masks):
+            nn.init.zeros_(linear.weight)
+            nn.init.zeros_(linear.bias)
+
+    def forward(self, x: Tensor, given: Condition, t: Tensor) -> Tensor:
+        """[B, L, F], ..., [B] -> [B, L, F], at most args.reach * R"""
+        change = x - given.estimate
+        hidden = self.enter(rearrange(self.features(x, change, given), "b l k -> l b k"))
+        films = self.time(torch.cos(math.pi * t[:, None] * torch.arange(N_TIMES, device=t.device)))
+        for layer, film in zip(self.layers, films.chunk(len(self.layers), dim=-1), strict=True):
+            scale, shift = film.chunk(2, dim=-1)
+            hidden = layer(hidden * (1 + scale) + shift)
+        masks = rearrange(self.masks(self.norm(hidden)), "l b (n f c) -> n b l f c", n=3, c=2)
+        of_s, of_x, of_y = torch.view_as_complex(masks.float().contiguous())
+        out = of_s * given.estimate + of_x * change + of_y * (given.mixture - given.estimate)
+        return within(out, self.args.reach * given.reach)
+
+    def features(self, x: Tensor, change: Tensor, given: Condition) -> Tensor:
+        """-> [B, L, 3K + 2 n_fine]"""
+        n, alpha = self.args.n_fine, self.args.alpha
+        levels = [  # of noise at the mixture's level about 0, as in fullband.py
+            0.5 / alpha * (s.abs() @ self.means + FLOOR**alpha).log() + 0.5 for s in (given.mixture, given.estimate, x)
+        ]
+        fine = change[..., :n] / (given.reach[..., :n] + TINY**0.5)
+        return torch.cat([*levels, torch.view_as_real(fine).flatten(-2)], dim=-1)
+
+
+class Flow(nn.Module):
+    """[B, T] -> [B, T], any T >= 1. f(a x) = a f(x) for a > 0, zeros to zeros, and no item of a batch sees another."""
+
+    def __init__(self, args: FlowArgs):
+        super().__init__()
+        self.args = args
+        self.predictor = PREDICTORS[type(args.predictor)](args.predictor).eval().requires_grad_(False)
+        self.denoiser = Denoiser(args)
+
+    def train(self, mode: bool = True):
+        super().train(mode)
+        self.predictor.eval()
+        return self
+
+    def forward(self, mixture: Tensor, start: int = 0) -> Tensor:
+        """start: which sample of its recording is the mixture's first"""
+        level = spectrum.level(mixture)
+        given = self.condition(mixture / level)
+        white = noise(start, mixture.shape[-1]).to(mixture)[None]
+
+        def denoise(x: Tensor, t: float) -> Tensor:
+            return self.denoise(x, given, x.real.new_full((len(x),), t))
+
+        x = sample(denoise, self.start(given, white), self.args.steps)
+        return self.signal(x, mixture.shape[-1]) * level
+
+    @torch.no_grad()
+    def condition(self, mixture: Tensor) -> Condition:
+        """Of a mixture of level 1. [B, T] ->"""
+        args = self.args
+        y, s = (self.frames(signal) for signal in (mixture, self.predictor(mixture)))
+        around = 2 * round(PRESENCE_S / 2 * args.sample_rate / args.hop) + 1
+        power = s.abs().square()
+        there = presence(power, y.abs().square(), around)
+        reach = (local_level(power) * there.square()).pow(args.alpha / 2)
+        return Condition(compress(y, args.alpha), compress(s, args.alpha), reach)
+
+    def start(self, given: Condition, white: Tensor) -> Tensor:
+        """s + sigma R z, where the flow begins. ..., [B or 1, T] -> [B, L, F]"""
+        return given.estimate + self.args.sigma * given.reach * self.frames(white)
+
+    def denoise(self, x: Tensor, given: Condition, t: Tensor) -> Tensor:
+        """D. [B, L, F], ..., [B] -> [B, L, F]"""
+        return given.estimate + self.denoiser(x, given, t)
+
+    def frames(self, signal: Tensor) -> Tensor:
+        """[B, T] -> complex [B, L, F], not compressed"""
+        return spectrum.stft(signal, self.args.n_fft, self.args.hop).mT
+
+    def signal(self, x: Tensor, n_samples: int) -> Tensor:
+        """complex [B, L, F], compressed -> [B, n_samples]"""
+        return spectrum.istft(expand(x, self.args.alpha).mT, self.args.n_fft, self.args.hop, n_samples)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# training
+
+
+def start_from(net: Flow, state: dict, path: str | Path):
+    """Puts the averaged weights of a predictive net's checkpoint, as it was loaded from `path`, into net.predictor."""
+    saved, wanted = state["args"]["model"], asdict(net.args.predictor)
+    different = [key for key in {**wanted, **saved} if saved.get(key) != wanted.get(key) and key != "checkpointing"]
+    if different or saved.keys() != wanted.keys():
+        there, here = ({key: args.get(key) for key in different} for args in (saved, wanted))
+        raise UserError(f"{path}: not the flow's net: {there} there, {here} in FlowArgs.predictor; make these equal")
+    net.predictor.load_state_dict(state["ema"])
+
+
+def loss(net: Flow, mixture: Tensor, target: Tensor, args: LossArgs) -> tuple[Tensor, dict[str, float]]:
+    """The log-MSE of the denoiser, at random times in training and at those of the sampler otherwise. Its logarithm is
+    what weighs the times: each counts by how much of its error goes, in per cent. Of the args, only tau is used.
+    [B, T], [B, T] -> scalar, its parts by name"""
+    level, batch = spectrum.level(mixture), len(mixture)
+    given = net.condition(mixture / level)
+    target = compress(net.frames(target / level), net.args.alpha)
+    x = given.estimate + within(target - given.estimate, net.args.reach * given.reach)  # as near as the flow can get
+    if net.training:  # drawn on the CPU, whose state train.py keeps
+        times, white = 1 - torch.rand(1, batch), torch.randn(mixture.shape)
+    else:
+        times = repeat(torch.arange(1, net.args.steps + 1) / net.args.steps, "n -> n b", b=batch)
+        white = noise(0, mixture.shape[-1])[None]
+    start, times = net.start(given, white.to(mixture)), times.to(mixture)
+    real = [torch.view_as_real(s).flatten(1) for s in (x, given.mixture)]
+    errors = []
+    for t in times:
+        estimate = torch.view_as_real(net.denoise(path(x, start, t), given, t)).flatten(1)
+        errors.append(log_mse(estimate=estimate, target=real[0], mixture=real[1], tau=args.tau))
+    total = torch.stack(errors).mean()
+    return total, {"denoise_db": total.item()}
+
+
+def extract(net: Flow, mixture: Tensor, start: int = 0) -> Tensor:
+    """[B, T], which sample of its recording is the first -> [B, T]"""
+    return net(mixture, start)

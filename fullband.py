@@ -1,0 +1,117 @@
+"""A full-band network light enough to train on a CPU: a recurrent net over whole frames, a complex mask on every bin.
+
+B batch · T samples · F bins · L frames · K bands · D width · H LSTM units per direction
+
+The levels of K bands, a bin each where the harmonics of a voice lie and wider above, are one vector a frame; a few
+bidirectional LSTMs read the frames; out comes a complex number for every bin. Nothing is shared between frequencies, as
+it would be in a net for all voices: this one has one speaker to learn, whose pitch and vowels have their places. So a
+frame costs little more than three matrix products, and a CPU hears fifty times as much a minute as with a token a band.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from extractor import UserError, spectrum
+
+FLOOR = 1e-3  # of a band's magnitude, over that of white noise at the mixture's level: what is below is silence
+
+
+@dataclass(frozen=True)
+class FullBandArgs:
+    sample_rate: int = 44100   # Hz; travels with the weights
+    n_fft: int = 2048          # samples, even
+    hop: int = 512             # samples; at most n_fft/4
+    n_bands: int = 160         # K, at most F
+    width: int = 256           # D
+    hidden: int = 128          # H
+    n_layers: int = 2
+    checkpointing: bool = False  # recompute every layer in the backward pass: slower, less memory
+
+    def __post_init__(self):
+        spectrum.check(self, name="FullBandArgs")
+        for name in ("width", "hidden", "n_layers"):
+            if getattr(self, name) < 1:
+                raise UserError(f"FullBandArgs.{name} = {getattr(self, name)}: give at least 1")
+        if not 2 <= self.n_bands <= self.n_bins:
+            raise UserError(
+                f"FullBandArgs.n_bands = {self.n_bands}: give at least 2 and at most the {self.n_bins} bins of n_fft"
+            )
+
+    @property
+    def n_bins(self) -> int:
+        return self.n_fft // 2 + 1
+
+
+PRESETS = {
+    "light": FullBandArgs(),
+}
+
+
+def band_edges(n_bins: int, n_bands: int) -> list[int]:
+    """Bins where the bands begin, and where the last one ends: bands of one bin, then each wider than the last by the
+    same factor; the change lies where that makes the first wide band one bin wide, too. -> [K + 1], ascending"""
+    def step(single: int) -> float:
+        return (n_bins / single) ** (1 / (n_bands - single))
+
+    single = next((n for n in range(1, n_bands) if n * (step(n) - 1) >= 1), n_bands - 1)
+    return [*range(single), *(round(single * step(single) ** i) for i in range(n_bands - single + 1))]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# layers: a sequence comes first, so that the LSTM, which reads it, needs no copy
+
+
+class Layer(nn.Module):
+    """Norm, bidirectional LSTM, linear, residual. [L, B, D] -> [L, B, D]"""
+
+    def __init__(self, width: int, hidden: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.lstm = nn.LSTM(width, hidden, bidirectional=True)
+        self.linear = nn.Linear(2 * hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.linear(self.lstm(self.norm(x))[0])
+
+
+class FullBand(nn.Module):
+    """[B, T] -> [B, T], any T >= 1. f(a x) = a f(x) for a > 0, zeros to zeros, and no item of a batch sees another."""
+
+    def __init__(self, args: FullBandArgs):
+        super().__init__()
+        self.args = args
+        edges = torch.tensor(band_edges(args.n_bins, args.n_bands))
+        band = torch.bucketize(torch.arange(args.n_bins), edges, right=True) - 1
+        means = nn.functional.one_hot(band, args.n_bands) / edges.diff()
+        self.register_buffer("means", means, persistent=False)  # [F, K]
+        self.enter = nn.Linear(args.n_bands, args.width)
+        self.layers = nn.ModuleList(Layer(args.width, args.hidden) for _ in range(args.n_layers))
+        self.norm = nn.LayerNorm(args.width)
+        self.mask = nn.Linear(args.width, 2 * args.n_bins)
+        with torch.no_grad():  # at first about half of everything
+            self.mask.weight.mul_(0.3)
+            self.mask.bias.copy_(torch.tensor([0.5, 0.0]).repeat(args.n_bins))
+
+    def forward(self, mixture: Tensor) -> Tensor:
+        n_fft, hop = self.args.n_fft, self.args.hop
+        level = spectrum.level(mixture)
+        frames = spectrum.stft(mixture / level, n_fft, hop).mT  # [B, L, F], as it lies in memory
+        estimate = frames * self.masks(frames.abs())
+        return spectrum.istft(estimate.mT, n_fft, hop, mixture.shape[-1]) * level
+
+    def masks(self, magnitudes: Tensor) -> Tensor:
+        """[B, L, F] -> complex [B, L, F], not bounded"""
+        levels = 0.5 * (magnitudes @ self.means + FLOOR).log() + 0.5  # of noise at the mixture's level: about 0
+        x = self.enter(levels.transpose(0, 1))
+        for layer in self.layers:
+            x = checkpoint(layer, x, use_reentrant=False) if self.args.checkpointing and self.training else layer(x)
+        parts = self.mask(self.norm(x).transpose(0, 1))
+        return torch.view_as_complex(parts.unflatten(-1, (-1, 2)).float())
+
+
+def extract(net: nn.Module, mixture: Tensor) -> Tensor:
+    """[B, T] -> [B, T]"""
+    return net(mixture)

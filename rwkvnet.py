@@ -1,0 +1,75 @@
+"""RWKVNet: the dual-path network of DPTNet (Chen et al. 2020) with RWKV-7 (Peng et al. 2025) in place of transformers.
+
+B batch · N bottleneck width · K frames per chunk · S chunks; the filterbanks are those of extractor/dualpath.py
+
+In both paths half of an RWKV-7 layer's heads read the frames forward in time and half backward, at a cost that grows
+with the number of frames, where attention's grows with its square.
+"""
+
+from dataclasses import dataclass
+
+from einops import rearrange
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from extractor import dualpath, rwkv7
+
+
+@dataclass(frozen=True)
+class RWKVNetArgs:
+    sample_rate: int = 44100   # Hz; travels with the weights
+    kernel: int = 32           # W, samples, even; the encoder's stride is W/2
+    n_filters: int = 256       # E
+    bottleneck: int = 64       # N; must divide by n_heads
+    n_blocks: int = 5          # D; each a layer inside the chunks and one across
+    n_heads: int = 2           # even, half for each direction; heads of 32 are the fastest on a CPU
+    chunk_frames: int = 150    # K, even; sqrt(2 L) balances the two paths
+    n_src: int = 1             # estimates; 1 is the target alone, more only to compare with the literature
+    fourier: bool = False      # start the two filterbanks from a windowed Fourier frame instead of noise; needs E = 2W
+    checkpointing: bool = False  # recompute every layer in the backward pass: slower, far less memory
+
+    def __post_init__(self):
+        dualpath.check(self, name="RWKVNetArgs")
+        rwkv7.check_heads(self.bottleneck, self.n_heads, name="RWKVNetArgs", dim_name="bottleneck")
+
+    @property
+    def stride(self) -> int:
+        return self.kernel // 2
+
+
+PRESETS = {
+    "coarse": RWKVNetArgs(kernel=256, n_filters=512, n_blocks=3, chunk_frames=52, fourier=True),  # for a CPU
+    "small": RWKVNetArgs(),
+    "base": RWKVNetArgs(bottleneck=128, n_blocks=6, n_heads=4, chunk_frames=166),
+}
+
+
+class RWKVNet(dualpath.DualPath):
+    """[B, T] -> [B, T], or [B, n_src, T] where n_src > 1; any T >= 1.
+
+    f(a x) = a f(x) for a > 0, zeros to zeros, and no item of a batch sees another.
+    """
+
+    def __init__(self, args: RWKVNetArgs):
+        depths = [i // 2 for i in range(2 * args.n_blocks)]
+        super().__init__(args, (rwkv7.Layer(args.bottleneck, args.n_heads, i, args.n_blocks) for i in depths))
+        self.norm_out = nn.LayerNorm(args.bottleneck)  # the layers only ever add to their input
+
+    def paths(self, chunks: Tensor) -> Tensor:
+        """[B, S, K, N] -> [B, S, K, N]"""
+        batch, v_first = chunks.shape[0], [None, None]  # the values of the first layer of each path
+        x = rearrange(chunks, "b s k n -> (b s) k n")
+        for i, layer in enumerate(self.layers):  # in turn inside each chunk, along k, and across chunks, along s
+            x, v_first[i % 2] = self.run(layer, x, v_first[i % 2])
+            x = rearrange(x, "(b there) here n -> (b here) there n", b=batch)
+        return rearrange(self.norm_out(x), "(b s) k n -> b s k n", b=batch)
+
+    def run(self, layer: rwkv7.Layer, *inputs: Tensor | None) -> tuple[Tensor, Tensor]:
+        if self.args.checkpointing and self.training:
+            return checkpoint(layer, *inputs, use_reentrant=False)
+        return layer(*inputs)
+
+
+def extract(net: nn.Module, mixture: Tensor) -> Tensor:
+    """[B, T] -> [B, T]"""
+    return net(mixture)

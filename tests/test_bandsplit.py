@@ -1,0 +1,442 @@
+"""What the band-split family promises."""
+
+import cmath
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.testing import assert_close
+
+import bandsplit
+from bandsplit import (
+    COARSE,
+    FINE,
+    PRESETS,
+    Attention,
+    BandSplit,
+    BandSplitArgs,
+    ConvSwiGLU,
+    LSTMPath,
+    RWKV7Path,
+    extract,
+    rotate,
+    zones,
+)
+from bench.bandsplit_cost import cost, macs
+from extractor import rwkv7
+
+# bins of 125 Hz: 8 bands of 1 bin, 4 of 2, and the other 17 bins
+SMALL = BandSplitArgs(sample_rate=8000, n_fft=64, hop=16, bands=((1000, 125), (2000, 250)), width=8, n_blocks=2,
+                      n_heads=2, hidden=6)
+BINS = [[f] for f in range(8)] + [[8, 9], [10, 11], [12, 13], [14, 15], list(range(16, 33))]
+MIXERS = {
+    "lstm": SMALL,
+    "attention": replace(SMALL, mixer="attention"),
+    "sigma": replace(SMALL, mixer="attention", sigma_reparam=True),
+    "rwkv7": replace(SMALL, mixer="rwkv7"),
+}
+every_mixer = pytest.mark.parametrize("args", MIXERS.values(), ids=MIXERS)
+
+
+def make(args: BandSplitArgs = SMALL) -> BandSplit:
+    """A net some way from its first weights, where much is 0 that will not stay 0."""
+    torch.manual_seed(0)
+    net = BandSplit(args)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter += 0.2 * torch.randn_like(parameter)
+    return net
+
+
+def noise(*shape: int, **kwargs) -> torch.Tensor:
+    return 0.1 * torch.randn(*shape, generator=torch.Generator().manual_seed(1), **kwargs)
+
+
+def spectra(batch: int = 1, n_frames: int = 12) -> torch.Tensor:
+    return noise(batch, 33, n_frames, dtype=torch.complex128)
+
+
+def gradients(net: BandSplit, mixture: torch.Tensor, target: torch.Tensor) -> dict[str, torch.Tensor]:
+    net.zero_grad()
+    (net(mixture) - target).square().mean().backward()
+    return {name: parameter.grad for name, parameter in net.named_parameters()}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# size and shape
+
+
+@pytest.mark.parametrize(
+    "preset, n_parameters, gmac_per_s",
+    [
+        ("tiny", 528_228, 0.22),
+        ("tiny_attention", 526_820, 0.33),
+        ("tiny_rwkv7", 504_740, 0.22),
+        ("small", 1_929_924, 2.15),
+        ("base", 7_518_084, 14.59),
+    ],
+)
+def test_every_preset_costs_what_is_stated(preset, n_parameters, gmac_per_s):
+    stated = cost(PRESETS[preset])
+    assert (stated.n_parameters, round(stated.gmac_per_s, 2)) == (n_parameters, gmac_per_s)
+
+
+@every_mixer
+def test_the_estimate_is_as_long_as_the_mixture(args):
+    net = make(args)
+    for n_samples in (1, 2, 15, 16, 17, 63, 64, 65, 333, 1001):
+        assert extract(net, noise(2, n_samples)).shape == (2, n_samples)
+
+
+@pytest.mark.parametrize(
+    "fields, value_and_remedy",
+    [
+        ({"n_fft": 2047}, ["n_fft = 2047", "even"]),
+        ({"hop": 513}, ["hop = 513", "quarter of n_fft, 512"]),
+        ({"n_blocks": 0}, ["n_blocks = 0", "at least 1"]),
+        ({"hidden": 0}, ["hidden = 0", "at least 1"]),
+        ({"mixer": "mamba"}, ["mixer = 'mamba'", "attention, lstm, rwkv7"]),
+        ({"width": 66}, ["width = 66", "multiple of n_heads = 4"]),
+        ({"width": 60, "mixer": "attention"}, ["width = 60", "even multiple of n_heads = 4"]),
+        ({"width": 63, "n_heads": 3, "mixer": "rwkv7"}, ["n_heads = 3", "even number"]),
+        ({"sigma_reparam": True, "mixer": "lstm"}, ["sigma_reparam", "lstm", "False"]),
+        ({"bands": ((22050, 1000),)}, ["bands", "22050", "22050.0", "leave it out"]),
+        ({"sample_rate": 16000}, ["bands", "8000 Hz", "8000.0", "leave it out"]),
+        ({"bands": ((1000, 10),)}, ["bands", "10 Hz", "21.5 Hz", "wider"]),
+        ({"bands": ((1000, -100),)}, ["bands", "-100 Hz", "wider"]),
+        ({"bands": ((1000, 100), (1000, 100))}, ["bands", "between 969 and 1000 Hz", "higher limit"]),
+        ({"bands": ((1000, 100), (500, 100))}, ["bands", "500 Hz", "higher limit"]),
+        ({"bands": ((22040, 400),)}, ["bands", "bin 1026", "no bin of 1025", "lower 22040 Hz"]),
+    ],
+)
+def test_a_setting_that_cannot_work_is_refused_with_its_value_and_the_remedy(fields, value_and_remedy):
+    with pytest.raises(ValueError) as error:
+        BandSplitArgs(**fields)
+    for words in value_and_remedy:
+        assert words in str(error.value)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the contract of every family
+
+
+@every_mixer
+def test_silence_in_gives_silence_out(args):
+    assert torch.equal(make(args)(torch.zeros(2, 500)), torch.zeros(2, 500))
+
+
+@every_mixer
+def test_silence_beside_sound_gives_silence(args):
+    mixture = noise(2, 500) * torch.tensor([[1.0], [0.0]])
+    assert torch.equal(make(args)(mixture)[1], torch.zeros(500))
+
+
+@every_mixer
+@settings(max_examples=10)
+@given(gain=st.floats(1e-4, 1e3))
+def test_the_estimate_scales_with_the_mixture(args, gain):
+    net, mixture = make(args).eval(), noise(1, 500)
+    estimate = net(mixture)
+    assert_close(net(gain * mixture) / gain, estimate, rtol=0, atol=1e-4 * estimate.abs().max().item())
+
+
+@every_mixer
+def test_an_item_of_a_batch_does_not_see_the_others(args):
+    net, mixture = make(args), noise(3, 500) * torch.tensor([[0.01], [1.0], [100.0]])
+    estimate, alone = net(mixture), torch.cat([net(item[None]) for item in mixture])
+    for item in range(3):
+        assert_close(estimate[item], alone[item], rtol=0, atol=1e-5 * alone[item].abs().max().item())
+
+
+@every_mixer
+def test_every_parameter_has_a_finite_gradient_that_is_not_zero(args):
+    for name, gradient in gradients(make(args), noise(2, 500), target=noise(2, 500).flip(-1)).items():
+        assert gradient.isfinite().all() and gradient.any(), name
+
+
+@every_mixer
+def test_a_silent_mixture_has_finite_gradients(args):
+    net, mixture = make(args), torch.zeros(2, 500, requires_grad=True)
+    for name, gradient in gradients(net, mixture, target=noise(2, 500)).items():
+        assert gradient.isfinite().all(), name
+    assert mixture.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_net_begins_with_half_of_the_mixture(name):
+    torch.manual_seed(0)
+    mixture = noise(1, 20000)
+    error = BandSplit(PRESETS[name])(mixture) - mixture / 2
+    assert error.square().mean() < 0.05**2 * mixture.square().mean()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# mask and residual
+
+
+@pytest.mark.parametrize("n_samples", [1, 63, 1001])
+def test_a_mask_of_one_and_no_residual_return_the_mixture(n_samples):
+    net, mixture = make(), noise(2, n_samples)
+    net.masks = lambda x: (torch.ones_like(x), torch.zeros_like(x))
+    assert_close(net(mixture), mixture, rtol=0, atol=1e-6)
+
+
+def test_a_residual_that_is_the_spectrum_at_level_one_returns_the_mixture():
+    net, mixture = make(), noise(2, 1001) * torch.tensor([[0.01], [100.0]])
+    net.masks = lambda x: (torch.zeros_like(x), x)
+    assert_close(net(mixture), mixture, rtol=1e-5, atol=1e-6)
+
+
+def test_the_mask_turns_the_phase():
+    net, phase = make(), 2 * math.pi * 1000 * torch.arange(2000) / 8000
+    net.masks = lambda x: (torch.full_like(x, cmath.rect(0.5, math.pi / 3)), torch.zeros_like(x))
+    estimate = net(phase.cos()[None])[0]
+    assert_close(estimate[100:-100], 0.5 * (phase + math.pi / 3).cos()[100:-100], rtol=0, atol=1e-4)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the layout of the bands
+
+
+def test_zones_by_hand():
+    # bins of 21.53 Hz. 125 Hz: 6 bins (5.8), 8 of them nearest to bin 46.4; 300 Hz: 14 (13.9), 10 of them from bin 48
+    # nearest to 185.8; 800 Hz: 37 (37.2), 5 from 188 to 371.5; 2000 Hz: 93 (92.9), 4 from 373 to 743.0; 280 up to 1025
+    assert zones(replace(PRESETS["tiny"], bands=COARSE)) == [(8, 6), (10, 14), (5, 37), (4, 93), (1, 280)]
+    assert zones(SMALL) == [(8, 1), (4, 2), (1, 17)]
+    assert zones(replace(SMALL, bands=())) == [(1, 33)]
+
+
+@pytest.mark.parametrize("n_fft", [1024, 2048, 4096, 8192])
+def test_bands_keep_their_place_in_hz_whatever_the_window(n_fft):
+    args = BandSplitArgs(n_fft=n_fft, hop=256, bands=FINE if n_fft > 1024 else COARSE)
+    assert sum(n * w for n, w in zones(args)) == n_fft // 2 + 1
+    start = 0
+    for (n, w), (up_to_hz, width_hz) in zip(zones(args), args.bands, strict=False):
+        start += n * w
+        assert abs(start * 44100 / n_fft - up_to_hz) <= width_hz / 2 + 22050 / n_fft
+
+
+def test_each_bin_is_heard_by_one_band_and_the_bands_are_in_order():
+    encoder, mixture = make().double().encoder, spectra()
+    before = encoder(mixture)
+    for k, bins in enumerate(BINS):
+        for f in bins:
+            changed = mixture.clone()
+            changed[0, f] *= 2j
+            assert (encoder(changed) - before).abs().amax(dim=(1, 2)).gt(1e-9).nonzero().flatten().tolist() == [k]
+
+
+def test_each_band_writes_its_bins_of_its_frame_and_item():
+    decoder, x = make().double().decoder, noise(13, 5 * 2, 8, dtype=torch.float64)
+    before = torch.stack(decoder(x, batch=2))
+    for k, bins in enumerate(BINS):
+        changed = x.clone()
+        changed[k, 3 * 2 + 1, 0] += 1  # frame 3 of item 1
+        change = (torch.stack(decoder(changed, batch=2)) - before).abs() > 1e-12
+        expected = torch.zeros(2, 33, 5, dtype=torch.bool)
+        expected[1, bins, 3] = True
+        assert torch.equal(change[0], expected) and torch.equal(change[1], expected)
+
+
+def test_the_encoder_by_hand():
+    encoder, mixture = make().double().encoder, spectra(batch=2, n_frames=3)
+    x = encoder(mixture)
+    values = torch.tensor([[part for f in (10, 11) for part in (mixture[1, f, 2].real, mixture[1, f, 2].imag)]])
+    power = values.square().mean() + 1e-8
+    weight, bias = encoder.linears[1].weight[1], encoder.linears[1].bias[1]  # zone 1, its band 1: the bins 10 and 11
+    expected = torch.cat([values / power.sqrt(), 0.1 * power.log()[None, None]], dim=1) @ weight + bias
+    assert_close(x[9, 2 * 2 + 1], expected[0])
+
+
+def test_the_decoder_by_hand():
+    decoder, x = make().double().decoder, noise(13, 5 * 2, 8, dtype=torch.float64)
+    mask, residual = decoder(x, batch=2)
+    vector = x[9, 2 * 2 + 1]  # band 9, the bins 10 and 11; frame 2 of item 1
+    vector = vector / (vector.square().mean() + 1e-6).sqrt() * decoder.norm.weight
+    value, gate = (vector @ decoder.hidden.weight[9] + decoder.hidden.bias[9, 0]).chunk(2)
+    out = (value * gate.sigmoid()) @ decoder.linears[1].weight[1] + decoder.linears[1].bias[1, 0]
+    assert_close(torch.view_as_real(mask[1, 10:12, 2]).flatten(), out[:4])
+    assert_close(torch.view_as_real(residual[1, 10:12, 2]).flatten(), out[4:])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# paths
+
+
+class Skip(nn.Module):
+    def forward(self, x, first):
+        return x, first
+
+
+def who_hears(args: BandSplitArgs, *, without: tuple[int, ...]) -> set[tuple[int, int, int]]:
+    """(item, band, frame) whose mask changes with band 9 of frame 7 of item 1"""
+    net, mixture = make(args).double(), spectra(batch=2)
+    for i in without:
+        net.paths[i] = Skip()
+    changed = mixture.clone()
+    changed[1, 10, 7] += 1
+    change = (net.masks(changed)[0] - net.masks(mixture)[0]).abs() > 1e-13
+    return {(b, next(k for k, bins in enumerate(BINS) if f in bins), n) for b, f, n in change.nonzero().tolist()}
+
+
+@every_mixer
+def test_even_paths_go_along_time_inside_each_band(args):
+    assert who_hears(args, without=(1, 3)) == {(1, 9, n) for n in range(12)}
+
+
+@every_mixer
+def test_odd_paths_go_along_the_bands_inside_each_frame(args):
+    assert who_hears(args, without=(0, 2)) == {(1, k, 7) for k in range(13)}
+
+
+@every_mixer
+def test_without_paths_a_band_hears_itself(args):
+    assert who_hears(args, without=(0, 1, 2, 3)) == {(1, 9, 7)}
+
+
+def test_the_lstm_path_by_hand():
+    path, x = LSTMPath(SMALL), noise(7, 3, 8)
+    lstm = nn.LSTM(8, 6, bidirectional=True, batch_first=True)
+    lstm.load_state_dict(path.lstm.state_dict())
+    for n in range(3):
+        sequence = x[:, n]
+        normed = sequence / (sequence.square().mean(-1, keepdim=True) + 1e-6).sqrt()
+        expected = sequence + lstm(normed[None])[0][0] @ path.linear.weight.T + path.linear.bias
+        assert_close(path(x, None)[0][:, n], expected)
+
+
+def test_rope_is_a_rotation_of_complex_numbers():
+    x = noise(5, 8)
+    numbers = torch.complex(x[:, :4], x[:, 4:])
+    for s in range(5):
+        for i, frequency in enumerate([1, 0.1, 0.01, 0.001]):  # 10000^(-2i/8)
+            turned = complex(numbers[s, i]) * cmath.exp(1j * s * frequency)
+            assert rotate(x)[s, i].item() == pytest.approx(turned.real, abs=1e-6)
+            assert rotate(x)[s, i + 4].item() == pytest.approx(turned.imag, abs=1e-6)
+
+
+def test_attention_by_hand():
+    torch.manual_seed(0)
+    attention, x = Attention(dim=8, n_heads=2), noise(5, 3, 8) * 10
+    w_q, w_k, w_v = attention.in_proj.weight.chunk(3)
+    for n in range(3):
+        heads = []
+        for head in (slice(0, 4), slice(4, 8)):
+            q, k, v = rotate(x[:, n] @ w_q[head].T), rotate(x[:, n] @ w_k[head].T), x[:, n] @ w_v[head].T
+            heads.append((q @ k.T / 2).softmax(dim=1) @ v)
+        expected = torch.cat(heads, dim=1) @ attention.out_proj.weight.T
+        assert_close(attention(x)[:, n], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_attention_without_positions_equals_that_of_torch(monkeypatch):
+    monkeypatch.setattr(bandsplit, "rotate", lambda x: x)
+    ours, theirs = Attention(dim=12, n_heads=3), nn.MultiheadAttention(12, num_heads=3, bias=False)
+    theirs.load_state_dict({"in_proj_weight": ours.in_proj.weight, "out_proj.weight": ours.out_proj.weight})
+    x = noise(7, 2, 12)
+    assert_close(ours(x), theirs(x, x, x)[0], rtol=1e-5, atol=1e-6)
+
+
+def test_the_feedforward_by_hand():
+    feedforward, x = ConvSwiGLU(dim=4, hidden=3), noise(5, 2, 4)
+    weight, bias = feedforward.conv.weight, feedforward.conv.bias
+    around = torch.cat([torch.zeros(1, 2, 4), x, torch.zeros(1, 2, 4)])
+    for s in range(5):
+        value, gate = (sum(around[s + i] @ weight[:, :, i].T for i in range(3)) + bias).chunk(2, dim=1)
+        expected = feedforward.linear(value * gate * gate.sigmoid())
+        assert_close(feedforward(x)[s], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_attention_path_adds_attention_and_then_the_feedforward():
+    path, x = make(MIXERS["attention"]).paths[0], noise(7, 3, 8)
+    between = x + path.attention(path.norm_attention(x))
+    assert_close(path(x, None)[0], between + path.feedforward(path.norm_feedforward(between)))
+
+
+def test_rwkv7_hands_its_first_values_on_to_paths_of_the_same_kind():
+    net, seen = make(MIXERS["rwkv7"]), []
+    for path in net.paths:
+        path.register_forward_hook(lambda path, inputs, outputs: seen.append((inputs[1], outputs[1])))
+    net(noise(2, 500))
+    assert seen[0][0] is None and seen[1][0] is None
+    assert seen[2][0] is seen[0][1] and seen[3][0] is seen[1][1]
+
+
+def test_the_rwkv7_path_is_its_layer_on_every_sequence():
+    torch.manual_seed(0)
+    path, x, first = RWKV7Path(MIXERS["rwkv7"], block=1), noise(7, 3, 8), noise(3, 7, 8)
+    for parameter in path.parameters():
+        parameter.data += 0.2 * torch.randn_like(parameter)
+    layer = rwkv7.Layer(8, 2, 1, 2, hidden=6)
+    layer.load_state_dict(path.layer.state_dict())
+    for n in range(3):
+        assert_close(path(x, first)[0][:, n], layer(x[None, :, n], first[n : n + 1])[0][0], rtol=1e-4, atol=1e-5)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# sigma-reparam
+
+
+def test_sigma_reparam_is_on_every_matrix_of_the_paths_and_has_a_factor_for_queries_keys_and_values_each():
+    gammas = {name: value.numel() for name, value in make(MIXERS["sigma"]).named_parameters() if "gamma" in name}
+    layers = {"attention.in_proj": 3, "attention.out_proj": 1, "feedforward.conv": 1, "feedforward.linear": 1}
+    assert gammas == {
+        f"paths.{i}.{layer}.parametrizations.weight.0.gamma": n for i in range(4) for layer, n in layers.items()
+    }
+
+
+def test_sigma_reparam_starts_with_the_same_estimate():
+    estimates = []
+    for name in ("attention", "sigma"):
+        torch.manual_seed(0)
+        estimates.append(BandSplit(MIXERS[name])(noise(2, 500)))
+    assert_close(*estimates, rtol=1e-5, atol=1e-7)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# checkpointing and cost
+
+
+def kept_bytes(net: BandSplit, mixture: torch.Tensor) -> int:
+    """What autograd keeps from the forward to the backward pass, the weights aside."""
+    kept = {}
+
+    def keep(x: torch.Tensor) -> torch.Tensor:
+        kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        estimate = net(mixture)
+    weights = {parameter.untyped_storage().data_ptr() for parameter in net.parameters()}
+    assert estimate.requires_grad
+    return sum(n_bytes for address, n_bytes in kept.items() if address not in weights)
+
+
+@every_mixer
+def test_checkpointing_leaves_the_gradients_as_they_are(args):
+    plain, checkpointed = make(args).train(), make(replace(args, checkpointing=True)).train()
+    mixture, target = noise(2, 500), noise(2, 500).flip(-1)
+    assert_close(plain(mixture), checkpointed(mixture), rtol=1e-6, atol=1e-9)
+    assert_close(gradients(plain, mixture, target), gradients(checkpointed, mixture, target), rtol=1e-5, atol=1e-9)
+
+
+@every_mixer
+def test_checkpointing_keeps_less_than_half_of_the_memory(args):
+    args = replace(args, width=32, hidden=32, n_blocks=4)
+    plain, checkpointed = make(args).train(), make(replace(args, checkpointing=True)).train()
+    assert kept_bytes(checkpointed, noise(1, 2000)) < kept_bytes(plain, noise(1, 2000)) / 2
+
+
+def test_multiply_adds_of_an_lstm_by_hand():
+    # 7 steps, 2 sequences, 2 directions; 4 gates of 5 units, each a sum over 3 inputs and 5 units; then 10 -> 1
+    net = nn.ModuleList([nn.LSTM(3, 5, bidirectional=True), nn.Linear(10, 1)])
+    assert macs(lambda x: net[1](net[0](x)[0]), net, torch.zeros(7, 2, 3)) == 7 * 2 * (2 * 4 * 5 * (3 + 5) + 10)
+
+
+def test_multiply_adds_of_attention_by_hand():
+    # 7 steps, 2 sequences, width 8: four projections; every pair of steps is a product for its weight, another by it
+    net = Attention(dim=8, n_heads=2)
+    assert macs(net, net, torch.zeros(7, 2, 8)) == 7 * 2 * 4 * 8 * 8 + 2 * 2 * 7 * 7 * 8

@@ -1,0 +1,190 @@
+"""Every family, by the same commands: train, resume, extract, score, export."""
+
+import runpy
+import sys
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+from conftest import RATE
+from torch.testing import assert_close
+
+import models
+from bandsplit import BandSplitArgs
+from dptnet import DPTNetArgs
+from extractor import UserError, checkpoint
+from flow import FlowArgs
+from fullband import FullBandArgs
+from rwkvnet import RWKVNetArgs
+
+ROOT = Path(__file__).parent.parent
+FOURIER = {"kernel": 32, "n_filters": 64, "fourier": True}
+PATHS = {"bottleneck": 16, "n_blocks": 1, "n_heads": 2, "chunk_frames": 16}
+SPECTRAL = {"n_fft": 128, "hop": 32}
+BANDS = {"bands": ((500.0, 62.5), (1000.0, 250.0)), "width": 8, "n_blocks": 1, "n_heads": 2, "hidden": 8}
+PREDICTOR = FullBandArgs(RATE, **SPECTRAL, n_bands=20, width=16, hidden=8, n_layers=1)
+SMALL = {
+    "fullband": PREDICTOR,
+    "bandsplit, attention": BandSplitArgs(RATE, **SPECTRAL, **BANDS, mixer="attention"),
+    "bandsplit, attention, sigma-reparam": BandSplitArgs(
+        RATE, **SPECTRAL, **BANDS, mixer="attention", sigma_reparam=True
+    ),
+    "bandsplit, lstm": BandSplitArgs(RATE, **SPECTRAL, **BANDS, mixer="lstm"),
+    "bandsplit, rwkv7": BandSplitArgs(RATE, **SPECTRAL, **BANDS, mixer="rwkv7"),
+    "dptnet": DPTNetArgs(RATE, **FOURIER, **PATHS, hidden=16),
+    "dptnet, sigma-reparam": DPTNetArgs(RATE, **FOURIER, **PATHS, hidden=16, sigma_reparam=True),
+    "rwkvnet": RWKVNetArgs(RATE, **FOURIER, **PATHS),
+    "flow": FlowArgs(PREDICTOR, n_bands=20, n_fine=10, width=16, hidden=8, n_layers=1, steps=2),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("families")
+
+
+@pytest.fixture
+def run(folder, monkeypatch, capsys):
+    """Runs a script as a user does, in `folder`; returns what it printed. No process of its own: torch is slow."""
+    monkeypatch.chdir(folder)
+
+    def run(script: str, *words: object) -> str:
+        monkeypatch.setattr(sys, "argv", [script, *map(str, words)])
+        try:
+            runpy.run_path(str(ROOT / script), run_name="__main__")
+        except SystemExit as ended:
+            assert not ended.code, capsys.readouterr().err
+        return capsys.readouterr().out
+
+    return run
+
+
+def model_words(args) -> list[str]:
+    """The command line that makes a preset of the family these args."""
+    words = ["--model", next(name for name, preset in models.PRESETS.items() if type(preset) is type(args))]
+    for field in fields(args):
+        value = getattr(args, field.name)
+        if not is_dataclass(value):
+            words += ["--model." + field.name.replace("_", "-"), *map(str, np.ravel(value).tolist())]
+    return words
+
+
+def train_words(name: str, recordings: Path, steps: int) -> list:
+    start = ["--init-from", "runs/fullband/best.pt"] if name == "flow" else []
+    return [
+        "--name", name.replace(", ", "_"), "--data.clean", recordings / "clean/alice",
+        "--data.dirty", recordings / "dirty/other", "--data.segment-s", 0.5, "--data.n-valid", 4, "--steps", steps,
+        "--batch-size", 2, "--warmup", 1, "--valid-every", 2, "--workers", 0, "--device", "cpu",
+        *start, *model_words(SMALL[name]),
+    ]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the same commands
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_net_is_trained_resumed_used_scored_and_exported(name, run, folder, recordings):
+    best = f"runs/{name.replace(', ', '_')}/best.pt"
+    assert "step 0 to 2" in run("train.py", *train_words(name, recordings, 2))
+    assert "step 2 to 4" in run("train.py", *train_words(name, recordings, 4))
+    assert models.saved_args(checkpoint.load(folder / best), best) == SMALL[name]
+
+    run("export.py", "--checkpoint", best, "--out", f"{name}.pt")
+    recording, noise = recordings / "dirty/other/game/src_0.flac", sf.read(recordings / "dirty/other/voices/bob.wav")
+    for out, source in (("trained", best), ("exported", f"{name}.pt")):
+        run("infer.py", "--checkpoint", source, "--inputs", recording, "--out-dir", f"{out}/{name}", "--page-s", 0)
+    trained, exported = (sf.read(folder / out / name / "src_0.wav") for out in ("trained", "exported"))
+    assert trained[1] == RATE and len(trained[0]) == sf.info(recording).frames
+    assert 0 < np.abs(trained[0]).max() < 1
+    np.testing.assert_allclose(exported[0], trained[0], rtol=0, atol=1e-6 * np.abs(trained[0]).max())
+    assert (folder / f"{name}.pt").stat().st_size < 0.5 * (folder / best).stat().st_size
+
+    for kind in ("mixture", "target"):
+        (folder / "pairs" / kind).mkdir(parents=True, exist_ok=True)
+        sf.write(folder / "pairs" / kind / "a.wav", sf.read(recording)[0] * (kind == "mixture") + noise[0], RATE)
+    scored = run(
+        "evaluate.py", "--systems", best, f"{name}.pt", "--pairs", "pairs", "--out-dir", f"results/{name}",
+        "--perceptual", False, "--page", False,
+    )
+    rows = [line for line in scored.splitlines() if line.startswith("|") and "SI-SDR" not in line and "---" not in line]
+    assert len(rows) >= 2
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_an_exported_net_has_plain_weights(name, folder):
+    state = checkpoint.load(folder / f"{name}.pt")
+    assert not [key for key in state["ema"] if "parametrizations" in key]
+    assert not state["args"]["model"].get("sigma_reparam")
+    net, family = models.load(folder / f"{name}.pt")
+    assert family is models.FAMILIES[name.split(",")[0]]
+    assert_close(net.state_dict(), state["ema"], rtol=0, atol=0)
+
+
+def test_training_does_not_go_on_from_what_was_exported(run, folder, recordings):
+    (folder / "runs/moved").mkdir(parents=True)
+    (folder / "fullband.pt").rename(folder / "runs/moved/last.pt")
+    words = train_words("fullband", recordings, 4)
+    words[words.index("--name") + 1] = "moved"
+    with pytest.raises(UserError, match=r"last\.pt: exported for extraction, training cannot go on from it"):
+        run("train.py", *words)
+
+
+def test_an_export_does_not_write_over_its_checkpoint(run):
+    with pytest.raises(UserError, match="best.pt: would be written over; choose another ExportArgs.out"):
+        run("export.py", "--checkpoint", "runs/fullband/best.pt", "--out", "runs/fullband/best.pt")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# one family's checkpoint given to another
+
+
+@pytest.mark.parametrize("there, here", [("dptnet", "fullband"), ("fullband", "bandsplit"), ("fullband", "rwkvnet")])
+def test_a_run_of_another_family_is_named_and_left_alone(there, here, run, folder, recordings):
+    words = train_words(next(n for n in SMALL if n.startswith(here)), recordings, 4)
+    words[words.index("--name") + 1] = there
+    before = (folder / "runs" / there / "last.pt").read_bytes()
+    with pytest.raises(UserError, match=f"last.pt: a checkpoint of another net .family {there} there, {here} here"):
+        run("train.py", *words)
+    assert (folder / "runs" / there / "last.pt").read_bytes() == before
+
+
+def test_a_start_of_another_family_is_named(run, recordings):
+    words = [*train_words("fullband", recordings, 4), "--name", "new", "--init-from", "runs/dptnet/best.pt"]
+    with pytest.raises(UserError, match="dptnet/best.pt: no start for this net .family dptnet there, fullband here"):
+        run("train.py", *words)
+
+
+def test_a_start_of_another_size_is_named(run, recordings):
+    words = [*train_words("fullband", recordings, 4), "--name", "new", "--init-from", "runs/fullband/best.pt"]
+    with pytest.raises(UserError, match=r"no start for this net .hidden = 8 there, 9 here.; make these equal"):
+        run("train.py", *words, "--model.hidden", 9)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# where training starts
+
+
+def test_a_net_starts_from_the_averaged_weights_of_a_checkpoint(folder):
+    net = models.FAMILIES["fullband"].net(SMALL["fullband"])
+    models.start_from(net, folder / "runs/fullband/best.pt")
+    assert_close(net.state_dict(), checkpoint.load(folder / "runs/fullband/best.pt")["ema"], rtol=0, atol=0)
+
+
+def test_a_flow_holds_the_net_it_refines_as_that_was(folder):
+    flow, predictor = (checkpoint.load(folder / f"runs/{name}/best.pt")["ema"] for name in ("flow", "fullband"))
+    held = {key.removeprefix("predictor."): value for key, value in flow.items() if key.startswith("predictor.")}
+    assert_close(held, dict(predictor), rtol=0, atol=0)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# by name
+
+
+def test_every_preset_can_be_built_and_named():
+    assert len(models.PRESETS) == sum(len(family.presets) for family in models.FAMILIES.values()) > 10
+    for name, args in models.PRESETS.items():
+        assert models.family_name(args) == name.split("-")[0]
+        assert args.sample_rate == 44100

@@ -1,0 +1,535 @@
+"""What the flow promises: on distributions whose denoiser is known, and of a tiny net."""
+
+import math
+from copy import deepcopy
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.testing import assert_close
+
+import flow
+from bandsplit import BandSplit, BandSplitArgs
+from extractor import UserError, spectrum
+from extractor.chunked import extract_long
+from extractor.losses import LossArgs, log_mse
+from flow import Condition, Flow, FlowArgs
+from fullband import FullBand, FullBandArgs
+
+RATE = 8000
+PREDICTIVE = FullBandArgs(sample_rate=RATE, n_fft=64, hop=16, n_bands=12, width=16, hidden=8, n_layers=1)
+SMALL = FlowArgs(predictor=PREDICTIVE, n_bands=10, n_fine=5, width=16, hidden=8, n_layers=2, steps=3)
+BANDS = BandSplitArgs(RATE, n_fft=64, hop=16, bands=((2000, 500),), width=8, n_blocks=1, n_heads=2, hidden=8)
+
+
+def make(args: FlowArgs = SMALL) -> Flow:
+    torch.manual_seed(0)
+    return Flow(args)
+
+
+def trained(args: FlowArgs = SMALL, size: float = 0.3) -> Flow:
+    """As after many steps: nothing of the denoiser is zero."""
+    net = make(args)
+    for parameter in net.denoiser.parameters():
+        parameter.data += size * torch.randn(parameter.shape)
+    return net.eval()
+
+
+def noise(*shape: int) -> torch.Tensor:
+    return 0.1 * torch.randn(*shape, generator=torch.Generator().manual_seed(1))
+
+
+def constant_predictor(net: Flow, gain: float) -> Flow:
+    """Whose frozen net answers with gain times the mixture, untouched by weights."""
+    net.predictor.forward = lambda mixture: gain * mixture
+    return net
+
+
+def relative(a: torch.Tensor, b: torch.Tensor) -> float:
+    return ((a - b).norm() / b.norm()).item()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the flow, with denoisers in closed form; s = 0, sigma R = SIGMA
+
+SIGMA = 0.5
+
+
+def normal(n: int = 200_000) -> torch.Tensor:
+    return torch.randn(n, generator=torch.Generator().manual_seed(2))
+
+
+def of_two_points(x: torch.Tensor, t: float) -> torch.Tensor:
+    """E[x | x_t] where x is -1 or 1: the log odds are 2 (1 - t) x_t / (t sigma)^2."""
+    return torch.tanh((1 - t) * x / (t * SIGMA) ** 2)
+
+
+def of_a_gaussian(mean: float, std: float):
+    """E[x | x_t] where x is Gaussian: the regression of x on x_t."""
+    def denoise(x: torch.Tensor, t: float) -> torch.Tensor:
+        slope = (1 - t) * std**2 / ((1 - t) ** 2 * std**2 + (t * SIGMA) ** 2)
+        return mean + slope * (x - (1 - t) * mean)
+    return denoise
+
+
+def test_many_steps_draw_one_of_two_points_and_each_as_often():
+    x = flow.sample(of_two_points, SIGMA * normal(), steps=32)
+    assert x.abs().sub(1).abs().max() < 0.05
+    assert abs(x.sign().mean()) < 0.01
+
+
+def test_one_step_is_the_mean_of_both_points_and_four_are_nearly_at_them():
+    assert flow.sample(of_two_points, SIGMA * normal(), steps=1).abs().max() == 0
+    assert 0.97 < flow.sample(of_two_points, SIGMA * normal(), steps=4).abs().mean() < 1
+
+
+def test_many_steps_draw_a_gaussian_of_the_right_mean_and_width():
+    x = flow.sample(of_a_gaussian(0.7, 0.3), SIGMA * normal(), steps=200)
+    assert x.mean().item() == pytest.approx(0.7, abs=0.01)
+    assert x.std().item() == pytest.approx(0.3, rel=0.02)
+
+
+def test_two_steps_draw_the_gaussian_that_follows_from_the_rule_of_the_step():
+    # x_1/2 = D(x_1) + (x_1 - D(x_1)) / 2 = (mean + x_1) / 2, then the regression on it
+    variance, noise_variance = 0.5**2 * 0.3**2, 0.5**2 * SIGMA**2
+    slope = 0.5 * 0.3**2 / (variance + noise_variance)
+    x = flow.sample(of_a_gaussian(0.7, 0.3), SIGMA * normal(), steps=2)
+    assert x.mean().item() == pytest.approx(0.7, abs=0.01)
+    assert x.std().item() == pytest.approx(slope * 0.5 * SIGMA, rel=0.01)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_the_denoiser_is_asked_at_equal_steps_from_1_and_its_last_word_counts(steps):
+    asked = []
+
+    def denoise(x, t):
+        asked.append(t)
+        return x + len(asked)
+
+    start = normal(10)
+    x = flow.sample(denoise, start, steps)
+    assert asked == pytest.approx([1 - i / steps for i in range(steps)])
+    # a step from t to t' adds (1 - t'/t) of what the denoiser added
+    assert_close(x, start + sum((i + 1) / (steps - i) for i in range(steps)))
+
+
+def test_the_path_leads_from_the_target_at_0_to_the_start_at_1():
+    x, start = noise(3, 4, 5), noise(3, 4, 5).flip(-1)
+    points = flow.path(x, start, torch.tensor([0.0, 1.0, 0.25]))
+    assert torch.equal(points[0], x[0]) and torch.equal(points[1], start[1])
+    assert_close(points[2], 0.75 * x[2] + 0.25 * start[2])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# parts
+
+
+@pytest.mark.parametrize("alpha", [0.3, 0.5, 1.0])
+def test_compressing_takes_magnitudes_to_the_power_of_alpha_and_leaves_phases_and_comes_undone(alpha):
+    x = torch.polar(torch.tensor([1e-2, 0.5, 3.0, 0.0]), torch.tensor([0.3, -2.0, 3.0, 0.0]))
+    small = flow.compress(x, alpha)
+    assert_close(small, torch.polar(x.abs() ** alpha, x.angle()), rtol=1e-4, atol=0)
+    assert_close(flow.expand(small, alpha), x, rtol=1e-3, atol=0)
+
+
+def test_expanding_zeros_has_finite_gradients():
+    x = torch.zeros(4, dtype=torch.complex64, requires_grad=True)
+    torch.view_as_real(flow.expand(x, 0.7)).sum().backward()
+    assert torch.view_as_real(x.grad).isfinite().all()
+
+
+def test_within_moves_only_what_is_outside_straight_to_the_rim():
+    x = torch.tensor([3 + 4j, 0.3 + 0.4j, 0j, 5j])
+    moved = flow.within(x, torch.tensor([1.0, 1.0, 0.0, 0.0]))
+    assert_close(moved, torch.tensor([0.6 + 0.8j, 0.3 + 0.4j, 0j, 0j]), rtol=1e-6, atol=1e-9)
+
+
+@given(st.integers(0, 3 * flow.BLOCK), st.integers(1, flow.BLOCK + 1000))
+@settings(max_examples=20)
+def test_noise_is_the_same_wherever_a_piece_begins(start, n_samples):
+    whole = flow.noise(0, 4 * flow.BLOCK + 1000)
+    assert torch.equal(flow.noise(start, n_samples), whole[start : start + n_samples])
+
+
+def test_noise_is_white_and_of_level_1_across_its_blocks():
+    x = flow.noise(0, 4 * flow.BLOCK)
+    assert x.std().item() == pytest.approx(1, abs=0.01) and abs(x.mean()) < 0.01
+    for lag in (1, 16, flow.BLOCK):
+        assert abs((x[lag:] * x[:-lag]).mean()) < 0.02
+
+
+def test_noise_in_the_bins_has_power_1_and_random_phases():
+    z = spectrum.stft(flow.noise(0, 200_000)[None], 64, 16)[0, 1:-1, 4:-4]
+    assert z.abs().square().mean().item() == pytest.approx(1, abs=0.02)
+    assert abs((z * z).mean()) < 0.02
+
+
+def test_presence_is_0_up_to_30_db_under_the_mixture_and_1_from_20_db_on():
+    mixture = torch.ones(1, 1, 6)
+    for db, expected in ((-60, 0), (-30.5, 0), (-25, 0.5), (-20, 1), (0, 1)):
+        found = flow.presence(10 ** (db / 10) * mixture, mixture, n_frames=5)
+        assert found.shape == (1, 1, 1) and found.item() == pytest.approx(expected, abs=1e-4)
+
+
+def test_presence_hears_the_frames_around():
+    estimate, mixture = torch.zeros(1, 20, 4), torch.ones(1, 20, 4)
+    estimate[:, 10] = 1
+    assert flow.presence(estimate, mixture, n_frames=5)[0, :, 0].nonzero().flatten().tolist() == [8, 9, 10, 11, 12]
+
+
+def test_presence_in_silence_is_0():
+    assert not flow.presence(torch.zeros(2, 7, 4), torch.zeros(2, 7, 4), n_frames=5).any()
+
+
+def test_a_local_level_is_the_mean_power_of_5_frames_and_9_bins():
+    power = torch.zeros(1, 20, 30)
+    power[0, 10, 15] = 45
+    expected = torch.zeros(1, 20, 30)
+    expected[0, 8:13, 11:20] = 1
+    assert_close(flow.local_level(power), expected)
+    assert_close(flow.local_level(torch.ones(2, 3, 4)), torch.ones(2, 3, 4))  # nothing counts beyond the borders
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the contract of every family
+
+
+@pytest.mark.parametrize("args", [SMALL, replace(SMALL, predictor=BANDS)], ids=["fullband", "bandsplit"])
+def test_the_estimate_is_as_long_as_the_mixture(args):
+    net = trained(args)
+    for n_samples in (1, 15, 16, 65, 1001):
+        assert flow.extract(net, noise(2, n_samples)).shape == (2, n_samples)
+
+
+@pytest.mark.parametrize("args", [SMALL, replace(SMALL, predictor=BANDS)], ids=["fullband", "bandsplit"])
+def test_silence_in_gives_silence_out(args):
+    assert torch.equal(trained(args)(torch.zeros(2, 500)), torch.zeros(2, 500))
+
+
+@settings(max_examples=20)
+@given(st.floats(1e-4, 1e3))
+def test_the_estimate_scales_with_the_mixture(gain):
+    net, mixture = trained(), noise(1, 500)
+    assert relative(net(gain * mixture) / gain, net(mixture)) < 1e-3
+
+
+def test_an_item_of_a_batch_does_not_see_the_others_nor_its_own_place():
+    net, mixture = trained(), noise(3, 500) * torch.tensor([[0.01], [1.0], [100.0]])
+    estimate = net(mixture)
+    for item in range(3):
+        assert relative(estimate[item], net(mixture[item][None])[0]) < 1e-4
+    assert relative(net(mixture.flip(0)).flip(0), estimate) < 1e-4
+
+
+def test_every_parameter_of_the_denoiser_has_a_finite_gradient_that_is_not_zero():
+    net = trained().train()
+    flow.loss(net, noise(2, 500), noise(2, 500) / 2, LossArgs())[0].backward()
+    for name, parameter in net.denoiser.named_parameters():
+        assert parameter.grad.isfinite().all() and parameter.grad.any(), name
+
+
+def test_silence_has_finite_losses_and_gradients():
+    net = trained().train()
+    for mixture, target in ((torch.zeros(2, 500), torch.zeros(2, 500)), (noise(2, 500), torch.zeros(2, 500))):
+        total, _ = flow.loss(net, mixture, target, LossArgs())
+        total.backward()
+        assert total.isfinite() and all(p.grad.isfinite().all() for p in net.denoiser.parameters())
+
+
+def test_a_state_dict_holds_the_predictor_too_and_gives_the_same_net():
+    net, other = trained(), Flow(SMALL).eval()
+    assert relative(other(noise(1, 500)), net(noise(1, 500))) > 0.01
+    other.load_state_dict(deepcopy(net.state_dict()))
+    assert torch.equal(other(noise(1, 500)), net(noise(1, 500)))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# args
+
+
+@pytest.mark.parametrize(
+    "fields, value_and_remedy",
+    [
+        ({"steps": 0}, ["steps = 0", "at least 1"]),
+        ({"hidden": 0}, ["hidden = 0", "at least 1"]),
+        ({"n_bands": 34}, ["n_bands = 34", "at most the 33 bins"]),
+        ({"n_bands": 1}, ["n_bands = 1", "at least 2"]),
+        ({"n_fine": 34}, ["n_fine = 34", "at most the 33 bins"]),
+        ({"alpha": 0.0}, ["alpha = 0.0", "more than 0"]),
+        ({"alpha": 1.1}, ["alpha = 1.1", "at most 1"]),
+        ({"sigma": 0.0}, ["sigma = 0.0", "over 0"]),
+        ({"sigma": math.nan}, ["sigma = nan", "finite"]),
+        ({"reach": math.inf}, ["reach = inf", "finite"]),
+        ({"predictor": LossArgs()}, ["LossArgs", "FullBandArgs, BandSplitArgs"]),
+    ],
+)
+def test_a_setting_that_cannot_work_is_refused_with_its_value_and_the_remedy(fields, value_and_remedy):
+    with pytest.raises(UserError) as error:
+        replace(SMALL, **fields)
+    for words in value_and_remedy:
+        assert words in str(error.value)
+
+
+@pytest.mark.parametrize("predictor", [PREDICTIVE, BANDS], ids=["fullband", "bandsplit"])
+def test_args_come_back_from_a_checkpoint_with_those_of_the_predictor(predictor):
+    args = replace(SMALL, predictor=predictor)
+    assert FlowArgs(**asdict(args)) == args
+    assert (args.sample_rate, args.n_fft, args.hop) == (RATE, 64, 16)
+
+
+def test_a_predictor_that_nobody_knows_is_a_type_error():
+    with pytest.raises(TypeError, match="volume"):
+        FlowArgs(**asdict(SMALL) | {"predictor": {"volume": 11}})
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the frozen net
+
+
+def checkpoint_of(args) -> dict:
+    torch.manual_seed(5)
+    net = {FullBandArgs: FullBand, BandSplitArgs: BandSplit}[type(args)](args)
+    return {"args": {"model": asdict(args)}, "ema": net.state_dict(), "net": {}}
+
+
+@pytest.mark.parametrize("args", [PREDICTIVE, BANDS], ids=["fullband", "bandsplit"])
+def test_at_first_the_flow_returns_what_its_predictor_estimates(args):
+    net, state = make(replace(SMALL, predictor=args)), checkpoint_of(args)
+    flow.start_from(net, state, "best.pt")
+    predictive = (FullBand if args is PREDICTIVE else BandSplit)(args)
+    predictive.load_state_dict(state["ema"])
+    mixture = noise(2, 501)
+    for steps in (1, 4):
+        net.args = replace(net.args, steps=steps)
+        assert relative(net(mixture), predictive(mixture)) < 1e-3
+
+
+@pytest.mark.parametrize(
+    "other, words",
+    [(replace(PREDICTIVE, hop=8), ["'hop': 8", "'hop': 16"]), (replace(PREDICTIVE, width=8), ["'width': 8"]),
+     (BANDS, ["'bands'", "'n_bands': 12"])],
+    ids=["hop", "width", "family"],
+)
+def test_a_checkpoint_of_another_net_is_refused(other, words):
+    with pytest.raises(UserError) as error:
+        flow.start_from(make(), checkpoint_of(other), "runs/a/best.pt")
+    for word in [*words, "runs/a/best.pt", "FlowArgs.predictor"]:
+        assert word in str(error.value)
+
+
+def test_that_the_predictor_was_trained_with_checkpointing_is_no_difference():
+    state = checkpoint_of(replace(PREDICTIVE, checkpointing=True))
+    flow.start_from(net := make(), state, "best.pt")
+    assert torch.equal(net.predictor.mask.weight, state["ema"]["mask.weight"])
+
+
+def test_training_leaves_the_predictor_as_it_is_and_moves_the_denoiser():
+    net = trained().train()
+    before = deepcopy(net.state_dict())
+    optimizer = torch.optim.AdamW(net.parameters(), lr=0.1, weight_decay=0.5)
+    flow.loss(net, noise(2, 500), noise(2, 500) / 2, LossArgs())[0].backward()
+    optimizer.step()
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, before[name]) == name.startswith("predictor."), name
+    assert {name for name, p in net.named_parameters() if p.requires_grad} == {
+        f"denoiser.{name}" for name, _ in net.denoiser.named_parameters()
+    }
+
+
+def test_the_predictor_never_leaves_eval_mode():
+    net = make().train()
+    assert net.training and net.denoiser.training and not any(m.training for m in net.predictor.modules())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# noise in pieces of a recording
+
+
+def test_two_extractions_are_the_same_to_the_bit():
+    net, mixture = trained(), noise(1, 500)
+    torch.manual_seed(1)
+    first = net(mixture)
+    torch.manual_seed(2)
+    assert torch.equal(net(mixture), first)
+
+
+def steps_apart(net: Flow, mixture: torch.Tensor) -> list[float]:
+    estimates = []
+    for steps in (1, 2, 4):
+        net.args = replace(net.args, steps=steps)
+        estimates.append(net(mixture))
+    return [relative(a, b) for a, b in zip(estimates, estimates[1:], strict=False)]
+
+
+def test_the_number_of_steps_matters_once_the_denoiser_is_trained():
+    assert min(steps_apart(trained(), noise(1, 500))) > 0.01
+
+
+@pytest.mark.parametrize("start", [320, 333], ids=["at a frame", "between frames"])
+def test_a_piece_of_a_recording_hears_the_noise_of_its_place(start):
+    """The noise as it reaches the estimate: of a net that returns what it starts from, and hears a tone."""
+    net = constant_predictor(make(replace(SMALL, steps=1, sigma=1.0)), 0.5)
+    net.denoise = lambda x, given, t: x
+    recording = torch.sin(0.3 * torch.arange(2000.0))[None]
+    whole, margin = net(recording), 128
+    piece = flow.extract(net, recording[:, start : start + 800], start)
+    elsewhere = flow.extract(net, recording[:, start : start + 800], start + 400)
+    inner = slice(start + margin, start + 800 - margin)
+    # not equal: the level of the piece is not quite that of the recording, and frames between frames are other frames
+    assert relative(piece[:, margin:-margin], whole[:, inner]) < 0.05
+    assert relative(elsewhere[:, margin:-margin], whole[:, inner]) > 1
+
+
+def test_pieces_of_a_long_recording_come_out_as_in_one_go_although_there_is_noise():
+    net = constant_predictor(make(replace(SMALL, steps=1, sigma=1.0)), 0.5)
+    net.denoise = lambda x, given, t: x
+    recording = torch.sin(0.3 * torch.arange(4000.0))[None]
+
+    def pieces(told: float) -> torch.Tensor:
+        """told: of where a piece starts, how much the net is told"""
+        blocks = extract_long(
+            lambda piece: flow.extract(net, piece[0], int(told * piece[1]))[0].numpy(),
+            lambda start, n: (recording[:, start : start + n], start), 4000, chunk=900, context=200, fade=50,
+        )
+        return torch.from_numpy(np.concatenate(list(blocks)))[None]
+
+    whole = net(recording)
+    assert relative(pieces(told=1), whole) < 0.2 and relative(pieces(told=0), whole) > 0.4
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# where the target is absent
+
+
+def test_where_the_predictor_is_silent_the_flow_is_silent():
+    net = constant_predictor(trained(size=3), 0.0)
+    assert not net(noise(2, 2000)).any()
+
+
+def test_where_the_predictor_hears_next_to_nothing_its_estimate_is_left_as_it_is():
+    net, mixture = constant_predictor(trained(size=3), 0.03), noise(1, 2000)  # -30.5 dB
+    assert relative(net(mixture), 0.03 * mixture) < 1e-3
+    assert relative(constant_predictor(net, 0.1)(mixture), 0.1 * mixture) > 0.1
+
+
+def given_by(net: Flow, mixture: torch.Tensor) -> Condition:
+    return net.condition(mixture / spectrum.level(mixture))
+
+
+def test_no_weights_take_the_flow_further_from_the_predictor_than_its_reach():
+    net, mixture = trained(size=3), noise(1, 2000)
+    given = given_by(net, mixture)
+    x = net.denoise(net.start(given, 100 * noise(1, 2000)), given, torch.tensor([0.5]))
+    assert ((x - given.estimate).abs() <= SMALL.reach * given.reach * 1.001 + 1e-6).all()
+    assert (x - given.estimate).abs().max() > 0.5 * SMALL.reach * given.reach.max()
+
+
+def test_the_noise_at_the_start_follows_the_level_of_the_estimate_bin_by_bin():
+    net = constant_predictor(make(replace(SMALL, alpha=0.5)), 0.5)
+    seconds = torch.arange(4000.0) / RATE
+    mixture = torch.sin(2 * torch.pi * 1000 * seconds)[None]  # bin 8, of level 1 / sqrt(2)
+    given, z = given_by(net, mixture), flow.noise(0, 4000)[None]
+    added = (net.start(given, z) - given.estimate)[:, 50:-50].abs().square().mean(1)[0].sqrt()
+    tone = spectrum.stft(0.5 * mixture / spectrum.level(mixture), 64, 16).mT[:, 50:-50]
+    power = tone.abs().square().mean(1, keepdim=True)
+    expected = SMALL.sigma * flow.local_level(power)[0, 0] ** 0.25
+    assert_close(added[6:11], expected[6:11], rtol=0.15, atol=0)
+    assert added[20:].max() < 0.05 * added[8]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the loss
+
+
+def test_the_loss_of_an_untrained_flow_is_the_log_mse_of_the_predictor_in_compressed_bins():
+    net, mixture = constant_predictor(make().eval(), 0.5), noise(2, 800)
+    target = mixture * torch.tensor([[0.6], [0.45]])  # within reach
+    total, parts = flow.loss(net, mixture, target, LossArgs())
+
+    def bins(signal):
+        x = spectrum.stft(signal / spectrum.level(mixture), 64, 16).mT
+        return torch.view_as_real(torch.polar(x.abs() ** 0.5, x.angle())).flatten(1)
+
+    expected = log_mse(estimate=bins(0.5 * mixture), target=bins(target), mixture=bins(mixture), tau=1e-3).mean()
+    assert total.item() == pytest.approx(expected.item(), abs=0.01) and list(parts.values()) == [total.item()]
+
+
+def test_the_target_of_the_loss_is_never_out_of_reach():
+    net, mixture = constant_predictor(make().eval(), 0.03), noise(1, 800)  # as if absent: the reach is 0
+    assert flow.loss(net, mixture, mixture, LossArgs(tau=1e-3))[0].item() == pytest.approx(-30, abs=0.01)
+
+
+def times_and_starts(net: Flow, n: int = 40) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the denoiser is shown in n calls of the loss."""
+    times, shown, denoise = [], [], net.denoise
+
+    def spy(x, given, t):
+        times.append(t)
+        shown.append(x)
+        return denoise(x, given, t)
+
+    net.denoise = spy
+    for _ in range(n):
+        flow.loss(net, noise(2, 300), noise(2, 300) / 2, LossArgs())
+    return torch.cat(times), torch.stack(shown)
+
+
+def test_in_training_times_and_noise_are_random_and_follow_torch_s_state():
+    torch.manual_seed(3)
+    times, shown = times_and_starts(trained().train())
+    torch.manual_seed(3)
+    again, shown_again = times_and_starts(trained().train())
+    assert torch.equal(times, again) and torch.equal(shown, shown_again)
+    assert len(set(times.tolist())) == 80 and 0 < times.min() < 0.1 and 0.9 < times.max() <= 1
+    assert times.mean().item() == pytest.approx(0.5, abs=0.1)
+
+
+def test_the_noise_of_training_is_another_for_every_item_and_every_time():
+    net = constant_predictor(trained().train(), 0.5)
+    draws = []
+    start = net.start
+    net.start = lambda given, white: draws.append(white) or start(given, white)
+    times_and_starts(net, n=2)
+    (a, b), (c, _) = draws
+    assert not torch.equal(a, b) and not torch.equal(a, c) and a.std().item() == pytest.approx(1, abs=0.2)
+
+
+def test_in_validation_the_times_are_those_of_the_sampler_and_nothing_is_random():
+    net = trained().eval()
+    state = torch.get_rng_state()
+    times, shown = times_and_starts(net, n=2)
+    assert times.tolist() == pytest.approx([1 / 3, 1 / 3, 2 / 3, 2 / 3, 1, 1] * 2)
+    assert torch.equal(shown[:3], shown[3:]) and torch.equal(torch.get_rng_state(), state)
+
+
+def test_what_the_denoiser_is_shown_at_t_1_is_where_the_sampler_starts():
+    net, mixture = trained(replace(SMALL, steps=1)), noise(1, 300)
+    shown, denoise = [], net.denoise
+    net.denoise = lambda x, given, t: shown.append(x) or denoise(x, given, t)
+    flow.loss(net, mixture, mixture / 2, LossArgs())
+    net(mixture)
+    assert_close(shown[0], shown[1])
+
+
+def test_the_denoiser_hears_the_time():
+    net, mixture = trained(), noise(1, 300)
+    given = given_by(net, mixture)
+    x = net.start(given, flow.noise(0, 300)[None])
+    assert relative(net.denoise(x, given, torch.tensor([0.2])), net.denoise(x, given, torch.tensor([0.8]))) > 1e-3
+
+
+def test_a_few_steps_of_training_lower_the_loss_of_validation():
+    net = constant_predictor(make(), 0.5)
+    mixture = noise(4, 800)
+    target = 0.5 * mixture + 0.1 * mixture.roll(1, -1)
+    before = flow.loss(net.eval(), mixture, target, LossArgs())[0].item()
+    optimizer = torch.optim.AdamW(net.denoiser.parameters(), lr=3e-3)
+    net.train()
+    for _ in range(60):
+        optimizer.zero_grad()
+        flow.loss(net, mixture, target, LossArgs())[0].backward()
+        optimizer.step()
+    assert flow.loss(net.eval(), mixture, target, LossArgs())[0].item() < before - 2

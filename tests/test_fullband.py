@@ -1,0 +1,161 @@
+"""What the full-band family promises."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.testing import assert_close
+
+from extractor import spectrum
+from fullband import FLOOR, FullBand, FullBandArgs, band_edges
+
+SMALL = FullBandArgs(8000, n_fft=64, hop=16, n_bands=12, width=16, hidden=8, n_layers=2)
+
+
+def make(args: FullBandArgs = SMALL) -> FullBand:
+    torch.manual_seed(0)
+    return FullBand(args)
+
+
+def noise(*shape: int) -> torch.Tensor:
+    return 0.1 * torch.randn(*shape, generator=torch.Generator().manual_seed(1))
+
+
+def gradients(net: FullBand, mixture: torch.Tensor, target: torch.Tensor) -> dict[str, torch.Tensor]:
+    net.zero_grad()
+    (net(mixture) - target).square().mean().backward()
+    return {name: parameter.grad for name, parameter in net.named_parameters()}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# bands
+
+
+@given(st.integers(9, 1100), st.data())
+def test_every_bin_lies_in_one_band_and_bands_never_grow_narrower_by_more_than_rounding(n_bins, data):
+    n_bands = data.draw(st.integers(2, n_bins))
+    edges = band_edges(n_bins, n_bands)
+    assert len(edges) == n_bands + 1 and (edges[0], edges[-1]) == (0, n_bins)
+    widths = [b - a for a, b in zip(edges, edges[1:], strict=False)]
+    assert min(widths) >= 1
+    assert all(later >= earlier - 1 for earlier, later in zip(widths, widths[1:], strict=False))
+
+
+def test_the_bands_of_2048_samples_have_a_bin_each_up_to_a_kilohertz():
+    edges = band_edges(1025, 160)
+    assert edges[:41] == list(range(41))  # 40 bins of 21.5 Hz
+    growth = [(edges[i + 20] - edges[i]) / (edges[i] - edges[i - 20]) for i in (80, 100, 120, 140)]
+    assert growth == pytest.approx([growth[0]] * 4, rel=0.1) and growth[0] > 1.5
+
+
+def test_the_net_sees_the_mean_magnitude_of_every_band():
+    net, magnitudes = make(), noise(1, 3, 33).abs()
+    seen = []
+    net.enter.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    net.masks(magnitudes)
+    edges = band_edges(33, 12)
+    for k in range(12):
+        mean = magnitudes[0, :, edges[k] : edges[k + 1]].mean(-1)
+        assert_close(seen[0][:, 0, k], 0.5 * (mean + FLOOR).log() + 0.5, rtol=1e-5, atol=1e-5)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the contract of every family
+
+
+@pytest.mark.parametrize("n_samples", [1, 15, 16, 17, 64, 65, 1001])
+def test_the_estimate_is_as_long_as_the_mixture(n_samples):
+    assert make()(noise(2, n_samples)).shape == (2, n_samples)
+
+
+def test_silence_in_gives_silence_out():
+    assert torch.equal(make()(torch.zeros(2, 500)), torch.zeros(2, 500))
+
+
+@settings(max_examples=20)
+@given(st.floats(1e-4, 1e3))
+def test_the_estimate_scales_with_the_mixture(gain):
+    net, mixture = make(), noise(1, 500)
+    estimate = net(mixture)
+    assert_close(net(gain * mixture) / gain, estimate, rtol=0, atol=1e-5 * estimate.abs().max().item())
+
+
+def test_an_item_of_a_batch_does_not_see_the_others():
+    net, mixture = make(), noise(3, 500) * torch.tensor([[0.01], [1.0], [100.0]])
+    estimate, alone = net(mixture), torch.cat([net(item[None]) for item in mixture])
+    for item in range(3):
+        assert_close(estimate[item], alone[item], rtol=0, atol=1e-5 * alone[item].abs().max().item())
+
+
+def test_every_parameter_has_a_finite_gradient_that_is_not_zero():
+    for name, gradient in gradients(make(), noise(2, 500), target=noise(2, 500).flip(-1)).items():
+        assert gradient.isfinite().all() and gradient.any(), name
+
+
+def test_a_silent_mixture_has_finite_gradients():
+    net, mixture = make(), torch.zeros(2, 500, requires_grad=True)
+    for name, gradient in gradients(net, mixture, target=noise(2, 500)).items():
+        assert gradient.isfinite().all(), name
+    assert mixture.grad.isfinite().all()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# what it does with the spectrum
+
+
+@pytest.mark.parametrize("n_samples", [1, 100, 1001])
+def test_a_mask_of_ones_returns_the_mixture(n_samples):
+    net, mixture = make(), noise(2, n_samples)
+    net.masks = lambda magnitudes: torch.ones_like(magnitudes, dtype=torch.complex64)
+    assert_close(net(mixture), mixture, rtol=0, atol=1e-6)
+
+
+def test_a_mask_turns_and_scales_every_bin_by_its_complex_number():
+    net, mixture = make(), noise(1, 800)
+    mask = torch.polar(noise(1, 51, 33).abs(), 30 * noise(1, 51, 33))
+    net.masks = lambda magnitudes: mask
+    expected = spectrum.istft(spectrum.stft(mixture, 64, 16) * mask.mT, 64, 16, 800)
+    assert_close(net(mixture), expected, rtol=0, atol=1e-5)
+
+
+def test_at_first_the_estimate_is_about_half_of_the_mixture():
+    mixture = noise(1, 8000)
+    error = make(FullBandArgs())(mixture) - 0.5 * mixture
+    assert error.square().mean() < 0.1 * mixture.square().mean()
+
+
+def test_every_frame_hears_all_others():
+    net, magnitudes = make(), noise(1, 40, 33).abs()
+    changed = magnitudes.clone()
+    changed[:, 20] += 1
+    assert ((net.masks(changed) - net.masks(magnitudes)).abs().amax((0, 2)) > 1e-7).all()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# args
+
+
+@pytest.mark.parametrize(
+    "fields, words",
+    [
+        ({"hop": 513}, ["FullBandArgs.hop = 513", "a quarter of n_fft, 512"]),
+        ({"n_fft": 1023}, ["n_fft = 1023", "even"]),
+        ({"n_bands": 1026}, ["n_bands = 1026", "at most the 1025 bins"]),
+        ({"n_bands": 1}, ["n_bands = 1", "at least 2"]),
+        ({"width": 0}, ["width = 0", "at least 1"]),
+        ({"hidden": 0}, ["hidden = 0"]),
+        ({"n_layers": 0}, ["n_layers = 0"]),
+    ],
+)
+def test_a_setting_that_cannot_work_is_refused_with_its_value_and_the_remedy(fields, words):
+    with pytest.raises(ValueError) as error:
+        FullBandArgs(**fields)
+    assert all(word in str(error.value) for word in words)
+
+
+def test_checkpointing_leaves_the_gradients_as_they_are():
+    plain, checkpointed = make().train(), make(replace(SMALL, checkpointing=True)).train()
+    mixture, target = noise(2, 500), noise(2, 500).flip(-1)
+    assert_close(gradients(plain, mixture, target), gradients(checkpointed, mixture, target), rtol=1e-6, atol=1e-9)

@@ -1,0 +1,380 @@
+"""RWKV-7: that the fast form equals the definition, that both equal the authors' code, and what two directions mean."""
+
+import importlib
+import math
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.testing import assert_close
+
+from extractor import rwkv7
+from extractor.rwkv7 import MIN_LOG_W, ChannelMix, Layer, TimeMix, check_heads, wkv7, wkv7_recurrent
+
+DIM, N_HEADS = 24, 4
+
+
+def noise(*shape: int, seed: int = 1, dtype=torch.float32) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def signals(n_frames: int, dtype=torch.float64, n_heads: int = 2, width: int = 8) -> list[torch.Tensor]:
+    """r, log_w, k, v, a, b as a time mix makes them."""
+    r, d, k, v, kk, rate = (noise(2, n_frames, n_heads, width, seed=s, dtype=dtype) for s in range(6))
+    kk = F.normalize(kk, dim=-1)
+    return [x.requires_grad_() for x in (r, MIN_LOG_W * d.sigmoid(), k, v, -kk, kk * rate.sigmoid())]
+
+
+def stirred(module: nn.Module) -> nn.Module:
+    """No parameter is at its initial value, where the output is zero and much else has no effect."""
+    with torch.no_grad():
+        for i, parameter in enumerate(module.parameters()):
+            parameter += 0.2 * noise(*parameter.shape, seed=i)
+    return module
+
+
+def assert_equal_up_to(found: torch.Tensor, expected: torch.Tensor, error: float):
+    assert_close(found, expected, rtol=0, atol=error * max(1.0, expected.abs().max().item()))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the recurrence
+
+
+def test_without_decay_and_removal_the_recurrence_is_linear_attention():
+    r, log_w, k, v, a, b = signals(5)
+    zeros = torch.zeros_like(r)
+    expected = torch.zeros_like(v)
+    for t in range(5):
+        for s in range(t + 1):
+            expected[:, t] = expected[:, t] + v[:, s] * (k[:, s] * r[:, t]).sum(-1, keepdim=True)
+    assert_close(wkv7_recurrent(r, zeros, k, v, zeros, zeros), expected)
+
+
+def test_what_is_written_decays_per_key_channel():
+    r, log_w, k, v, a, b = signals(3)
+    v = v * torch.tensor([1.0, 0, 0]).reshape(1, 3, 1, 1)  # written once
+    zeros = torch.zeros_like(r)
+    left = k[:, 0] * (log_w[:, 1] + log_w[:, 2]).exp()
+    expected = v[:, 0] * (left * r[:, 2]).sum(-1, keepdim=True)
+    assert_close(wkv7_recurrent(r, log_w, k, v, zeros, zeros)[:, 2], expected)
+
+
+def test_a_key_can_be_replaced():
+    """With a = -k and b = k of length 1 what stood at k is gone before the new value is written there: a delta rule."""
+    key = F.normalize(torch.arange(1.0, 5), dim=0).expand(1, 2, 1, 4)
+    v, zeros = noise(1, 2, 1, 4), torch.zeros(1, 2, 1, 4)
+    assert_close(wkv7_recurrent(key, zeros, key, v, -key, key), v)
+
+
+@pytest.mark.parametrize("n_frames", [1, 31, 32, 33, 100, 257])
+@pytest.mark.parametrize("chunk_frames", [1, 16, 32, 64])
+def test_chunks_give_the_outputs_and_gradients_of_the_recurrence(n_frames, chunk_frames):
+    inputs, weight = signals(n_frames), noise(2, n_frames, 2, 8, dtype=torch.float64)
+    found, expected = wkv7(*inputs, chunk_frames=chunk_frames), wkv7_recurrent(*inputs)
+    assert found.dtype == torch.float64
+    assert_equal_up_to(found, expected, error=1e-10)
+    gradients = [torch.autograd.grad((out * weight).sum(), inputs) for out in (found, expected)]
+    for gradient, expected_gradient in zip(*gradients, strict=True):
+        assert_equal_up_to(gradient, expected_gradient, error=1e-10)
+
+
+@pytest.mark.parametrize("chunk_frames", [16, 32, 64, 128])
+@pytest.mark.parametrize("log_w", [MIN_LOG_W, -1e-6])
+def test_the_strongest_and_the_weakest_decay_are_exact_in_fp32(log_w, chunk_frames):
+    inputs = [x.detach() for x in signals(257)]
+    inputs[1] = torch.full_like(inputs[1], log_w)
+    leaves = [x.float().requires_grad_() for x in inputs]
+    found = wkv7(*leaves, chunk_frames=chunk_frames)
+    assert_equal_up_to(found.double(), wkv7_recurrent(*inputs), error=1e-5)
+    gradients = torch.autograd.grad(found.sum(), leaves)
+    doubles = [x.requires_grad_() for x in inputs]
+    expected = torch.autograd.grad(wkv7_recurrent(*doubles).sum(), doubles)
+    for gradient, expected_gradient in zip(gradients, expected, strict=True):
+        assert_equal_up_to(gradient.double(), expected_gradient, error=1e-5)
+
+
+def test_autocast_does_not_touch_the_recurrence():
+    inputs = signals(50, dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = wkv7(*inputs)
+    assert torch.equal(found, wkv7(*inputs))
+
+
+def test_the_output_has_the_precision_of_r():
+    half = [x.bfloat16() for x in signals(50, dtype=torch.float32)]
+    assert wkv7(*half).dtype == torch.bfloat16
+    assert_close(wkv7(*half), wkv7(*(x.float() for x in half)).bfloat16(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_the_kernel_of_fla_core_gives_our_outputs_and_gradients(dtype, monkeypatch):
+    pytest.importorskip("fla")
+    plain = signals(300, torch.float32, n_heads=4, width=32)
+    ours = [x.detach().cuda().requires_grad_() for x in plain]
+    half = [x.detach().to(x.dtype if i == 1 else dtype).requires_grad_() for i, x in enumerate(ours)]
+    assert rwkv7.fla_kernel()
+    found = wkv7(*half)
+    assert found.dtype == dtype
+    expected = wkv7(*ours)  # fp32: in plain PyTorch
+    gradients = torch.autograd.grad(found.float().square().sum(), half)
+    expected_gradients = torch.autograd.grad(expected.square().sum(), ours)
+    for x, y in zip((found, *gradients), (expected, *expected_gradients), strict=True):
+        assert (x.float() - y).norm() < 2e-2 * y.norm()  # the inputs themselves are rounded to 8 bits
+    monkeypatch.setenv("PLAIN_WKV7", "1")
+    assert (wkv7(*half).float() - expected).norm() < 2e-2 * expected.norm()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the authors' own code, for one direction
+
+
+@pytest.fixture(scope="module")
+def authors():
+    """rwkv/model.py of the package rwkv, as plain Python: TorchScript only slows it down here."""
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    flags = cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32
+    autocast_in_scripts = torch._C._jit_set_autocast_mode(False)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"RWKV_V7_ON": "1", "RWKV_JIT_ON": "0", "RWKV_CUDA_ON": "0"}.items():
+            patch.setenv(name, value)
+        patch.setattr(torch.jit, "script", lambda function: function)
+        patch.setattr(torch.jit, "script_method", lambda function: function)
+        patch.setattr(torch.jit, "ScriptModule", nn.Module)
+        patch.delitem(sys.modules, "rwkv.model", raising=False)
+        yield importlib.import_module("rwkv.model")
+    del sys.modules["rwkv.model"]
+    torch._C._jit_set_autocast_mode(autocast_in_scripts)
+    cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = flags
+
+
+@pytest.mark.parametrize("layer", [0, 2])
+def test_a_time_mix_of_one_direction_is_the_authors(layer, authors):
+    mix, n_frames = stirred(TimeMix(DIM, N_HEADS, layer, n_layers=4, bidirectional=False)), 45
+    x, v_first, width = noise(n_frames, DIM), noise(n_frames, DIM, seed=2), DIM // N_HEADS
+    v = mix.v or mix.a  # layer 0 has none, and the authors' does not use what it is given
+    with torch.no_grad():
+        expected, _, _, expected_first = authors.RWKV_x070_TMix_seq(
+            layer, N_HEADS, width, x, torch.zeros(DIM), v_first, torch.zeros(N_HEADS, width, width),
+            mix.mu_r, mix.mu_w, mix.mu_k, mix.mu_v, mix.mu_a, mix.mu_g, mix.w.offset, mix.w.down, mix.w.up,
+            mix.a.offset, mix.a.down, mix.a.up, v.offset, v.down, v.up, mix.g.down, mix.g.up, mix.k_k, mix.k_a, mix.r_k,
+            *(linear.weight.T for linear in (mix.receptance, mix.key, mix.value, mix.output)),
+            mix.norm_weight, mix.norm_bias,
+        )  # fmt: skip
+        found, found_first = mix(x[None], v_first[None])
+    assert_equal_up_to(found[0], expected, error=1e-5)
+    assert_equal_up_to(found_first[0], expected_first, error=1e-6)
+
+
+def test_a_channel_mix_of_one_direction_is_the_authors(authors):
+    mix, x = stirred(ChannelMix(DIM, layer=1, n_layers=4, bidirectional=False)), noise(45, DIM)
+    with torch.no_grad():
+        expected, _ = authors.RWKV_x070_CMix_seq(x, torch.zeros(DIM), mix.mu_k, mix.key.weight.T, mix.value.weight.T)
+        assert_equal_up_to(mix(x[None])[0], expected, error=1e-6)
+
+
+@pytest.mark.parametrize("layer, n_layers", [(0, 1), (0, 6), (3, 6), (5, 6)])
+def test_the_first_values_are_the_authors(layer, n_layers):
+    """src/model.py of BlinkDL/RWKV-LM, RWKV-v7/train_temp, channel by channel"""
+    net, head = Layer(DIM, N_HEADS, layer, n_layers, bidirectional=False), DIM // N_HEADS
+    mix, ratio, height = net.time_mix, layer / max(n_layers - 1, 1), 1 - layer / n_layers
+    for n in range(DIM):
+        linear = n / (DIM - 1) - 0.5
+        zigzag = (n % head - (head - 1) / 2) / ((head - 1) / 2)
+        zigzag *= abs(zigzag)
+        expected = {
+            mix.mu_r: 1 - (n / DIM) ** (0.2 * height),
+            mix.mu_w: 1 - (n / DIM) ** (0.9 * height),
+            mix.mu_k: 1 - (n / DIM) ** (0.7 * height),
+            mix.mu_v: 1 - (n / DIM) ** (0.7 * height),
+            mix.mu_a: 1 - (n / DIM) ** (0.9 * height),
+            mix.mu_g: 1 - (n / DIM) ** (0.2 * height),
+            mix.w.offset: -6 + 6 * (n / (DIM - 1)) ** (1 + ratio**0.3) + 0.5 + 2.5 * zigzag,
+            mix.a.offset: -0.19 + 0.3 * zigzag + 0.4 * linear,
+            mix.k_k: 0.71 - 0.1 * linear,
+            mix.k_a: 1.02,
+            mix.r_k: -0.04,
+            mix.norm_weight: 1,
+            mix.norm_bias: 0,
+            net.channel_mix.mu_k: 1 - (n / DIM) ** (height**4),
+        }
+        if layer:
+            expected[mix.v.offset] = 0.73 - 0.4 * linear
+        for parameter, value in expected.items():
+            assert parameter[n].item() == pytest.approx(value, abs=1e-5)
+    weights = {mix.receptance: 0.5, mix.key: 0.05, mix.value: 0.5, net.channel_mix.key: 0.5}
+    for linear, bound in weights.items():  # uniform
+        limit = bound / math.sqrt(DIM)
+        assert 0.9 * limit < linear.weight.abs().max() <= limit and abs(linear.weight.mean()) < 0.1 * limit
+    for lora in (mix.w, mix.a, mix.g, *([mix.v] if layer else [])):
+        rank, gain = lora.up.shape[0], 0.1 * math.sqrt(max(lora.up.shape[0] / DIM, 1))
+        assert not lora.down.any()
+        gram = lora.up @ lora.up.T if rank <= DIM else lora.up.T @ lora.up
+        assert_close(gram, gain**2 * torch.eye(len(gram)))
+
+
+def test_a_layer_is_the_identity_at_first():
+    x = noise(2, 20, DIM)
+    assert torch.equal(Layer(DIM, N_HEADS, 0, 2)(x)[0], x)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# two directions
+
+
+def frames_that_hear(frame: int, function, x: torch.Tensor) -> list[int]:
+    """The frames of function(x) that change with one frame of x. [B, T, ...] -> [B, T, ...], in fp64"""
+    changed = x.clone()
+    changed[:, frame] *= -1
+    change = (function(x) - function(changed)).abs()
+    return change.amax(dim=[i for i in range(change.ndim) if i != 1]).gt(1e-12).nonzero().flatten().tolist()
+
+
+def test_one_direction_hears_the_past_only():
+    net, x = stirred(Layer(DIM, N_HEADS, 0, 2, bidirectional=False)).double(), noise(1, 40, DIM, dtype=torch.float64)
+    assert frames_that_hear(10, lambda x: net(x)[0], x) == list(range(10, 40))
+
+
+def test_forward_heads_scan_the_past_and_backward_heads_the_future():
+    mix, (r, log_w, k, v, a, b) = TimeMix(DIM, 2, 0, 2), (x.detach() for x in signals(40))
+
+    def heads(which: slice):
+        return lambda v: mix.scan(r, log_w, k, v, a, b)[:, :, which]
+
+    assert frames_that_hear(10, heads(slice(0, 1)), v) == list(range(10, 40))
+    assert frames_that_hear(10, heads(slice(1, 2)), v) == list(range(0, 11))
+
+
+def test_a_backward_head_is_a_forward_head_on_the_reversed_signal():
+    mix, inputs = TimeMix(DIM, 2, 0, 2), [x.detach() for x in signals(40)]
+    found, forward, backward = mix.scan(*inputs), wkv7(*inputs), wkv7(*(x.flip(1) for x in inputs)).flip(1)
+    assert_close(found[:, :, 0], forward[:, :, 0])
+    assert_close(found[:, :, 1], backward[:, :, 1])
+
+
+def test_neither_direction_looks_further_than_one_frame_the_other_way():
+    """That one frame is the token shift's, whose two directions the projections behind it mix."""
+    mix, x, half = stirred(TimeMix(DIM, N_HEADS, 0, 2)).double(), noise(1, 40, DIM, dtype=torch.float64), DIM // 2
+    nn.init.eye_(mix.output.weight)
+    assert frames_that_hear(10, lambda x: mix(x)[0][..., :half], x) == list(range(9, 40))
+    assert frames_that_hear(10, lambda x: mix(x)[0][..., half:], x) == list(range(0, 12))
+
+
+def test_the_token_shift_of_a_channel_mix_reaches_one_frame_either_way():
+    mix, x, half = stirred(ChannelMix(DIM)).double(), noise(1, 40, DIM, dtype=torch.float64), DIM // 2
+    assert frames_that_hear(10, mix, x) == [9, 10, 11]
+    assert frames_that_hear(10, lambda first: mix(torch.cat([first, x[..., half:]], dim=-1)), x[..., :half]) == [10, 11]
+    assert frames_that_hear(10, lambda last: mix(torch.cat([x[..., :half], last], dim=-1)), x[..., half:]) == [9, 10]
+
+
+def mirrored(net: nn.Module, dim: int) -> nn.Module:
+    """The same net with the channels, and so the heads, of the two directions exchanged."""
+    state = {}
+    for name, value in net.state_dict().items():
+        axes = [axis for axis, size in enumerate(value.shape) if size == dim]
+        state[name] = value.roll([dim // 2] * len(axes), axes)
+    net.load_state_dict(state)
+    return net
+
+
+def test_a_layer_treats_both_directions_of_time_alike():
+    layers = [stirred(Layer(DIM, N_HEADS, i, 2)) for i in range(2)]
+    x = noise(2, 50, DIM)
+
+    def run(x: torch.Tensor) -> torch.Tensor:
+        x, v_first = layers[0](x)
+        return layers[1](x, v_first)[0]
+
+    expected = run(x)
+    for layer in layers:
+        mirrored(layer, DIM)
+    found = run(x.flip(1).roll(DIM // 2, dims=-1)).roll(DIM // 2, dims=-1).flip(1)
+    assert_equal_up_to(found, expected, error=1e-5)
+    assert not torch.allclose(found, expected.flip(1), atol=1e-2)
+
+
+def test_both_directions_start_from_the_same_values():
+    for layer in (0, 1):
+        for name, value in Layer(DIM, N_HEADS, layer, 2).named_parameters():
+            if value.ndim == 1:
+                assert torch.equal(value[: DIM // 2], value[DIM // 2 :]), name
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# layers
+
+
+@pytest.mark.parametrize("n_frames", [1, 2, 15, 16, 17, 100])
+def test_a_layer_returns_as_many_frames_as_it_got(n_frames):
+    x, v_first = stirred(Layer(DIM, N_HEADS, 0, 2))(noise(3, n_frames, DIM))
+    assert x.shape == v_first.shape == (3, n_frames, DIM)
+
+
+def test_an_item_of_a_batch_does_not_see_the_others():
+    net, x = stirred(Layer(DIM, N_HEADS, 0, 2)), noise(3, 30, DIM)
+    assert_equal_up_to(net(x)[0], torch.cat([net(item[None])[0] for item in x]), error=1e-5)
+
+
+def test_the_values_of_layer_0_go_on_to_the_others():
+    first, second = stirred(Layer(DIM, N_HEADS, 0, 2)), stirred(Layer(DIM, N_HEADS, 1, 2))
+    x, values = first(noise(2, 30, DIM))
+    assert_close(second(x, values)[1], values, rtol=0, atol=0)
+    out, other = second(x, values)[0], second(x, values + 1)[0]
+    assert (out - other).abs().max() > 1e-3
+    gradient, = torch.autograd.grad(second(x.detach(), values)[0].sum(), first.time_mix.value.weight)
+    assert gradient.any()
+
+
+def test_every_parameter_has_a_gradient():
+    first, second = stirred(Layer(DIM, N_HEADS, 0, 2)), stirred(Layer(DIM, N_HEADS, 1, 2))
+    second(*first(noise(2, 30, DIM)))[0].square().sum().backward()
+    for net in (first, second):
+        for name, parameter in net.named_parameters():
+            assert parameter.grad.isfinite().all() and parameter.grad.any(), name
+
+
+@pytest.mark.parametrize("gain", [0, 1e-30, 1e-12, 1e-9, 1e-6, 1e-3])
+def test_frames_of_silence_leave_the_gradients_small(gain):
+    """kk is k over its length, whose gradient is large where k is small."""
+    torch.manual_seed(0)
+    net = Layer(DIM, N_HEADS, 0, 2)
+    for linear in (net.time_mix.output, net.channel_mix.value):
+        nn.init.normal_(linear.weight, std=0.1)
+
+    def size(x: torch.Tensor) -> float:
+        net.zero_grad()
+        net(x)[0].square().mean().backward()
+        return torch.stack([parameter.grad.norm() for parameter in net.parameters()]).norm().item()
+
+    x = noise(1, 60, DIM)
+    quiet = x.clone()
+    quiet[:, 20:40] *= gain
+    assert size(quiet) < 2 * size(x)
+
+
+def test_half_precision_weights_and_autocast_both_run():
+    net, x = stirred(Layer(DIM, N_HEADS, 0, 2)), noise(2, 30, DIM)
+    expected = net(x)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (net(x)[0] - expected).norm() < 0.05 * expected.norm()
+    assert (net.bfloat16()(x.bfloat16())[0].float() - expected).norm() < 0.05 * expected.norm()
+
+
+@pytest.mark.parametrize(
+    "dim, n_heads, words",
+    [
+        (64, 3, ["Args.n_heads = 3", "even", "at least 2"]),
+        (64, 0, ["Args.n_heads = 0", "even", "at least 2"]),
+        (62, 4, ["Args.width = 62", "multiple of n_heads = 4"]),
+        (4, 4, ["Args.width = 4", "at least 8"]),
+    ],
+)
+def test_heads_that_cannot_be_are_refused_with_the_value_and_the_remedy(dim, n_heads, words):
+    with pytest.raises(ValueError) as error:
+        check_heads(dim, n_heads, name="Args", dim_name="width")
+    for word in words:
+        assert word in str(error.value)

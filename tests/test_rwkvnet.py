@@ -1,0 +1,235 @@
+"""What the RWKVNet family promises. The layers are in test_rwkv7.py, filterbanks and chunks in test_dptnet.py."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.testing import assert_close
+
+from rwkvnet import PRESETS, RWKVNet, RWKVNetArgs, extract
+
+SMALL = RWKVNetArgs(kernel=16, n_filters=24, bottleneck=12, n_blocks=2, n_heads=2, chunk_frames=10)
+ZERO_AT_FIRST = ("time_mix.output.weight", "channel_mix.value.weight")  # so that a layer starts as the identity
+
+
+def make(args: RWKVNetArgs = SMALL) -> RWKVNet:
+    """A net whose layers do something."""
+    torch.manual_seed(0)
+    net = RWKVNet(args)
+    for name, parameter in net.named_parameters():
+        if name.endswith((*ZERO_AT_FIRST, ".down")):
+            nn.init.normal_(parameter, std=0.3)
+    return net
+
+
+def noise(*shape: int) -> torch.Tensor:
+    return 0.1 * torch.randn(*shape, generator=torch.Generator().manual_seed(1))
+
+
+def gradients(net: RWKVNet, mixture: torch.Tensor, target: torch.Tensor) -> dict[str, torch.Tensor]:
+    net.zero_grad()
+    (net(mixture) - target).square().mean().backward()
+    return {name: parameter.grad for name, parameter in net.named_parameters()}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# size and shape
+
+
+@pytest.mark.parametrize("preset, n_parameters", [("coarse", 696_641), ("small", 655_937), ("base", 2_737_537)])
+def test_every_preset_has_the_stated_number_of_parameters(preset, n_parameters):
+    assert sum(parameter.numel() for parameter in RWKVNet(PRESETS[preset]).parameters()) == n_parameters
+
+
+@pytest.mark.parametrize("kernel", [2, 32, 64])
+def test_the_estimate_is_as_long_as_the_mixture(kernel):
+    net = make(replace(SMALL, kernel=kernel))
+    for n_samples in (1, kernel - 1, kernel, kernel + 1, 333, 4001):
+        assert extract(net, noise(2, n_samples)).shape == (2, n_samples)
+
+
+def test_two_sources_come_as_an_axis_of_their_own():
+    assert make(replace(SMALL, n_src=2))(noise(3, 777)).shape == (3, 2, 777)
+
+
+@pytest.mark.parametrize(
+    "fields, value_and_remedy",
+    [
+        ({"kernel": 33}, ["kernel = 33", "even"]),
+        ({"chunk_frames": 151}, ["chunk_frames = 151", "even"]),
+        ({"n_blocks": 0}, ["n_blocks = 0", "at least 1"]),
+        ({"n_heads": 1}, ["n_heads = 1", "even", "at least 2"]),
+        ({"n_heads": 3, "bottleneck": 63}, ["n_heads = 3", "even"]),
+        ({"n_heads": 4, "bottleneck": 62}, ["bottleneck = 62", "multiple of n_heads = 4"]),
+        ({"fourier": True, "n_filters": 65}, ["fourier", "n_filters = 2 * kernel = 64", "65"]),
+    ],
+)
+def test_a_setting_that_cannot_work_is_refused_with_its_value_and_the_remedy(fields, value_and_remedy):
+    with pytest.raises(ValueError) as error:
+        RWKVNetArgs(**fields)
+    for words in ("RWKVNetArgs", *value_and_remedy):
+        assert words in str(error.value)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the contract of every family
+
+
+def test_silence_in_gives_silence_out():
+    assert torch.equal(make()(torch.zeros(2, 500)), torch.zeros(2, 500))
+
+
+@settings(max_examples=20)
+@given(st.floats(1e-4, 1e3))
+def test_the_estimate_scales_with_the_mixture(gain):
+    net, mixture = make().eval(), noise(1, 500)
+    estimate = net(mixture)
+    assert_close(net(gain * mixture) / gain, estimate, rtol=0, atol=2e-5 * estimate.abs().max().item())
+
+
+def test_an_item_of_a_batch_does_not_see_the_others():
+    net, mixture = make(), noise(3, 500) * torch.tensor([[0.01], [1.0], [100.0]])
+    estimate, alone = net(mixture), torch.cat([net(item[None]) for item in mixture])
+    for item in range(3):
+        assert_close(estimate[item], alone[item], rtol=0, atol=2e-5 * alone[item].abs().max().item())
+
+
+def test_every_parameter_has_a_finite_gradient_that_is_not_zero():
+    for name, gradient in gradients(make(), noise(2, 500), target=noise(2, 500).flip(-1)).items():
+        assert gradient.isfinite().all() and gradient.any(), name
+
+
+def test_at_first_the_layers_learn_through_their_output_projections_alone():
+    torch.manual_seed(0)
+    for name, gradient in gradients(RWKVNet(SMALL), noise(2, 500), target=noise(2, 500).flip(-1)).items():
+        learns = not name.startswith("layers.") or name.endswith(ZERO_AT_FIRST)
+        assert gradient.isfinite().all() and bool(gradient.any()) == learns, name
+
+
+def test_two_steps_after_the_start_every_parameter_learns():
+    torch.manual_seed(0)
+    net = RWKVNet(SMALL)
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+    for _ in range(2):  # the output projections, then the LoRAs' first matrices, which are zero as well
+        gradients(net, noise(2, 500), target=noise(2, 500).flip(-1))
+        optimizer.step()
+    for name, gradient in gradients(net, noise(2, 500), target=noise(2, 500).flip(-1)).items():
+        assert gradient.isfinite().all() and gradient.any(), name
+
+
+def test_a_silent_mixture_has_finite_gradients():
+    net, mixture = make(), torch.zeros(2, 500, requires_grad=True)
+    for name, gradient in gradients(net, mixture, target=noise(2, 500)).items():
+        assert gradient.isfinite().all(), name
+    assert mixture.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("gain", [0, 1e-12, 1e-6])
+def test_a_mixture_that_falls_silent_has_gradients_of_the_usual_size(gain):
+    net, mixture = make(), noise(1, 2000)
+    quiet = torch.cat([mixture[:, :1000], gain * mixture[:, 1000:]], dim=1)
+
+    def size(mixture: torch.Tensor) -> float:
+        return torch.stack([g.norm() for g in gradients(net, mixture, target=noise(1, 2000).flip(-1)).values()]).norm()
+
+    assert size(quiet) < 10 * size(mixture)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# checkpointing
+
+
+def kept_bytes(net: RWKVNet, mixture: torch.Tensor) -> int:
+    """What autograd keeps from the forward to the backward pass, the weights aside."""
+    kept = {}
+
+    def keep(x: torch.Tensor) -> torch.Tensor:
+        kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        estimate = net(mixture)
+    weights = {parameter.untyped_storage().data_ptr() for parameter in net.parameters()}
+    assert estimate.requires_grad
+    return sum(n_bytes for address, n_bytes in kept.items() if address not in weights)
+
+
+def test_checkpointing_leaves_the_gradients_as_they_are():
+    plain, checkpointed = make().train(), make(replace(SMALL, checkpointing=True)).train()
+    mixture, target = noise(2, 500), noise(2, 500).flip(-1)
+    assert_close(plain(mixture), checkpointed(mixture), rtol=1e-6, atol=1e-9)
+    assert_close(gradients(plain, mixture, target), gradients(checkpointed, mixture, target), rtol=1e-5, atol=1e-8)
+
+
+def test_checkpointing_keeps_less_than_a_tenth_of_the_memory():
+    args = replace(SMALL, bottleneck=32, n_blocks=3)
+    plain, checkpointed = make(args).train(), make(replace(args, checkpointing=True)).train()
+    assert kept_bytes(checkpointed, noise(1, 2000)) < kept_bytes(plain, noise(1, 2000)) / 10
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the two paths
+
+
+def test_the_paths_are_layers_inside_each_chunk_and_across_the_chunks_each_with_the_values_of_its_first():
+    net, chunks = make(), noise(2, 5, 10, SMALL.bottleneck)
+    x, inside, across = chunks.clone(), {}, {}
+    for block in range(SMALL.n_blocks):
+        for item in range(2):
+            for s in range(5):
+                out, inside[item, s] = net.layers[2 * block](x[item, s][None], inside.get((item, s)))
+                x = x.index_put((torch.tensor(item), torch.tensor(s)), out[0])
+            for k in range(10):
+                out, across[item, k] = net.layers[2 * block + 1](x[item, :, k][None], across.get((item, k)))
+                x = x.clone()
+                x[item, :, k] = out[0]
+    assert_close(net.paths(chunks), net.norm_out(x), rtol=0, atol=1e-4)
+
+
+def test_depth_counts_by_path():
+    first, second = (RWKVNet(replace(SMALL, n_blocks=n)) for n in (1, 2))
+    assert [layer.time_mix.v is None for layer in first.layers] == [True, True]
+    assert [layer.time_mix.v is None for layer in second.layers] == [True, True, False, False]
+
+
+def frames_that_hear_frame_23(without_layers: tuple[int, ...]) -> list[int]:
+    """Of 60 frames, those whose mask changes with frame 23. The norm over all of them is out of the way."""
+    class Through(nn.Module):
+        def forward(self, x, v_first):
+            return x, v_first
+
+    net = make(replace(SMALL, n_blocks=1)).double()
+    net.norm = nn.Identity()
+    for i in without_layers:
+        net.layers[i] = Through()
+    frames = noise(1, 60, SMALL.n_filters).double()
+    changed = frames.clone()
+    changed[:, 23] += 1
+    change = (net.masks(frames) - net.masks(changed)).abs().amax(dim=(0, 1, 3))
+    return change.gt(1e-12).nonzero().flatten().tolist()
+
+
+def test_even_layers_run_inside_each_chunk_in_both_directions():
+    # frame 23 lies in the chunks 15-24 and 20-29
+    assert frames_that_hear_frame_23(without_layers=(1,)) == list(range(15, 30))
+
+
+def test_odd_layers_run_across_chunks_at_one_position_in_both_directions():
+    # frame 23 is number 8 of its first chunk and number 3 of its second, and so is every fifth frame
+    assert frames_that_hear_frame_23(without_layers=(0,)) == list(range(3, 60, 5))
+
+
+def test_both_paths_treat_the_two_directions_of_time_alike():
+    """Reversed chunks of reversed frames, their channels exchanged between the directions, give the same, reversed."""
+    net, mirror, half = make(), make(), SMALL.bottleneck // 2
+    state = {}
+    for name, value in net.state_dict().items():
+        axes = [axis for axis, size in enumerate(value.shape) if size == SMALL.bottleneck]
+        state[name] = value.roll([half] * len(axes), axes) if axes else value
+    mirror.load_state_dict(state)
+    chunks = noise(2, 7, 10, SMALL.bottleneck)
+    found = mirror.paths(chunks.flip(1, 2).roll(half, -1)).roll(half, -1).flip(1, 2)
+    assert_close(found, net.paths(chunks), rtol=0, atol=1e-4)

@@ -1,0 +1,221 @@
+"""bench/stability.py: what it says of a net's attention, and that it goes on where it was stopped."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+from torch.testing import assert_close
+
+import train
+from bench import stability
+from bench.stability import BenchArgs, attention_entropy, main, outcome, relative_entropy, smoothed, valid_loss
+from dataset import MixtureArgs, MixtureDataset, find_material
+from dptnet import Attention, DPTNet, DPTNetArgs
+from extractor import UserError, checkpoint
+
+RATE = 4000
+NET = DPTNetArgs(RATE, kernel=32, n_filters=64, bottleneck=16, hidden=16, n_blocks=1, n_heads=2, chunk_frames=16,
+                 fourier=True)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# entropy
+
+
+def attention(dim: int, n_heads: int, query: torch.Tensor, key: torch.Tensor) -> Attention:
+    """Queries and keys are `query` and `key` times the input; no biases."""
+    module = Attention(dim, n_heads)
+    with torch.no_grad():
+        module.in_proj.weight[: 2 * dim] = torch.cat([query, key])
+    return module
+
+
+def test_uniform_attention_has_entropy_1():
+    entropy = relative_entropy(attention(4, 2, torch.zeros(4, 4), torch.eye(4)), torch.randn(7, 3, 4))
+    assert entropy.item() == pytest.approx(1, abs=1e-6)
+
+
+def test_attention_to_one_key_has_entropy_0():
+    x = torch.eye(4)[:, None]  # position i is the i-th unit vector, which is its own key and query
+    assert relative_entropy(attention(4, 1, 1000 * torch.eye(4), torch.eye(4)), x).item() == 0
+
+
+def test_entropy_of_two_keys_by_hand():
+    # one feature, one head, logits q k / sqrt(1): position 0 has query and key 1, position 1 has 2
+    x = torch.tensor([1.0, 2.0]).reshape(2, 1, 1)
+    expected = 0.0
+    for query in (1.0, 2.0):
+        p = 1 / (1 + math.exp(query * (1 - 2)))  # of key 2
+        expected += -(p * math.log(p) + (1 - p) * math.log(1 - p)) / math.log(2) / 2
+    entropy = relative_entropy(attention(1, 1, torch.ones(1, 1), torch.ones(1, 1)), x)
+    assert_close(entropy.item(), expected, rtol=1e-5, atol=0)
+
+
+def test_each_head_attends_by_itself_at_the_root_of_its_width():
+    # head 0 sees nothing, so it has entropy 1; head 1, 4 wide, has logit 8 / sqrt(4) at its own key, 0 at the others
+    query = torch.zeros(8, 8)
+    query[4:, 4:] = 8 * torch.eye(4)
+    x = torch.eye(4).repeat(1, 2)[:, None]
+    p = torch.tensor([4.0, 0, 0, 0]).softmax(0)
+    expected = (1 - (p * p.log()).sum().item() / math.log(4)) / 2
+    assert_close(relative_entropy(attention(8, 2, query, torch.eye(8)), x).item(), expected, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("sigma_reparam", [False, True])
+def test_entropy_is_taken_layer_by_layer(sigma_reparam):
+    torch.manual_seed(0)
+    net = DPTNet(replace(NET, sigma_reparam=sigma_reparam))
+    weight = net.layers[1].attention.in_proj
+    (weight.parametrizations.weight[0].gamma if sigma_reparam else weight.weight).data.mul_(1e-4)
+    inside, across = attention_entropy(net, torch.randn(2, 1000))
+    assert across.item() == pytest.approx(1, abs=1e-6)
+    assert 0.5 < inside < 0.999
+
+
+def test_a_look_at_the_attention_leaves_nothing_behind():
+    torch.manual_seed(0)
+    net, mixture = DPTNet(NET), torch.randn(2, 1000)
+    before, state = net(mixture), torch.get_rng_state()
+    assert not attention_entropy(net, mixture).requires_grad
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(net(mixture), before)
+    assert all(p.grad is None for p in net.parameters())
+    assert not any(module._forward_pre_hooks for module in net.modules())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# outcomes
+
+
+@pytest.mark.parametrize("loss, ended, expected", [
+    (-9.0, False, "trained"),
+    (-7.55, False, "no better than silence"),  # within 0.1
+    (-7.5, False, "no better than silence"),
+    (3.0, False, "no better than silence"),
+    (math.nan, False, "not finite"),
+    (math.inf, False, "not finite"),
+    (-9.0, True, "not finite"),
+])
+def test_a_run_diverged_if_it_was_ended_or_is_no_better_than_silence(loss, ended, expected):
+    assert outcome(loss, -7.5, ended=ended) == expected
+
+
+def test_a_curve_is_the_mean_of_the_losses_up_to_a_step():
+    steps, means = smoothed([1.0, 2, 3, 8], width=3)
+    assert steps.tolist() == [3, 4]
+    assert_close(means, np.array([2.0, 13 / 3]))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the whole of it
+
+
+@pytest.fixture
+def args(tmp_path) -> BenchArgs:
+    rng, t = np.random.default_rng(0), np.arange(6 * RATE) / RATE
+    hum = np.sin(2 * np.pi * (300 * t - 10 * t**2))
+    for path, x in {
+        "clean/alice/src_0.wav": 0.3 * hum,
+        "clean/alice/src_1.wav": 0.3 * hum[::-1],
+        "dirty/other/game/src_0.flac": 0.2 * rng.uniform(-1, 1, len(t)),
+        "dirty/other/voices/bob.wav": 0.3 * np.sin(2 * np.pi * 700 * t),
+    }.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        sf.write(tmp_path / path, x, RATE)
+    return BenchArgs(
+        (f"{tmp_path}/clean/alice",), (f"{tmp_path}/dirty/other",), factors=(1.0, 3.0), warmups=(2, 0), steps=4,
+        batch_size=2, segment_s=0.5, every=2, n_valid=4, model=NET, runs=f"{tmp_path}/runs",
+        results=f"{tmp_path}/results",
+    )
+
+
+def numbers(args: BenchArgs) -> dict:
+    return json.loads((Path(args.results) / "numbers.json").read_text())
+
+
+def test_every_run_is_there_and_differs_as_it_should(args, capsys):
+    main(args)
+    runs = {(r["factor"], r["warmup"], r["sigma_reparam"]): r for r in numbers(args)["runs"]}
+    assert len(runs) == 8
+    for run in runs.values():
+        assert len(run["loss"]) == len(run["grad_norm"]) == 4
+        assert [look[0] for look in run["entropy"]] == [0, 2, 4] and len(run["entropy"][0]) == 1 + 2
+    assert len({run["loss"][0] for run in runs.values()}) == 1  # the same weights, the same items
+    assert len({run["loss"][-1] for run in runs.values()}) == 8
+    assert (Path(args.results) / "stability.png").read_bytes()[:4] == b"\x89PNG"
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| 0.00")]
+    assert [row.split(" | ")[:3] for row in rows] == [
+        [f"| {lr}", warmup, weights]
+        for lr in ("0.001", "0.003") for warmup in "20" for weights in ("plain", "sigma-reparam")
+    ]
+
+
+@pytest.mark.parametrize("sigma_reparam", [False, True])
+def test_a_run_ends_with_the_weights_that_train_py_ends_with(args, tmp_path, sigma_reparam):
+    main(replace(args, factors=(3.0,), warmups=(2,), steps=5))
+    record = next(r for r in numbers(args)["runs"] if r["sigma_reparam"] == sigma_reparam)
+
+    data = MixtureArgs(args.clean, args.dirty, segment_s=0.5, n_valid=4)
+    same = train.MainArgs(
+        name="alice", runs=f"{tmp_path}/trained", data=data, model=replace(NET, sigma_reparam=sigma_reparam), lr=3e-3,
+        warmup=2, steps=5, batch_size=2, valid_every=5, workers=0, device="cpu",
+    )
+    train.main(same)
+    net = DPTNet(same.model)
+    net.load_state_dict(checkpoint.load(same.folder / "last.pt")["net"])
+    held_out = MixtureDataset(find_material(data), data, RATE, split="valid")
+    loss = valid_loss(net, [held_out[0, i] for i in range(4)], batch_size=2)
+    assert record["valid_loss"] == pytest.approx(loss, rel=1e-5)
+
+
+def test_a_second_run_goes_on_with_what_is_missing(args, monkeypatch):
+    args = replace(args, factors=(3.0,))
+    main(args)
+    first = numbers(args)
+    (Path(args.runs) / "lr3-warmup0-sigma-seed0.json").unlink()
+    done, train = [], stability.train
+    monkeypatch.setattr(stability, "train", lambda run, *rest: done.append(run.name) or train(run, *rest))
+    main(args)
+    assert done == ["lr3-warmup0-sigma-seed0"]
+    assert numbers(args) == first
+
+
+def test_runs_with_other_settings_are_not_mixed(args):
+    args = replace(args, factors=(1.0,), warmups=(0,))
+    main(args)
+    with pytest.raises(UserError, match="other settings.*BenchArgs.runs"):
+        main(replace(args, steps=5))
+
+
+def test_a_run_that_blows_up_ends_and_says_so(args, monkeypatch, capsys):
+    monkeypatch.setattr(stability, "predictive_loss", lambda net, mixture, target, _: (
+        (net(mixture) * (math.nan if isinstance(net, DPTNet) else 1)).square().mean(), {}))
+    main(replace(args, factors=(1.0,), warmups=(0,), steps=20))
+    for run in numbers(args)["runs"]:
+        assert run["outcome"] == "not finite" and run["skipped"] == len(run["loss"]) == stability.MAX_BAD
+    assert f"| 0 of 1 | not finite | 100% | {stability.MAX_BAD} |" in capsys.readouterr().out
+
+
+def test_a_step_without_a_finite_loss_is_skipped_and_harms_nothing(args, monkeypatch):
+    loss, trainings = stability.predictive_loss, []
+
+    def third_is_nan(net, mixture, target, loss_args):
+        value, parts = loss(net, mixture, target, loss_args)
+        trainings.extend([1] * value.requires_grad)
+        return (value * math.nan if value.requires_grad and len(trainings) == 3 else value), parts
+
+    monkeypatch.setattr(stability, "predictive_loss", third_is_nan)
+    main(replace(args, factors=(1.0,), warmups=(0,), steps=5))
+    run = numbers(args)["runs"][0]
+    assert run["skipped"] == 1 and len(run["loss"]) == 5 and run["loss"][2] is None
+    assert math.isfinite(run["loss"][4]) and math.isfinite(run["valid_loss"])
+
+
+def test_no_path_of_the_recordings_is_in_the_numbers(args):
+    main(replace(args, factors=(1.0,), warmups=(0,)))
+    assert "alice" not in (Path(args.results) / "numbers.json").read_text()
