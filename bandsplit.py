@@ -253,6 +253,8 @@ class BandSplit(nn.Module):
     f(a x) = a f(x) for a > 0, zeros to zeros, and no item of a batch sees another.
     """
 
+    ends = "encoder", "decoder"  # between spectra and vectors: what Muon leaves to AdamW (train.py)
+
     def __init__(self, args: BandSplitArgs):
         super().__init__()
         self.args = args

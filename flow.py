@@ -237,6 +237,8 @@ class Denoiser(nn.Module):
 class Flow(nn.Module):
     """[B, T] -> [B, T], any T >= 1. f(a x) = a f(x) for a > 0, zeros to zeros, and no item of a batch sees another."""
 
+    ends = "enter", "masks"  # between spectra and vectors: what Muon leaves to AdamW (train.py)
+
     def __init__(self, args: FlowArgs):
         super().__init__()
         self.args = args

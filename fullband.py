@@ -80,6 +80,8 @@ class Layer(nn.Module):
 class FullBand(nn.Module):
     """[B, T] -> [B, T], any T >= 1. f(a x) = a f(x) for a > 0, zeros to zeros, and no item of a batch sees another."""
 
+    ends = "enter", "mask"  # between spectra and vectors: what Muon leaves to AdamW (train.py)
+
     def __init__(self, args: FullBandArgs):
         super().__init__()
         self.args = args

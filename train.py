@@ -173,8 +173,11 @@ def learning_rate(step: int, args: MainArgs) -> float:
 
 
 def make_optimizers(net: nn.Module, args: MainArgs) -> list[torch.optim.Optimizer]:
-    """AdamW, and for the matrices Muon (Jordan et al. 2024), which makes all directions of a step equally long."""
-    matrices = [p for p in net.parameters() if p.requires_grad and p.ndim == 2] if args.muon else []
+    """AdamW, and for the matrices that lead from vectors to vectors Muon (Jordan et al. 2024), which makes a step
+    equally long in all directions. At the ends of a net, where some directions are signals, that costs more than a dB.
+    """
+    inner = {name: p for name, p in net.named_parameters() if not {*name.split(".")} & {*net.ends}}
+    matrices = [p for p in inner.values() if p.requires_grad and p.ndim == 2] if args.muon else []
     groups = decay_groups(net, args.weight_decay, but=matrices)
     optimizers = [torch.optim.AdamW(groups, lr=args.lr, betas=(0.9, 0.98))]
     if matrices:  # match_rms_adamw: steps of the size that AdamW's have, whatever the matrix's shape
@@ -234,6 +237,7 @@ def make_folder(folder: Path):
 
 def saver(args: MainArgs, net, average, optimizers):
     def save(name: str, step: int, best: float):
+        sigma.refresh(average)
         checkpoint.save(args.folder / name, {
             "family": models.family_name(args.model),
             "args": asdict(args),

@@ -86,6 +86,8 @@ class DualPath(nn.Module):
     f(a x) = a f(x) for a > 0, zeros to zeros, and no item of a batch sees another.
     """
 
+    ends = "encoder", "bottleneck", "mask", "decoder"  # between samples and vectors: left to AdamW by Muon (train.py)
+
     def __init__(self, args, layers):
         """`layers`: an iterable of 2 * n_blocks, drawn where the layers' turn is: their weights are random numbers"""
         super().__init__()

@@ -26,7 +26,7 @@ from bandsplit import (
     rotate,
     zones,
 )
-from bench.bandsplit_cost import cost, macs
+from bench.families import cost, macs
 from extractor import rwkv7
 
 # bins of 125 Hz: 8 bands of 1 bin, 4 of 2, and the other 17 bins

@@ -12,6 +12,7 @@ from conftest import RATE
 from torch.testing import assert_close
 
 import models
+import train
 from bandsplit import BandSplitArgs
 from dptnet import DPTNetArgs
 from extractor import UserError, checkpoint
@@ -188,3 +189,12 @@ def test_every_preset_can_be_built_and_named():
     for name, args in models.PRESETS.items():
         assert models.family_name(args) == name.split("-")[0]
         assert args.sample_rate == 44100
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_ends_of_a_net_are_named_and_something_is_left_for_muon(name):
+    net = models.FAMILIES[name.split(",")[0]].net(SMALL[name])
+    parts = {part for path, _ in net.named_modules() for part in path.split(".")}
+    assert {*net.ends} <= parts
+    adamw, muon = train.make_optimizers(net, train.MainArgs(model=SMALL[name]))
+    assert sum(p.numel() for p in muon.param_groups[0]["params"]) > 100

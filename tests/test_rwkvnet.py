@@ -138,6 +138,12 @@ def test_a_mixture_that_falls_silent_has_gradients_of_the_usual_size(gain):
     assert size(quiet) < 10 * size(mixture)
 
 
+def test_a_fourier_net_with_a_mask_of_ones_returns_the_mixture():
+    net, mixture = make(replace(SMALL, n_filters=32, fourier=True)), noise(2, 1001)
+    net.masks = lambda frames: torch.ones_like(frames)[:, None]
+    assert_close(net(mixture), mixture, rtol=0, atol=1e-6)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # checkpointing
 

@@ -46,14 +46,14 @@ def test_attention_to_one_key_has_entropy_0():
 
 
 def test_entropy_of_two_keys_by_hand():
-    # one feature, one head, logits q k / sqrt(1): position 0 has query and key 1, position 1 has 2
-    x = torch.tensor([1.0, 2.0]).reshape(2, 1, 1)
+    # one head of width 2; the queries are (1, 0) and (2, 0), the keys (0, 0) and (3, 0)
+    x = torch.tensor([[1.0, 0], [2, 3]])[:, None]
     expected = 0.0
-    for query in (1.0, 2.0):
-        p = 1 / (1 + math.exp(query * (1 - 2)))  # of key 2
+    for query in (1, 2):
+        p = 1 / (1 + math.exp(-query * 3 / math.sqrt(2)))  # of the second key
         expected += -(p * math.log(p) + (1 - p) * math.log(1 - p)) / math.log(2) / 2
-    entropy = relative_entropy(attention(1, 1, torch.ones(1, 1), torch.ones(1, 1)), x)
-    assert_close(entropy.item(), expected, rtol=1e-5, atol=0)
+    module = attention(2, 1, query=torch.tensor([[1.0, 0], [0, 0]]), key=torch.tensor([[0.0, 1], [0, 0]]))
+    assert_close(relative_entropy(module, x).item(), expected, rtol=1e-5, atol=0)
 
 
 def test_each_head_attends_by_itself_at_the_root_of_its_width():

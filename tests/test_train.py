@@ -198,27 +198,31 @@ def test_norms_and_biases_do_not_decay():
 
 
 class Mixed(nn.Module):
-    """A parameter of each kind: a matrix, a kernel, a bias, one that is not trained."""
+    """A parameter of each kind: matrices at an end and inside, a kernel, a bias, one that is not trained."""
+
+    ends = ("enter",)
 
     def __init__(self):
         super().__init__()
+        self.enter = nn.Linear(2, 3, bias=False)
         self.matrix, self.kernel = nn.Linear(3, 2, bias=False), nn.Conv1d(2, 2, 3)
         self.frozen = nn.Linear(2, 2, bias=False).requires_grad_(False)
 
 
-def test_every_trained_parameter_has_one_optimizer_and_matrices_have_muon():
+def test_every_trained_parameter_has_one_optimizer_and_inner_matrices_have_muon():
     net = Mixed()
     adamw, muon = train.make_optimizers(net, MainArgs(weight_decay=0.5))
     groups = [(g["weight_decay"], [id(p) for p in g["params"]]) for o in (adamw, muon) for g in o.param_groups]
-    kernel, bias = (id(p) for p in net.kernel.parameters())
-    assert groups == [(0.5, [kernel]), (0.0, [bias]), (0.5, [id(net.matrix.weight)])]
+    end, inside, kernel, bias = map(id, (net.enter.weight, net.matrix.weight, net.kernel.weight, net.kernel.bias))
+    assert groups == [(0.5, [end, kernel]), (0.0, [bias]), (0.5, [inside])]
     (adamw,) = train.make_optimizers(net, MainArgs(muon=0))
-    assert [[id(p) for p in g["params"]] for g in adamw.param_groups] == [[id(net.matrix.weight), kernel], [bias]]
+    assert [[id(p) for p in g["params"]] for g in adamw.param_groups] == [[end, inside, kernel], [bias]]
 
 
 def test_a_step_by_muon_turns_the_gradient_into_equal_singular_values(args, monkeypatch):
     """At a momentum of 0 a step is u v^T times lr and 0.2 sqrt(the longer side); Newton-Schulz gives 0.7 to 1.2."""
     net = nn.Linear(40, 30, bias=False)
+    net.ends = ()
     _, muon = train.make_optimizers(net, replace(args, lr=0.1, muon=5.0, weight_decay=0.0))
     for group in muon.param_groups:
         group["lr"], group["momentum"] = 0.1 * group["over_lr"], 0.0
