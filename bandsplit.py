@@ -289,6 +289,6 @@ def make_path(args: BandSplitArgs, block: int) -> nn.Module:
     return {"attention": AttentionPath, "lstm": LSTMPath}[args.mixer](args)
 
 
-def extract(net: nn.Module, mixture: Tensor) -> Tensor:
+def extract(net: nn.Module, mixture: Tensor, start: int = 0) -> Tensor:
     """[B, T] -> [B, T]"""
     return net(mixture)

@@ -52,7 +52,7 @@ def main(args: DemoArgs) -> dict:
             dirty=(str(folder / "datasets/dirty/other"),),
             segment_s=3.0, n_valid=16,
         ),
-        model=models.PRESETS["dptnet-coarse"],
+        model=models.PRESETS["fullband-light"],
         warmup=50, ema=0.99, workers=1, device=args.device,
     )
     steps = max(1, round(60 * args.train_minutes / step_seconds(plan)))

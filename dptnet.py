@@ -117,6 +117,6 @@ class DPTNet(dualpath.DualPath):
         return rearrange(x, "k (b s) n -> b s k n", b=batch)
 
 
-def extract(net: nn.Module, mixture: Tensor) -> Tensor:
+def extract(net: nn.Module, mixture: Tensor, start: int = 0) -> Tensor:
     """[B, T] -> [B, T]"""
     return net(mixture)

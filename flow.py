@@ -133,6 +133,13 @@ def path(x: Tensor, start: Tensor, t: Tensor) -> Tensor:
     return (1 - t) * x + t * start
 
 
+def regression(t: Tensor, sigma: float) -> Tensor:
+    """What x_t - s tells of x - s where that is Gaussian and of level R: the factor of the mean of x - s given x_t.
+    0 at t = 1, where x_t is but noise, and 1 at t = 0, where it is x. [B] -> [B, 1, 1]"""
+    t = rearrange(t, "b -> b 1 1")
+    return (1 - t) / ((1 - t) ** 2 + (t * sigma) ** 2)
+
+
 def compress(x: Tensor, alpha: float) -> Tensor:
     """The magnitudes to the power of alpha, the phases as they are. complex -> complex"""
     return x * (x.abs().square() + TINY).pow((alpha - 1) / 2)
@@ -193,7 +200,9 @@ class Denoiser(nn.Module):
     """What to add to s. It hears the levels of K bands, as the net of fullband.py does, of y, s and x_t, and of x_t's
     lowest bins where they lie between s and the reach; t scales and shifts what enters every layer (FiLM, Perez et al.
     2018, arXiv 1709.07871). Out comes the sum of s, x_t - s and y - s, each times a complex mask. Untrained it is 0:
-    the flow begins as its predictor.
+    the flow begins as its predictor. x_t - s comes times what a Gaussian would make of it, so that a mask of about 1 is
+    right at all times, and the noise of t = 1, which knows nothing of x, is never let in: without that one step was 0.5
+    to 1 dB worse after the first 300 steps of training.
     """
 
     def __init__(self, args: FlowArgs):
@@ -213,7 +222,7 @@ class Denoiser(nn.Module):
 
     def forward(self, x: Tensor, given: Condition, t: Tensor) -> Tensor:
         """[B, L, F], ..., [B] -> [B, L, F], at most args.reach * R"""
-        change = x - given.estimate
+        change = regression(t, self.args.sigma) * (x - given.estimate)
         hidden = self.enter(rearrange(self.features(x, change, given), "b l k -> l b k"))
         films = self.time(torch.cos(math.pi * t[:, None] * torch.arange(N_TIMES, device=t.device)))
         for layer, film in zip(self.layers, films.chunk(len(self.layers), dim=-1), strict=True):
@@ -305,26 +314,30 @@ def start_from(net: Flow, state: dict, path: str | Path):
 
 
 def loss(net: Flow, mixture: Tensor, target: Tensor, args: LossArgs) -> tuple[Tensor, dict[str, float]]:
-    """The log-MSE of the denoiser, at random times in training and at those of the sampler otherwise. Its logarithm is
-    what weighs the times: each counts by how much of its error goes, in per cent. Of the args, only tau is used.
+    """The log-MSE of the denoiser in compressed bins, plus (1 - t) times that of its waveform: near t = 1 the mean of
+    compressed bins is not that of waveforms. At random times in training, otherwise at the sampler's; the logarithm
+    weighs them: each counts by the share of its error that goes. Of the args, only tau is used.
     [B, T], [B, T] -> scalar, its parts by name"""
     level, batch = spectrum.level(mixture), len(mixture)
     given = net.condition(mixture / level)
-    target = compress(net.frames(target / level), net.args.alpha)
-    x = given.estimate + within(target - given.estimate, net.args.reach * given.reach)  # as near as the flow can get
+    bins = compress(net.frames(target / level), net.args.alpha)
+    x = given.estimate + within(bins - given.estimate, net.args.reach * given.reach)  # as near as the flow can get
     if net.training:  # drawn on the CPU, whose state train.py keeps
         times, white = 1 - torch.rand(1, batch), torch.randn(mixture.shape)
     else:
         times = repeat(torch.arange(1, net.args.steps + 1) / net.args.steps, "n -> n b", b=batch)
         white = noise(0, mixture.shape[-1])[None]
     start, times = net.start(given, white.to(mixture)), times.to(mixture)
-    real = [torch.view_as_real(s).flatten(1) for s in (x, given.mixture)]
-    errors = []
+    in_bins, in_time = [], []
     for t in times:
-        estimate = torch.view_as_real(net.denoise(path(x, start, t), given, t)).flatten(1)
-        errors.append(log_mse(estimate=estimate, target=real[0], mixture=real[1], tau=args.tau))
-    total = torch.stack(errors).mean()
-    return total, {"denoise_db": total.item()}
+        estimate = net.denoise(path(x, start, t), given, t)
+        real = {"estimate": estimate, "target": x, "mixture": given.mixture}
+        real = {name: torch.view_as_real(s).flatten(1) for name, s in real.items()}
+        in_bins.append(log_mse(**real, tau=args.tau))
+        estimate = net.signal(estimate, mixture.shape[-1]) * level
+        in_time.append((1 - t) * log_mse(estimate=estimate, target=target, mixture=mixture, tau=args.tau))
+    in_bins, in_time = torch.stack(in_bins).mean(), torch.stack(in_time).mean()
+    return in_bins + in_time, {"bins_db": in_bins.item(), "time_db": in_time.item()}
 
 
 def extract(net: Flow, mixture: Tensor, start: int = 0) -> Tensor:

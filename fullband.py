@@ -114,6 +114,6 @@ class FullBand(nn.Module):
         return torch.view_as_complex(parts.unflatten(-1, (-1, 2)).float())
 
 
-def extract(net: nn.Module, mixture: Tensor) -> Tensor:
+def extract(net: nn.Module, mixture: Tensor, start: int = 0) -> Tensor:
     """[B, T] -> [B, T]"""
     return net(mixture)

@@ -89,13 +89,14 @@ def extract_file(source: Path, out: Path, net, family, args: InferArgs, device: 
         tqdm.write(f"{source}: cut off at its end; the {recording.seconds:.1f} s that are there are extracted")
 
     @torch.inference_mode()
-    def extract(mixture: np.ndarray) -> np.ndarray:
-        return family.extract(net, torch.from_numpy(mixture)[None].to(device))[0].cpu().numpy()
+    def extract(piece: tuple[np.ndarray, int]) -> np.ndarray:
+        mixture, start = piece
+        return family.extract(net, torch.from_numpy(mixture)[None].to(device), start)[0].cpu().numpy()
 
     chunk, context, fade = (round(s * sample_rate) for s in (args.chunk_s, args.context_s, args.fade_s))
     n_samples = recording.length(sample_rate)
     blocks = extract_long(
-        extract, lambda start, n: audio.read(recording, start, n, sample_rate), n_samples,
+        extract, lambda start, n: (audio.read(recording, start, n, sample_rate), start), n_samples,
         chunk=chunk, context=context, fade=fade,
     )
     with audio.kept_open(recording):

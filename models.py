@@ -22,7 +22,7 @@ class Family(NamedTuple):
     net: type          # net(args)
     presets: dict      # args by name
     loss: Callable     # loss(net, mixture [B, T], target [B, T], LossArgs) -> scalar, {name: value}
-    extract: Callable  # extract(net, mixture [B, T]) -> estimate [B, T]
+    extract: Callable  # extract(net, mixture [B, T], start = 0, its place in the recording) -> [B, T]
 
 
 FAMILIES = {
@@ -109,6 +109,11 @@ def differences(path: str | Path, state: dict, args) -> list[str]:
     saved = saved_args(state, path)
     if type(saved) is not type(args):
         return [f"family {state['family']} there, {family_name(args)} here"]
-    there, here = asdict(saved), asdict(args)
-    fixed = here.keys() - {"checkpointing"}  # which changes the cost of a step, not the net
-    return [f"{key} = {there[key]} there, {here[key]} here" for key in here if key in fixed and there[key] != here[key]]
+    there, here = fixed(asdict(saved)), fixed(asdict(args))
+    return [f"{key} = {there[key]} there, {here[key]} here" for key in here if there[key] != here[key]]
+
+
+def fixed(args: dict) -> dict:
+    """Args of a net and of the net in it, but for those that change what a step costs, or how many a flow takes."""
+    kept = {key: value for key, value in args.items() if key not in ("checkpointing", "steps")}
+    return {key: fixed(value) if isinstance(value, dict) else value for key, value in kept.items()}

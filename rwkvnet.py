@@ -70,6 +70,6 @@ class RWKVNet(dualpath.DualPath):
         return layer(*inputs)
 
 
-def extract(net: nn.Module, mixture: Tensor) -> Tensor:
+def extract(net: nn.Module, mixture: Tensor, start: int = 0) -> Tensor:
     """[B, T] -> [B, T]"""
     return net(mixture)

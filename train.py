@@ -29,6 +29,7 @@ from extractor.command import command_line
 from extractor.device import pick_device
 from extractor.losses import LossArgs
 from extractor.metrics import attenuation, si_sdri
+from flow import FlowArgs
 
 MAX_BAD = 10  # steps in a row without a finite loss and gradient before the run stops
 
@@ -38,18 +39,18 @@ class MainArgs:
     name: str = "speaker"         # the run: everything goes to <runs>/<name>
     runs: str = "runs"
     data: MixtureArgs = field(default_factory=MixtureArgs)
-    model: models.Args = models.PRESETS["dptnet-coarse"]   # its class picks the family
+    model: models.Args = models.PRESETS["fullband-light"]   # its class picks the family
     loss: LossArgs = field(default_factory=LossArgs)
     init_from: str = ""           # a checkpoint whose weights the net starts from; for a flow, of the net it refines
-    steps: int = 200_000
-    batch_size: int = 4
+    steps: int = 20_000
+    batch_size: int = 16
     lr: float = 2e-3              # peak; linear warm-up, then half a cosine down to a hundredth
     muon: float = 5.0             # the matrices' learning rate, by Muon, over lr; 0: AdamW for them, too
-    warmup: int = 1000            # steps
+    warmup: int = 100             # steps
     weight_decay: float = 1e-2    # on matrices; none on norms and biases
     clip_norm: float = 5.0        # L2 norm of all gradients
     ema: float = 0.999            # the averaged weights, which are validated and extract, keep this much a step
-    valid_every: int = 1000       # steps: an epoch
+    valid_every: int = 500        # steps: an epoch
     save_every: int = 100         # steps between two writes of last.pt; a kill loses no more
     workers: int = 2              # processes that make mixtures; 0 makes them in this one
     device: str = "auto"          # auto, cpu, cuda, cuda:1
@@ -88,6 +89,8 @@ def main(args: MainArgs) -> Path:
     net = family.net(args.model).to(device)
     if args.init_from:
         models.start_from(net, args.init_from)
+    elif type(args.model) is FlowArgs and not (args.folder / "last.pt").exists():
+        raise UserError("MainArgs.init_from = '': a flow refines a trained net; give the checkpoint of that one")
     average = deepcopy(net).eval().requires_grad_(False)
     optimizers = make_optimizers(net, args)
     step, best = resume(args, net, average, optimizers)
@@ -306,11 +309,12 @@ def describe_cost(args: MainArgs, family, net: nn.Module, device: torch.device):
     )
 
 
+@torch.random.fork_rng(devices=[])  # a flow's loss draws: what is drawn in training must not depend on this
 def measure_step(args: MainArgs, family, net: nn.Module, device: torch.device) -> tuple[float, float]:
-    """Bytes and seconds of a training step, from two steps of a copy of the net on one item of noise."""
+    """Bytes and seconds of a training step, from one step of a copy of the net on an item of noise, one on a batch."""
     trial = deepcopy(net)
-    n_samples = round(args.data.segment_s * args.model.sample_rate)
-    mixture = torch.randn(1, n_samples, generator=torch.Generator().manual_seed(0)).to(device)
+    shape = args.batch_size, round(args.data.segment_s * args.model.sample_rate)
+    mixtures = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
     saved: dict[int, int] = {}
 
     def note(t: Tensor) -> Tensor:
@@ -318,15 +322,15 @@ def measure_step(args: MainArgs, family, net: nn.Module, device: torch.device) -
         return t
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
-        loss, _ = family.loss(trial, mixture, mixture, args.loss)
+        item = mixtures[:1].clone()  # not a view, which would keep the batch
+        loss, _ = family.loss(trial, item, item, args.loss)
     loss.backward()
     started = time.perf_counter()
-    family.loss(trial, mixture, mixture, args.loss)[0].backward()
+    family.loss(trial, mixtures, mixtures, args.loss)[0].backward()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    seconds = args.batch_size * (time.perf_counter() - started)
     weights = 20 * sum(p.numel() for p in net.parameters())  # fp32: themselves, gradient, two moments, average
-    return weights + args.batch_size * sum(saved.values()), seconds
+    return weights + args.batch_size * sum(saved.values()), time.perf_counter() - started
 
 
 if __name__ == "__main__":
@@ -336,5 +340,5 @@ if __name__ == "__main__":
             clean=("datasets/clean/speaker",),
             dirty=("datasets/dirty/other",),
         ),
-        model=models.PRESETS["dptnet-coarse"],
+        model=models.PRESETS["fullband-light"],
     ), model=models.PRESETS))

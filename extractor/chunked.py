@@ -2,13 +2,16 @@
 cross-faded. Memory does not grow with the recording, and no gain is chosen anywhere."""
 
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import numpy as np
 
+Piece = TypeVar("Piece")
+
 
 def extract_long(
-    extract: Callable[[np.ndarray], np.ndarray],
-    read: Callable[[int, int], np.ndarray],
+    extract: Callable[[Piece], np.ndarray],
+    read: Callable[[int, int], Piece],
     n_samples: int,
     *,
     chunk: int,
@@ -17,7 +20,8 @@ def extract_long(
 ) -> Iterator[np.ndarray]:
     """Blocks that together are n_samples long: the estimate of a recording of n_samples.
 
-    extract: mixture [T] -> estimate [T];  read(start, n) -> [n], inside the recording.
+    read(start, n) -> a piece: the n samples of the mixture, and whatever else `extract` wants, inside the recording;
+    extract: the piece -> estimate [n].
     chunk: samples kept of each piece;  context: samples beyond either side that the net sees and nobody hears;
     fade: samples over which neighbours are cross-faded, linearly, inside the context.
     """

@@ -2,7 +2,7 @@
 
 import runpy
 import sys
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -178,6 +178,23 @@ def test_a_flow_holds_the_net_it_refines_as_that_was(folder):
     flow, predictor = (checkpoint.load(folder / f"runs/{name}/best.pt")["ema"] for name in ("flow", "fullband"))
     held = {key.removeprefix("predictor."): value for key, value in flow.items() if key.startswith("predictor.")}
     assert_close(held, dict(predictor), rtol=0, atol=0)
+
+
+def test_a_flow_without_a_net_to_refine_is_refused(run, recordings):
+    words = train_words("flow", recordings, 4)
+    at = words.index("--init-from")
+    with pytest.raises(UserError, match="MainArgs.init_from = '': a flow refines a trained net; give the checkpoint"):
+        run("train.py", *words[:at], *words[at + 2 :], "--name", "new")
+
+
+def test_what_a_step_costs_and_how_many_a_flow_takes_may_change(folder):
+    path = folder / "runs/flow/last.pt"
+    state, small = checkpoint.load(path), SMALL["flow"]
+    cheaper = replace(small, steps=7, predictor=replace(small.predictor, checkpointing=True))
+    assert models.differences(path, state, cheaper) == []
+    assert models.differences(path, state, replace(small, sigma=0.7)) == ["sigma = 0.5 there, 0.7 here"]
+    (other,) = models.differences(path, state, replace(small, predictor=replace(small.predictor, hop=16)))
+    assert other.startswith("predictor = {") and "'hop': 16" in other
 
 
 # ---------------------------------------------------------------------------------------------------------------------

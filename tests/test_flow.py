@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
@@ -148,6 +148,8 @@ def test_within_moves_only_what_is_outside_straight_to_the_rim():
 
 
 @given(st.integers(0, 3 * flow.BLOCK), st.integers(1, flow.BLOCK + 1000))
+@example(flow.BLOCK - 5, 5)
+@example(flow.BLOCK - 5, 6)
 @settings(max_examples=20)
 def test_noise_is_the_same_wherever_a_piece_begins(start, n_samples):
     whole = flow.noise(0, 4 * flow.BLOCK + 1000)
@@ -229,6 +231,7 @@ def test_every_parameter_of_the_denoiser_has_a_finite_gradient_that_is_not_zero(
     flow.loss(net, noise(2, 500), noise(2, 500) / 2, LossArgs())[0].backward()
     for name, parameter in net.denoiser.named_parameters():
         assert parameter.grad.isfinite().all() and parameter.grad.any(), name
+    assert net.denoiser.time[2].weight.grad.any(1).all()  # every scale and every shift of every layer
 
 
 def test_silence_has_finite_losses_and_gradients():
@@ -292,7 +295,7 @@ def test_a_predictor_that_nobody_knows_is_a_type_error():
 def checkpoint_of(args) -> dict:
     torch.manual_seed(5)
     net = {FullBandArgs: FullBand, BandSplitArgs: BandSplit}[type(args)](args)
-    return {"args": {"model": asdict(args)}, "ema": net.state_dict(), "net": {}}
+    return {"args": {"model": asdict(args)}, "ema": net.state_dict(), "net": type(net)(args).state_dict()}
 
 
 @pytest.mark.parametrize("args", [PREDICTIVE, BANDS], ids=["fullband", "bandsplit"])
@@ -428,12 +431,12 @@ def test_no_weights_take_the_flow_further_from_the_predictor_than_its_reach():
 
 
 def test_the_noise_at_the_start_follows_the_level_of_the_estimate_bin_by_bin():
-    net = constant_predictor(make(replace(SMALL, alpha=0.5)), 0.5)
+    net = constant_predictor(make(replace(SMALL, alpha=0.5)), 0.12)
     seconds = torch.arange(4000.0) / RATE
     mixture = torch.sin(2 * torch.pi * 1000 * seconds)[None]  # bin 8, of level 1 / sqrt(2)
     given, z = given_by(net, mixture), flow.noise(0, 4000)[None]
     added = (net.start(given, z) - given.estimate)[:, 50:-50].abs().square().mean(1)[0].sqrt()
-    tone = spectrum.stft(0.5 * mixture / spectrum.level(mixture), 64, 16).mT[:, 50:-50]
+    tone = spectrum.stft(0.12 * mixture / spectrum.level(mixture), 64, 16).mT[:, 50:-50]
     power = tone.abs().square().mean(1, keepdim=True)
     expected = SMALL.sigma * flow.local_level(power)[0, 0] ** 0.25
     assert_close(added[6:11], expected[6:11], rtol=0.15, atol=0)
@@ -444,22 +447,29 @@ def test_the_noise_at_the_start_follows_the_level_of_the_estimate_bin_by_bin():
 # the loss
 
 
-def test_the_loss_of_an_untrained_flow_is_the_log_mse_of_the_predictor_in_compressed_bins():
+def test_the_loss_of_an_untrained_flow_is_its_predictor_s_log_mse_in_compressed_bins_and_in_time():
     net, mixture = constant_predictor(make().eval(), 0.5), noise(2, 800)
     target = mixture * torch.tensor([[0.6], [0.45]])  # within reach
-    total, parts = flow.loss(net, mixture, target, LossArgs())
+    total, parts = flow.loss(net, mixture, target, LossArgs(tau=1e-3))
 
     def bins(signal):
         x = spectrum.stft(signal / spectrum.level(mixture), 64, 16).mT
         return torch.view_as_real(torch.polar(x.abs() ** 0.5, x.angle())).flatten(1)
 
-    expected = log_mse(estimate=bins(0.5 * mixture), target=bins(target), mixture=bins(mixture), tau=1e-3).mean()
-    assert total.item() == pytest.approx(expected.item(), abs=0.01) and list(parts.values()) == [total.item()]
+    of = [(0.5 * mixture, target, mixture), map(bins, (0.5 * mixture, target, mixture))]
+    in_time, in_bins = (log_mse(estimate=e, target=x, mixture=y, tau=1e-3).mean().item() for e, x, y in of)
+    assert parts == pytest.approx({"bins_db": in_bins, "time_db": in_time / 3}, abs=0.01)  # of t = 1/3, 2/3, 1
+    assert total.item() == pytest.approx(sum(parts.values()))
+
+
+def test_the_waveform_counts_by_1_minus_t():
+    net, mixture = constant_predictor(make(replace(SMALL, steps=1)).eval(), 0.5), noise(2, 800)
+    assert flow.loss(net, mixture, 0.6 * mixture, LossArgs())[1]["time_db"] == 0
 
 
 def test_the_target_of_the_loss_is_never_out_of_reach():
     net, mixture = constant_predictor(make().eval(), 0.03), noise(1, 800)  # as if absent: the reach is 0
-    assert flow.loss(net, mixture, mixture, LossArgs(tau=1e-3))[0].item() == pytest.approx(-30, abs=0.01)
+    assert flow.loss(net, mixture, mixture, LossArgs(tau=1e-3))[1]["bins_db"] == pytest.approx(-30, abs=0.01)
 
 
 def times_and_starts(net: Flow, n: int = 40) -> tuple[torch.Tensor, torch.Tensor]:
@@ -519,6 +529,51 @@ def test_the_denoiser_hears_the_time():
     given = given_by(net, mixture)
     x = net.start(given, flow.noise(0, 300)[None])
     assert relative(net.denoise(x, given, torch.tensor([0.2])), net.denoise(x, given, torch.tensor([0.8]))) > 1e-3
+
+
+def test_the_denoiser_hears_the_levels_of_all_three_spectra_and_where_the_lowest_bins_lie():
+    net = make()
+    y, s, x = (torch.full((1, 3, 33), level**0.5 + 0j) for level in (10, 1, 0.1))
+    given = Condition(y, s, torch.full((1, 3, 33), 2.0))
+    found = net.denoiser.features(x, x - s, given)
+    k = SMALL.n_bands
+    for of, level in zip(found.split([k, k, k, 10], dim=-1), (10, 1, 0.1), strict=False):
+        assert_close(of, torch.full((1, 3, k), 0.5 * math.log(level) + 0.5), rtol=0, atol=0.1)
+    fine = found[..., 3 * k :].unflatten(-1, (5, 2))
+    assert_close(fine[..., 0], torch.full((1, 3, 5), (0.1**0.5 - 1) / 2), rtol=1e-4, atol=0)
+    assert not fine[..., 1].any()
+
+
+def test_at_t_1_no_weights_let_the_noise_through_and_at_t_0_all_of_it_passes():
+    net, mixture = trained(), noise(1, 800)
+    given = given_by(net, mixture)
+    net.denoiser.masks.weight.data.zero_()
+    net.denoiser.masks.bias.data.zero_()
+    net.denoiser.masks.bias.data[66:132:2] = 1  # the real parts of the second mask
+    x = given.estimate + 0.5 * given.reach * net.frames(noise(1, 800))
+    assert torch.equal(net.denoise(x, given, torch.tensor([1.0])), given.estimate)
+    assert_close(net.denoise(x, given, torch.tensor([0.0])), x)
+
+
+@pytest.mark.parametrize("mask", [0, 2], ids=["of s", "of y - s"])
+def test_the_masks_are_of_what_they_say(mask):
+    net, mixture = constant_predictor(trained(), 0.25), noise(1, 800)
+    given = given_by(net, mixture)
+    net.denoiser.masks.weight.data.zero_()
+    net.denoiser.masks.bias.data = torch.tensor([0.1 * (i == mask) for i in range(3)]).repeat_interleave(66)
+    net.denoiser.masks.bias.data[1::2] = 0  # the imaginary parts
+    source = given.estimate if mask == 0 else given.mixture - given.estimate
+    x = net.denoise(net.start(given, noise(1, 800)), given, torch.tensor([0.5]))
+    assert_close(x, given.estimate + flow.within(0.1 * source, SMALL.reach * given.reach))
+    assert relative(x, given.estimate) > 0.05
+
+
+@pytest.mark.parametrize("t", [0.2, 0.7])
+def test_the_regression_is_that_of_a_gaussian_of_level_1_on_the_path(t):
+    x, z = normal(), torch.randn(200_000, generator=torch.Generator().manual_seed(3))
+    on_path = (1 - t) * x + t * SIGMA * z
+    expected = (x * on_path).mean() / on_path.square().mean()
+    assert flow.regression(torch.tensor([t]), SIGMA).item() == pytest.approx(expected.item(), rel=0.02)
 
 
 def test_a_few_steps_of_training_lower_the_loss_of_validation():

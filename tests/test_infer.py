@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 import soxr
+import torch
 from torch import nn
 
 import infer
@@ -40,7 +41,7 @@ def identity(monkeypatch):
     """Every checkpoint holds the identity."""
     net = nn.Identity()
     net.args = models.FAMILIES["dptnet"].args(sample_rate=44100)
-    family = models.FAMILIES["dptnet"]._replace(extract=lambda net, mixture: mixture)
+    family = models.FAMILIES["dptnet"]._replace(extract=lambda net, mixture, start: mixture)
     monkeypatch.setattr(models, "load", lambda path: (net, family))
 
 
@@ -83,6 +84,21 @@ def test_level_and_time_are_kept_and_channels_are_averaged(rate, channels, subty
     estimate, _ = sf.read(tmp_path / "out" / "a.wav")
     tolerance = 2 / 128 if subtype == "PCM_U8" else 1e-4  # two steps of 8 bit
     np.testing.assert_allclose(estimate, tone(np.arange(44100) / 44100, 1.0), atol=tolerance)
+
+
+def test_a_net_is_told_where_in_the_recording_each_piece_starts(identity, monkeypatch, tmp_path):
+    """Sample i of this recording is i / 10^5, and the net says what it makes of that from where it is told to be."""
+    net, family = models.load("")
+
+    def ramp(net, mixture, start):
+        return (start + torch.arange(mixture.shape[-1]))[None] / 1e5
+
+    monkeypatch.setattr(models, "load", lambda path: (net, family._replace(extract=ramp)))
+    put(tmp_path / "a.wav", np.zeros(44100))
+    sizes = {"chunk_s": 0.3, "context_s": 0.1, "fade_s": 0.05}
+    main(InferArgs(inputs=str(tmp_path / "a.wav"), out_dir=str(tmp_path / "out"), **sizes))
+    estimate, _ = sf.read(tmp_path / "out" / "a.wav")
+    np.testing.assert_allclose(estimate, np.arange(44100) / 1e5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -228,7 +244,7 @@ def test_an_output_folder_that_cannot_be_made_is_reported_with_every_file(identi
 def half(identity, monkeypatch):
     """Every checkpoint holds a net that halves its mixture."""
     net, family = models.load("")
-    family = family._replace(extract=lambda net, mixture: mixture / 2)
+    family = family._replace(extract=lambda net, mixture, start: mixture / 2)
     monkeypatch.setattr(models, "load", lambda path: (net, family))
 
 
@@ -292,7 +308,7 @@ def test_the_loudest_part_is_that_of_the_estimate_and_not_of_the_recording(ident
     """The net takes away what is above 0.3."""
     x = np.repeat([0.01, 0.5, 0.2, 0.01], 44100) * np.sign(noise(4 * 44100))
     net, family = models.load("")
-    family = family._replace(extract=lambda net, mixture: mixture * (mixture.abs() < 0.3))
+    family = family._replace(extract=lambda net, mixture, start: mixture * (mixture.abs() < 0.3))
     monkeypatch.setattr(models, "load", lambda path: (net, family))
     put(tmp_path / "a.wav", x)
     main(InferArgs(inputs=str(tmp_path / "a.wav"), out_dir=str(tmp_path / "out"), page_s=1))

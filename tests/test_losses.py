@@ -93,7 +93,7 @@ def test_windows_may_be_longer_than_the_signal(n_samples):
 
 
 def whole_loss(estimate: Tensor, target: Tensor, mixture: Tensor) -> Tensor:
-    return predictive_loss(lambda _: estimate, mixture, target, LossArgs(stft_sizes=(64, 256)))[0]
+    return predictive_loss(lambda _: estimate, mixture, target, LossArgs(stft_weight=1.0, stft_sizes=(64, 256)))[0]
 
 
 def test_the_loss_is_the_mean_log_mse_plus_the_weighted_mean_stft_distance():

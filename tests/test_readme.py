@@ -19,6 +19,7 @@ RATE = 44100
 SMALL = {  # appended, so that a test is over in seconds
     "train.py": "--steps 2 --valid-every 1 --batch-size 1 --workers 0 --data.segment-s 0.5 --data.n-valid 4",
     "infer.py": "",
+    "export.py": "",
     "evaluate.py": "",
     "compare.py": "",
     "check.py": "",
@@ -100,14 +101,14 @@ def test_the_install_lines_name_files_that_are_there():
 
 
 def test_the_table_of_presets_is_that_of_the_code():
-    from dptnet import PRESETS, DPTNet
+    import models
+    from bench.families import cost
 
-    rows = re.findall(r"\| `(\w+)` \| (\d+) / (\d+).*?\| ([\d,]+) \|", README)
-    assert {name: (int(kernel), int(stride)) for name, kernel, stride, _ in rows} == {
-        name: (args.kernel, args.stride) for name, args in PRESETS.items()
-    }
-    for name, _, _, count in rows:
-        assert f"{sum(p.numel() for p in DPTNet(PRESETS[name]).parameters()):,}" == count
+    rows = re.findall(r"\| `(\w+-\w+)` \|.*\| ([\d,]+) \| ([\d.]+) \|", README)
+    assert [name for name, _, _ in rows] == list(models.PRESETS)
+    for name, n_parameters, gmac_per_s in rows:
+        counted = cost(models.PRESETS[name])
+        assert (n_parameters, gmac_per_s) == (f"{counted.n_parameters:,}", f"{counted.gmac_per_s:.2f}"), name
 
 
 @pytest.mark.parametrize("result, n_tables", [("demo", 1), ("kathleen", 2)])
