@@ -93,7 +93,7 @@ def main(args: MainArgs) -> Path:
         raise UserError("MainArgs.init_from = '': a flow refines a trained net; give the checkpoint of that one")
     average = deepcopy(net).eval().requires_grad_(False)
     optimizers = make_optimizers(net, args)
-    step, best = resume(args, net, average, optimizers)
+    step, best, seconds = resume(args, net, average, optimizers)
     describe_cost(args, family, net, device)
     if step >= args.steps:
         print(f"{args.folder} has its {step} steps already; raise MainArgs.steps to go on")
@@ -110,6 +110,7 @@ def main(args: MainArgs) -> Path:
 
     # --- the loop ----------------------------------------------------------------------------------------------------
     bad, skipped = 0, 0  # in a row; in all
+    started = time.monotonic() - seconds
     bar = tqdm(total=args.steps, initial=step, unit="step", dynamic_ncols=True, mininterval=1)
     save = saver(args, net, average, optimizers)
     for batch in loader:
@@ -145,16 +146,16 @@ def main(args: MainArgs) -> Path:
         if step % args.valid_every == 0 or step == args.steps:
             sigma.refresh(average)
             scores, estimates = validate(family, average, frozen, args, device)
-            for name, value in scores.items():
+            for name, value in (scores | {"minutes": (time.monotonic() - started) / 60}).items():
                 writer.add_scalar(f"valid/{name}", value, step)
             report.add_examples(writer, step, frozen[: len(KINDS)], estimates, KINDS, sample_rate)
             writer.flush()
             tqdm.write(f"step {step}: " + "  ".join(f"{k} {v:+.2f}" for k, v in scores.items()))
             if scores["loss"] < best:
                 best = scores["loss"]
-                save("best.pt", step, best)
+                save("best.pt", step, best, time.monotonic() - started)
         if step % args.save_every == 0 or step % args.valid_every == 0 or step == args.steps:
-            save("last.pt", step, best)
+            save("last.pt", step, best, time.monotonic() - started)
         if step == args.steps:
             break
     bar.close()
@@ -239,7 +240,7 @@ def make_folder(folder: Path):
 
 
 def saver(args: MainArgs, net, average, optimizers):
-    def save(name: str, step: int, best: float):
+    def save(name: str, step: int, best: float, seconds: float):
         sigma.refresh(average)
         checkpoint.save(args.folder / name, {
             "family": models.family_name(args.model),
@@ -252,16 +253,17 @@ def saver(args: MainArgs, net, average, optimizers):
             "epoch": step // args.valid_every,
             "rng": torch.get_rng_state(),
             "best": best,
+            "seconds": seconds,
             "versions": {"torch": str(torch.__version__), "numpy": np.__version__},
         })
     return save
 
 
-def resume(args: MainArgs, net, average, optimizers) -> tuple[int, float]:
-    """Take up last.pt, if there is one. Returns the steps done and the best validation loss so far."""
+def resume(args: MainArgs, net, average, optimizers) -> tuple[int, float, float]:
+    """Take up last.pt, if there is one. Returns the steps done, the best validation loss and the seconds so far."""
     path = args.folder / "last.pt"
     if not path.exists():
-        return 0, math.inf
+        return 0, math.inf, 0.0
     state = checkpoint.load(path)
     if different := models.differences(path, state, args.model):
         raise UserError(
@@ -277,7 +279,7 @@ def resume(args: MainArgs, net, average, optimizers) -> tuple[int, float]:
     for optimizer, saved in zip(optimizers, state["optimizer"], strict=True):
         optimizer.load_state_dict(saved)
     torch.set_rng_state(state["rng"])
-    return state["step"], state["best"]
+    return state["step"], state["best"], state.get("seconds", 0.0)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

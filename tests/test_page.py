@@ -644,6 +644,18 @@ def test_training_curves_are_drawn_in_the_colour_of_their_system_and_pass_over_w
     assert page.locator("#curves .legend span").all_inner_texts() == ["ours", "theirs"]
 
 
+def test_where_all_runs_were_timed_the_curves_are_drawn_over_minutes(show, tmp_path):
+    curves = {"ours": {"valid/x": [(100, 1.0), (200, 2.0)], "valid/minutes": [(100, 3.0), (200, 6.0)]},
+              "theirs": {"valid/x": [(5, 1.0), (10, 2.0)], "valid/minutes": [(5, 6.0), (10, 12.0)]}, "rival": {}}
+    page = show(make(tmp_path, empty("ours", "theirs", "rival"), curves=curves))
+    page.click("#curves summary")
+    assert page.locator("#curves figcaption").all_inner_texts() == ["valid/x over minutes"]
+    found = lines(plotted(page, "valid/x"))
+    ours, theirs = ([x for x, _ in found[color]] for color in page.evaluate("['ours', 'theirs'].map(colorOf)"))
+    assert theirs[0] == pytest.approx(ours[1], abs=0.1)  # both at the sixth minute
+    assert theirs[1] - theirs[0] == pytest.approx(2 * (ours[1] - ours[0]), rel=0.02)
+
+
 def test_the_measure_of_an_absent_speaker_has_its_own_bars(show, tmp_path):
     scores = {"mixture": [{"attenuation": 0.0}] * 2, "ours": [{"attenuation": -30.0}, {"attenuation": -50.0}]}
     page = show(make(tmp_path, scores, [{"kind": "absent", "snr_db": None, "present": False}] * 2))

@@ -106,9 +106,9 @@ def test_a_killed_process_goes_on_to_the_same_weights(args, recordings, tmp_path
         sys.executable, "train.py", "--name", "alice", "--runs", str(tmp_path), "--device", "cpu", "--workers", "1",
         "--data.clean", f"{recordings}/clean/alice", "--data.dirty", f"{recordings}/dirty/other",
         "--data.segment-s", "0.5", "--data.n-valid", "8", "--steps", "30", "--batch-size", "2", "--warmup", "2",
-        "--valid-every", "10", "--save-every", "1", "--model", "dptnet-coarse", "--model.sample-rate", str(RATE), "--model.kernel", "32",
-        "--model.n-filters", "64", "--model.bottleneck", "16", "--model.hidden", "16", "--model.n-blocks", "1",
-        "--model.n-heads", "2", "--model.chunk-frames", "16", "--model.fourier", "True",
+        "--valid-every", "10", "--save-every", "1", "--model", "dptnet-coarse", "--model.sample-rate", str(RATE),
+        "--model.kernel", "32", "--model.n-filters", "64", "--model.bottleneck", "16", "--model.hidden", "16",
+        "--model.n-blocks", "1", "--model.n-heads", "2", "--model.chunk-frames", "16", "--model.fourier", "True",
     ]
     last = args.folder / "last.pt"
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -297,10 +297,22 @@ def test_tensorboard_has_curves_and_the_sound_and_spectrogram_of_every_kind(args
     tags = events.Tags()
     wanted = {f"train/{x}" for x in ("loss", "log_mse_db", "stft", "lr", "grad_norm", "skipped")}
     wanted |= {f"valid/{x}" for x in ("loss", "game_si_sdri_db", "voice_si_sdri_db", "both_si_sdri_db", "absent_db")}
+    wanted.add("valid/minutes")
     assert set(tags["scalars"]) == wanted
     assert set(tags["audio"]) == {f"{k}/{x}" for k in KINDS for x in ("mixture", "target", "estimate")}
     assert set(tags["images"]) == {f"{k}/spectrogram" for k in KINDS}
     assert events.Audio("game/mixture")[0].sample_rate == RATE
+
+
+def test_minutes_go_on_where_an_earlier_run_stopped(args):
+    main(args)
+    before = checkpoint.load(args.folder / "last.pt")
+    before["seconds"] += 3600
+    checkpoint.save(args.folder / "last.pt", before)
+    main(replace(args, steps=9))
+    minutes = scalars(args.folder)["valid/minutes"]
+    assert 0 < minutes[0] < minutes[1] < 30 and 60 < minutes[2] < 90
+    assert 3600 < checkpoint.load(args.folder / "last.pt")["seconds"] < 3600 + 1800
 
 
 def test_before_the_first_step_it_says_what_it_found_and_what_it_costs(args, capsys):
