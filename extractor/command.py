@@ -26,7 +26,8 @@ def command_line(args, **named: Mapping[str, object]):
             args = replace(args, **{field: objects[name]})
             del words[at : at + 2]
     config = (tyro.conf.FlagConversionOff, tyro.conf.AvoidSubcommands)
-    return tyro.cli(type(args), default=args, args=words, config=config)
+    choices = (f"--{field} NAME starts from one of: {', '.join(objects)}" for field, objects in named.items())
+    return tyro.cli(type(args), default=args, args=words, config=config, description="; ".join(choices))
 
 
 def one_sentence(kind, error, trace):

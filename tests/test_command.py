@@ -120,6 +120,13 @@ def test_a_name_that_nobody_has_is_refused_with_those_there_are(words, parse):
         parse(Drawing(), *words, shape=SHAPES)
 
 
+def test_help_says_the_names_and_the_fields_of_what_is_there(parse, capsys):
+    with pytest.raises(SystemExit) as ended:
+        parse(Drawing(), "--shape", "tile", "--help", shape=SHAPES)
+    out = " ".join(capsys.readouterr().out.split())
+    assert ended.value.code == 0 and "--shape NAME starts from one of: dot, tile" in out and "--shape.side" in out
+
+
 def test_a_field_of_a_class_that_is_not_there_is_refused(parse, capsys):
     with pytest.raises(SystemExit):
         parse(Drawing(), "--shape.side", "3", shape=SHAPES)
