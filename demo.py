@@ -23,7 +23,6 @@ import train
 from dataset import KINDS, MixtureArgs, at_snr, mix
 from extractor import UserError, audio
 from extractor.command import command_line
-from extractor.device import pick_device
 
 RATE = 44100
 TRAINING_VOICES = ("en+m3", "en+f2", "de+m1", "es+f4", "fr+m5")
@@ -55,7 +54,7 @@ def main(args: DemoArgs) -> dict:
         model=models.PRESETS["fullband-light"],
         warmup=50, ema=0.99, workers=1, device=args.device,
     )
-    steps = max(1, round(60 * args.train_minutes / step_seconds(plan)))
+    steps = train.steps_that_fit(plan, args.train_minutes)
     best = train.main(replace(plan, steps=steps, valid_every=steps, save_every=steps))
 
     report = evaluate.main(evaluate.EvalArgs(
@@ -67,12 +66,6 @@ def main(args: DemoArgs) -> dict:
         f"to look at and listen to: {folder}/results/index.html"
     )
     return report
-
-
-def step_seconds(plan: train.MainArgs) -> float:
-    """Seconds a training step takes here, so that the schedule fits the minutes."""
-    family, device = models.FAMILIES[models.family_name(plan.model)], pick_device(plan.device)
-    return train.measure_step(plan, family, family.net(plan.model).to(device), device)[1]
 
 
 # ---------------------------------------------------------------------------------------------------------------------

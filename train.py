@@ -311,6 +311,13 @@ def describe_cost(args: MainArgs, family, net: nn.Module, device: torch.device):
     )
 
 
+def steps_that_fit(args: MainArgs, minutes: float) -> int:
+    """As many training steps as this machine does in these minutes, by the time of one; at least 1."""
+    family, device = models.FAMILIES[models.family_name(args.model)], pick_device(args.device)
+    _, seconds = measure_step(args, family, family.net(args.model).to(device), device)
+    return max(1, round(60 * minutes / seconds))
+
+
 @torch.random.fork_rng(devices=[])  # a flow's loss draws: what is drawn in training must not depend on this
 def measure_step(args: MainArgs, family, net: nn.Module, device: torch.device) -> tuple[float, float]:
     """Bytes and seconds of a training step, from one step of a copy of the net on an item of noise, one on a batch."""

@@ -20,7 +20,6 @@ from bench.families import cost
 from dataset import MixtureArgs
 from extractor import UserError, checkpoint, curves, report, tables
 from extractor.command import command_line
-from extractor.device import pick_device
 
 PRESETS = models.PRESETS
 CONTESTANTS = {  # fields of MainArgs
@@ -80,10 +79,7 @@ def planned(run: train.MainArgs, minutes: float) -> train.MainArgs:
     path = run.folder / "plan.json"
     plan = tables.read_json(path)
     if not plan:
-        device = pick_device(run.device)
-        family = models.FAMILIES[models.family_name(run.model)]
-        _, seconds = train.measure_step(run, family, family.net(run.model).to(device), device)
-        plan = {"minutes": minutes, "steps": max(1, round(60 * minutes / seconds))}
+        plan = {"minutes": minutes, "steps": train.steps_that_fit(run, minutes)}
         tables.write_json(path, plan)
     if plan["minutes"] != minutes:
         raise UserError(f"{path}: planned for {plan['minutes']} minutes, not {minutes}; give another RaceArgs.runs")

@@ -351,6 +351,12 @@ def test_the_estimated_memory_is_that_of_what_a_step_keeps(args):
     assert size == pytest.approx(20 + args.batch_size * 4 * n_samples, abs=64) and seconds > 0
 
 
+@pytest.mark.parametrize("minutes, steps", [(1.0, 30), (0.25, 8), (0.001, 1)])
+def test_the_steps_that_fit_are_the_minutes_over_the_time_of_one(minutes, steps, args, monkeypatch):
+    monkeypatch.setattr(train, "measure_step", lambda *_: (0, 2.0))
+    assert train.steps_that_fit(args, minutes) == steps
+
+
 def test_a_checkpoint_of_another_architecture_is_refused_with_what_differs(args):
     main(args)
     with pytest.raises(UserError, match=r"last\.pt: a checkpoint of another net \(hidden = 16 there, 24 here\); give"):
