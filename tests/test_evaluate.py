@@ -43,7 +43,7 @@ def half(monkeypatch, state, tmp_path) -> str:
 def net_does(monkeypatch, extract):
     net = nn.Identity()
     net.args = models.FAMILIES["dptnet"].args(sample_rate=RATE)
-    family = models.FAMILIES["dptnet"]._replace(extract=lambda net, mixture: extract(mixture))
+    family = models.FAMILIES["dptnet"]._replace(extract=lambda net, mixture, start: extract(mixture))
     monkeypatch.setattr(models, "load", lambda path: (net, family))
 
 

@@ -151,7 +151,7 @@ def test_every_run_is_there_and_differs_as_it_should(args, capsys):
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| 0.00")]
     assert [row.split(" | ")[:3] for row in rows] == [
         [f"| {lr}", warmup, weights]
-        for lr in ("0.001", "0.003") for warmup in "20" for weights in ("plain", "sigma-reparam")
+        for lr in ("0.002", "0.006") for warmup in "20" for weights in ("plain", "sigma-reparam")
     ]
 
 
@@ -162,8 +162,8 @@ def test_a_run_ends_with_the_weights_that_train_py_ends_with(args, tmp_path, sig
 
     data = MixtureArgs(args.clean, args.dirty, segment_s=0.5, n_valid=4)
     same = train.MainArgs(
-        name="alice", runs=f"{tmp_path}/trained", data=data, model=replace(NET, sigma_reparam=sigma_reparam), lr=3e-3,
-        warmup=2, steps=5, batch_size=2, valid_every=5, workers=0, device="cpu",
+        name="alice", runs=f"{tmp_path}/trained", data=data, model=replace(NET, sigma_reparam=sigma_reparam), lr=6e-3,
+        muon=0.0, warmup=2, steps=5, batch_size=2, valid_every=5, workers=0, device="cpu",
     )
     train.main(same)
     net = DPTNet(same.model)
