@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from extractor import UserError, dualpath, sigma
-from extractor.dualpath import GlobalNorm, fourier_frame, overlap_add, segment  # noqa: F401, they were here once
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,6 @@ from extractor import UserError, spectrum
 from extractor.losses import LossArgs, log_mse
 
 PREDICTORS = {fullband.FullBandArgs: fullband.FullBand, bandsplit.BandSplitArgs: bandsplit.BandSplit}
-FLOOR = 1e-3   # of a band's magnitude, over that of white noise at the mixture's level: what is below is silence
 TINY = 1e-12   # against 0/0
 AROUND = 5, 9  # frames and bins whose mean is a local level: about the distance of two harmonics
 ABSENT_DB, PRESENT_DB = -30.0, -20.0  # of the estimate over the mixture, in half a second: where the reach is 0, and 1
@@ -208,9 +207,7 @@ class Denoiser(nn.Module):
     def __init__(self, args: FlowArgs):
         super().__init__()
         self.args = args
-        edges = torch.tensor(fullband.band_edges(args.n_bins, args.n_bands))
-        band = torch.bucketize(torch.arange(args.n_bins), edges, right=True) - 1
-        self.register_buffer("means", F.one_hot(band, args.n_bands) / edges.diff(), persistent=False)  # [F, K]
+        self.register_buffer("means", fullband.band_means(args.n_bins, args.n_bands), persistent=False)
         self.enter = nn.Linear(3 * args.n_bands + 2 * args.n_fine, args.width)
         self.time = nn.Sequential(nn.Linear(N_TIMES, 64), nn.SiLU(), nn.Linear(64, 2 * args.width * args.n_layers))
         self.layers = nn.ModuleList(fullband.Layer(args.width, args.hidden) for _ in range(args.n_layers))
@@ -236,9 +233,7 @@ class Denoiser(nn.Module):
     def features(self, x: Tensor, change: Tensor, given: Condition) -> Tensor:
         """-> [B, L, 3K + 2 n_fine]"""
         n, alpha = self.args.n_fine, self.args.alpha
-        levels = [  # of noise at the mixture's level about 0, as in fullband.py
-            0.5 / alpha * (s.abs() @ self.means + FLOOR**alpha).log() + 0.5 for s in (given.mixture, given.estimate, x)
-        ]
+        levels = [fullband.band_levels(s.abs(), self.means, alpha) for s in (given.mixture, given.estimate, x)]
         fine = change[..., :n] / (given.reach[..., :n] + TINY**0.5)
         return torch.cat([*levels, torch.view_as_real(fine).flatten(-2)], dim=-1)
 

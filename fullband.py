@@ -60,6 +60,18 @@ def band_edges(n_bins: int, n_bands: int) -> list[int]:
     return [*range(single), *(round(single * step(single) ** i) for i in range(n_bands - single + 1))]
 
 
+def band_means(n_bins: int, n_bands: int) -> Tensor:
+    """The matrix that takes the mean of every band's bins. -> [F, K]"""
+    edges = torch.tensor(band_edges(n_bins, n_bands))
+    band = torch.bucketize(torch.arange(n_bins), edges, right=True) - 1
+    return nn.functional.one_hot(band, n_bands) / edges.diff()
+
+
+def band_levels(magnitudes: Tensor, means: Tensor, alpha: float = 1.0) -> Tensor:
+    """Logarithmic, about 0 for noise at the mixture's level. Magnitudes to the power of alpha, [..., F] -> [..., K]"""
+    return 0.5 / alpha * (magnitudes @ means + FLOOR**alpha).log() + 0.5
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # layers: a sequence comes first, so that the LSTM, which reads it, needs no copy
 
@@ -85,10 +97,7 @@ class FullBand(nn.Module):
     def __init__(self, args: FullBandArgs):
         super().__init__()
         self.args = args
-        edges = torch.tensor(band_edges(args.n_bins, args.n_bands))
-        band = torch.bucketize(torch.arange(args.n_bins), edges, right=True) - 1
-        means = nn.functional.one_hot(band, args.n_bands) / edges.diff()
-        self.register_buffer("means", means, persistent=False)  # [F, K]
+        self.register_buffer("means", band_means(args.n_bins, args.n_bands), persistent=False)
         self.enter = nn.Linear(args.n_bands, args.width)
         self.layers = nn.ModuleList(Layer(args.width, args.hidden) for _ in range(args.n_layers))
         self.norm = nn.LayerNorm(args.width)
@@ -106,8 +115,7 @@ class FullBand(nn.Module):
 
     def masks(self, magnitudes: Tensor) -> Tensor:
         """[B, L, F] -> complex [B, L, F], not bounded"""
-        levels = 0.5 * (magnitudes @ self.means + FLOOR).log() + 0.5  # of noise at the mixture's level: about 0
-        x = self.enter(levels.transpose(0, 1))
+        x = self.enter(band_levels(magnitudes, self.means).transpose(0, 1))
         for layer in self.layers:
             x = checkpoint(layer, x, use_reentrant=False) if self.args.checkpointing and self.training else layer(x)
         parts = self.mask(self.norm(x).transpose(0, 1))

@@ -74,7 +74,12 @@ def refining(args, path: str | Path):
 
 
 def start_from(net: nn.Module, path: str | Path):
-    """Put a checkpoint's averaged weights into a net of the same args; into a flow, those of the net it refines."""
+    """Put a checkpoint's averaged weights into a net of the same args; into a flow, those of the net it refines. With
+    no path a net keeps its first weights, which a flow cannot: it refines a trained one."""
+    if not path:
+        if type(net.args) is flow.FlowArgs:
+            raise UserError("MainArgs.init_from = '': a flow refines a trained net; give the checkpoint of that one")
+        return
     state = checkpoint.load(path)
     if refines(net.args, state):
         flow.start_from(net, state, path)

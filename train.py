@@ -29,7 +29,6 @@ from extractor.command import command_line
 from extractor.device import pick_device
 from extractor.losses import LossArgs
 from extractor.metrics import attenuation, si_sdri
-from flow import FlowArgs
 
 MAX_BAD = 10  # steps in a row without a finite loss and gradient before the run stops
 
@@ -87,10 +86,8 @@ def main(args: MainArgs) -> Path:
     # --- net, optimizer, and what an earlier run left ----------------------------------------------------------------
     torch.manual_seed(args.seed)
     net = family.net(args.model).to(device)
-    if args.init_from:
+    if not (args.folder / "last.pt").exists():
         models.start_from(net, args.init_from)
-    elif type(args.model) is FlowArgs and not (args.folder / "last.pt").exists():
-        raise UserError("MainArgs.init_from = '': a flow refines a trained net; give the checkpoint of that one")
     average = deepcopy(net).eval().requires_grad_(False)
     optimizers = make_optimizers(net, args)
     step, best, seconds = resume(args, net, average, optimizers)

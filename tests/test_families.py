@@ -1,4 +1,5 @@
-"""Every family, by the same commands: train, resume, extract, score, export."""
+"""Every family, by the same commands: train, resume, extract, score, export. In this order: what one test trains, the
+next ones look at."""
 
 import runpy
 import sys
@@ -201,7 +202,7 @@ def test_what_a_step_costs_and_how_many_a_flow_takes_may_change(folder):
 # by name
 
 
-def test_every_preset_can_be_built_and_named():
+def test_every_preset_has_the_name_of_its_family_and_the_rate_of_all():
     assert len(models.PRESETS) == sum(len(family.presets) for family in models.FAMILIES.values()) > 10
     for name, args in models.PRESETS.items():
         assert models.family_name(args) == name.split("-")[0]

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from nets import noise
 from torch.testing import assert_close
 
 import flow
@@ -36,10 +37,6 @@ def trained(args: FlowArgs = SMALL, size: float = 0.3) -> Flow:
     for parameter in net.denoiser.parameters():
         parameter.data += size * torch.randn(parameter.shape)
     return net.eval()
-
-
-def noise(*shape: int) -> torch.Tensor:
-    return 0.1 * torch.randn(*shape, generator=torch.Generator().manual_seed(1))
 
 
 def constant_predictor(net: Flow, gain: float) -> Flow:
@@ -196,34 +193,7 @@ def test_a_local_level_is_the_mean_power_of_5_frames_and_9_bins():
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# the contract of every family
-
-
-@pytest.mark.parametrize("args", [SMALL, replace(SMALL, predictor=BANDS)], ids=["fullband", "bandsplit"])
-def test_the_estimate_is_as_long_as_the_mixture(args):
-    net = trained(args)
-    for n_samples in (1, 15, 16, 65, 1001):
-        assert flow.extract(net, noise(2, n_samples)).shape == (2, n_samples)
-
-
-@pytest.mark.parametrize("args", [SMALL, replace(SMALL, predictor=BANDS)], ids=["fullband", "bandsplit"])
-def test_silence_in_gives_silence_out(args):
-    assert torch.equal(trained(args)(torch.zeros(2, 500)), torch.zeros(2, 500))
-
-
-@settings(max_examples=20)
-@given(st.floats(1e-4, 1e3))
-def test_the_estimate_scales_with_the_mixture(gain):
-    net, mixture = trained(), noise(1, 500)
-    assert relative(net(gain * mixture) / gain, net(mixture)) < 1e-3
-
-
-def test_an_item_of_a_batch_does_not_see_the_others_nor_its_own_place():
-    net, mixture = trained(), noise(3, 500) * torch.tensor([[0.01], [1.0], [100.0]])
-    estimate = net(mixture)
-    for item in range(3):
-        assert relative(estimate[item], net(mixture[item][None])[0]) < 1e-4
-    assert relative(net(mixture.flip(0)).flip(0), estimate) < 1e-4
+# gradients and weights
 
 
 def test_every_parameter_of_the_denoiser_has_a_finite_gradient_that_is_not_zero():

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile as sf
 import torch
+from conftest import RATE
 from torch.testing import assert_close
 
 import train
@@ -18,7 +18,6 @@ from dataset import MixtureArgs, MixtureDataset, find_material
 from dptnet import Attention, DPTNet, DPTNetArgs
 from extractor import UserError, checkpoint
 
-RATE = 4000
 NET = DPTNetArgs(RATE, kernel=32, n_filters=64, bottleneck=16, hidden=16, n_blocks=1, n_heads=2, chunk_frames=16,
                  fourier=True)
 
@@ -116,19 +115,9 @@ def test_a_curve_is_the_mean_of_the_losses_up_to_a_step():
 
 
 @pytest.fixture
-def args(tmp_path) -> BenchArgs:
-    rng, t = np.random.default_rng(0), np.arange(6 * RATE) / RATE
-    hum = np.sin(2 * np.pi * (300 * t - 10 * t**2))
-    for path, x in {
-        "clean/alice/src_0.wav": 0.3 * hum,
-        "clean/alice/src_1.wav": 0.3 * hum[::-1],
-        "dirty/other/game/src_0.flac": 0.2 * rng.uniform(-1, 1, len(t)),
-        "dirty/other/voices/bob.wav": 0.3 * np.sin(2 * np.pi * 700 * t),
-    }.items():
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        sf.write(tmp_path / path, x, RATE)
+def args(recordings, tmp_path) -> BenchArgs:
     return BenchArgs(
-        (f"{tmp_path}/clean/alice",), (f"{tmp_path}/dirty/other",), factors=(1.0, 3.0), warmups=(2, 0), steps=4,
+        (f"{recordings}/clean/alice",), (f"{recordings}/dirty/other",), factors=(1.0, 3.0), warmups=(2, 0), steps=4,
         batch_size=2, segment_s=0.5, every=2, n_valid=4, model=NET, runs=f"{tmp_path}/runs",
         results=f"{tmp_path}/results",
     )

@@ -1,0 +1,143 @@
+"""What every net promises, whatever its family: length, level, silence, batches, gradients, checkpointing."""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nets import gradients, kept_bytes, noise
+from torch import nn
+from torch.testing import assert_close
+
+import models
+from bandsplit import BandSplitArgs
+from dptnet import DPTNetArgs
+from flow import FlowArgs
+from fullband import FullBandArgs
+from rwkvnet import RWKVNetArgs
+
+
+class Case(NamedTuple):
+    args: models.Args
+    spread: float = 0.0             # of what is added to the first weights, many of which are 0 and will not stay 0
+    everywhere: bool = True         # or to those tensors alone that are all 0
+    scale: float = 1e-5             # how far f(a x) / a may lie from f(x), over its peak
+    batch: float = 1e-5             # how far an item may lie from itself alone, over its peak
+    checkpointed: tuple[float, float] | None = (1e-6, 1e-9)  # how far gradients may lie apart, relative and absolute
+    larger: dict = {}               # args of a net whose memory is in its layers ...
+    kept: float = 1.0               # ... of which checkpointing keeps less than this share
+
+
+DPTNET = DPTNetArgs(kernel=16, n_filters=24, bottleneck=8, hidden=6, n_blocks=2, n_heads=2, chunk_frames=10)
+RWKVNET = RWKVNetArgs(kernel=16, n_filters=24, bottleneck=12, n_blocks=2, n_heads=2, chunk_frames=10)
+FULLBAND = FullBandArgs(8000, n_fft=64, hop=16, n_bands=12, width=16, hidden=8, n_layers=2)
+BANDSPLIT = BandSplitArgs(
+    8000, n_fft=64, hop=16, bands=((1000, 125), (2000, 250)), width=8, n_blocks=2, n_heads=2, hidden=6
+)
+FLOW = FlowArgs(FULLBAND, n_bands=10, n_fine=5, width=16, hidden=8, n_layers=2, steps=3)
+
+DUAL = Case(DPTNET, larger={"bottleneck": 32, "hidden": 32, "n_blocks": 3}, kept=0.5)
+BANDS = Case(
+    BANDSPLIT, 0.2, scale=1e-4, checkpointed=(1e-5, 1e-9), larger={"width": 32, "hidden": 32, "n_blocks": 4}, kept=0.5
+)
+REFINED = Case(FLOW, 0.3, scale=1e-3, batch=1e-4, checkpointed=None)
+CASES = {
+    "dptnet": DUAL,
+    "dptnet, stride 1": DUAL._replace(args=replace(DPTNET, kernel=2)),
+    "dptnet, sigma-reparam": DUAL._replace(args=replace(DPTNET, sigma_reparam=True)),
+    "rwkvnet": Case(
+        RWKVNET, 0.3, everywhere=False, scale=2e-5, batch=2e-5, checkpointed=(1e-5, 1e-8),
+        larger={"bottleneck": 32, "n_blocks": 3}, kept=0.1,
+    ),
+    "fullband": Case(FULLBAND, larger={"width": 32, "hidden": 32, "n_layers": 4}, kept=0.7),
+    "bandsplit, lstm": BANDS,
+    "bandsplit, attention": BANDS._replace(args=replace(BANDSPLIT, mixer="attention")),
+    "bandsplit, sigma-reparam": BANDS._replace(args=replace(BANDSPLIT, mixer="attention", sigma_reparam=True)),
+    "bandsplit, rwkv7": BANDS._replace(args=replace(BANDSPLIT, mixer="rwkv7")),
+    "flow": REFINED,
+    "flow of bandsplit": REFINED._replace(args=replace(FLOW, predictor=BANDSPLIT)),
+}
+PREDICTIVE = {name: case for name, case in CASES.items() if case.checkpointed}
+every_net = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+every_predictive_net = pytest.mark.parametrize("case", PREDICTIVE.values(), ids=PREDICTIVE)
+
+
+def make(case: Case, **changed) -> nn.Module:
+    torch.manual_seed(0)
+    args = replace(case.args, **changed)
+    net = models.FAMILIES[models.family_name(args)].net(args)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            if parameter.requires_grad and case.spread and (case.everywhere or not parameter.any()):
+                parameter += case.spread * torch.randn_like(parameter)
+    return net
+
+
+@every_net
+def test_the_estimate_is_as_long_as_the_mixture(case):
+    net, extract = make(case).eval(), models.FAMILIES[models.family_name(case.args)].extract
+    around = {length + i for length in (16, 32, 64) for i in (-1, 0, 1)}  # kernels, hops and windows
+    for n_samples in (1, 2, *sorted(around), 333, 4001):
+        assert extract(net, noise(2, n_samples)).shape == (2, n_samples)
+
+
+@every_net
+def test_silence_in_gives_silence_out(case):
+    assert torch.equal(make(case)(torch.zeros(2, 500)), torch.zeros(2, 500))
+
+
+@every_net
+def test_silence_beside_sound_gives_silence(case):
+    mixture = noise(2, 500) * torch.tensor([[1.0], [0.0]])
+    assert torch.equal(make(case)(mixture)[1], torch.zeros(500))
+
+
+@every_net
+@settings(max_examples=20)
+@given(gain=st.floats(1e-4, 1e3))
+def test_the_estimate_scales_with_the_mixture(case, gain):
+    net, mixture = make(case).eval(), noise(1, 500)
+    estimate = net(mixture)
+    assert_close(net(gain * mixture) / gain, estimate, rtol=0, atol=case.scale * estimate.abs().max().item())
+
+
+@every_net
+def test_an_item_of_a_batch_does_not_see_the_others_nor_its_own_place(case):
+    net, mixture = make(case), noise(3, 500) * torch.tensor([[0.01], [1.0], [100.0]])
+    estimate, turned = net(mixture), net(mixture.flip(0)).flip(0)
+    for item in range(3):
+        alone = net(mixture[item][None])[0]
+        for found in (estimate[item], turned[item]):
+            assert_close(found, alone, rtol=0, atol=case.batch * alone.abs().max().item())
+
+
+@every_predictive_net
+def test_every_parameter_has_a_finite_gradient_that_is_not_zero(case):
+    for name, gradient in gradients(make(case), noise(2, 500), target=noise(2, 500).flip(-1)).items():
+        assert gradient.isfinite().all() and gradient.any(), name
+
+
+@every_predictive_net
+def test_a_silent_mixture_has_finite_gradients(case):
+    net, mixture = make(case), torch.zeros(2, 500, requires_grad=True)
+    for name, gradient in gradients(net, mixture, target=noise(2, 500)).items():
+        assert gradient.isfinite().all(), name
+    assert mixture.grad.isfinite().all()
+
+
+@every_predictive_net
+def test_checkpointing_leaves_the_gradients_as_they_are(case):
+    plain, checkpointed = make(case).train(), make(case, checkpointing=True).train()
+    mixture, target = noise(2, 500), noise(2, 500).flip(-1)
+    relative, absolute = case.checkpointed
+    assert_close(plain(mixture), checkpointed(mixture), rtol=1e-6, atol=1e-9)
+    pairs = (gradients(net, mixture, target) for net in (plain, checkpointed))
+    assert_close(*pairs, rtol=relative, atol=absolute)
+
+
+@every_predictive_net
+def test_checkpointing_keeps_a_share_of_the_memory(case):
+    plain, checkpointed = (make(case, **case.larger, checkpointing=c).train() for c in (False, True))
+    assert kept_bytes(checkpointed, noise(1, 2000)) < case.kept * kept_bytes(plain, noise(1, 2000))
