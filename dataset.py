@@ -33,6 +33,7 @@ class MixtureArgs:
     max_shift: float = 0.5        # of the segment; the target is shifted by a uniform share of +- this
     snr_db: tuple[float, float] = (-5.0, 10.0)       # uniform; target over interference, energies of the segment
     voice_db: tuple[float, float] = (-5.0, 5.0)      # uniform; a second source that is a voice, over the first
+    speed: tuple[float, float] = (0.7, 1.4)  # log-uniform; interference is played so many times as fast, pitch and all
     absent: float = 0.1           # share of items without the target: other voices only
     alone: float = 0.05           # share of items without interference
     both: float = 0.25            # share of items with a voice over a game
@@ -49,6 +50,9 @@ class MixtureArgs:
             low, high = getattr(self, name)
             if low > high:
                 raise UserError(f"MixtureArgs.{name} = {low, high}: the lower end comes first")
+        low, high = self.speed
+        if not 0.25 <= low <= high <= 4:
+            raise UserError(f"MixtureArgs.speed = {low, high}: give two numbers in order, each from 0.25 to 4")
         if min(self.absent, self.alone, self.both) < 0 or self.absent + self.alone + self.both > 1:
             raise UserError("MixtureArgs.absent, alone and both are shares: none below 0, at most 1 together")
         if self.seed < 0 or self.n_valid < 1:
@@ -182,12 +186,25 @@ class MixtureDataset(Dataset):
         """A segment from a random position; where the recording ends it goes on from its start, so that every second
         is equally likely, in long files and short ones. -> [T]"""
         source, position = pool.draw(rng)
+        rate = self.played_rate(rng)
+        start, at, end = (
+            n * rate // self.sample_rate for n in (source.start, source.start + position, source.start + source.length)
+        )
+        end = max(end, start + 1)
         pieces, missing = [], self.n_samples
         while missing:
-            n = min(missing, source.length - position)
-            pieces.append(audio.read(source.recording, source.start + position, n, self.sample_rate))
-            missing, position = missing - n, 0
+            n = min(missing, end - at)
+            pieces.append(audio.read(source.recording, at, n, rate))
+            missing, at = missing - n, start
         return np.concatenate(pieces)
+
+    def played_rate(self, rng: np.random.Generator) -> int:
+        """The rate to read at, so that samples taken for ones at the net's rate play at a random speed."""
+        if self.split == "valid" or self.args.speed == (1, 1):
+            return self.sample_rate
+        speed = np.exp(rng.uniform(*np.log(self.args.speed)))
+        step = max(1, self.sample_rate // 100)  # of a common divisor, or the resampler would need filters without end
+        return max(1, round(self.sample_rate / speed / step)) * step
 
     def loud(self, rng: np.random.Generator, draw) -> np.ndarray:
         """Draw until it is not silence; a file that fails is named once and drawn over."""

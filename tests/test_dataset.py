@@ -7,7 +7,7 @@ a constant for each second says which second it is, a tone says which kind of so
 import warnings
 from collections import Counter
 from dataclasses import replace
-from itertools import combinations, islice
+from itertools import combinations, cycle, islice
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +53,8 @@ def folders(tmp_path):
     save(tmp_path / "datasets/dirty/pc/game/a.wav", tone(10, GAME_HZ))
     save(tmp_path / "datasets/dirty/pc/voices/a.wav", tone(10, VOICE_HZ))
     return MixtureArgs(
-        clean=(str(tmp_path / "datasets/clean/alice"),), dirty=(str(tmp_path / "datasets/dirty/pc"),), segment_s=0.2
+        clean=(str(tmp_path / "datasets/clean/alice"),), dirty=(str(tmp_path / "datasets/dirty/pc"),), segment_s=0.2,
+        speed=(1, 1),
     )
 
 
@@ -214,6 +215,35 @@ def test_the_voice_over_a_game_is_as_loud_as_asked(folders):
     for item in items(replace(folders, voice_db=(4, 4), both=1, absent=0, alone=0), 100):
         voice, game = (power_at(item["interference"], hz) for hz in (VOICE_HZ, GAME_HZ))
         assert 10 * np.log10(voice / game) == pytest.approx(4, abs=0.01)
+
+
+def frequencies(args, n, split="train"):
+    """Of the one tone in the interference of each item, by the parabola through the peak of its log spectrum."""
+    for item in items(args, n, split):
+        x = item["interference"]
+        spectrum = np.log(np.abs(np.fft.rfft(x * np.hanning(len(x)), 8 * len(x))))
+        k = spectrum.argmax()
+        a, b, c = spectrum[k - 1 : k + 2]
+        yield (k + 0.5 * (a - c) / (a - 2 * b + c)) * RATE / (8 * len(x))
+
+
+def test_interference_is_played_at_a_log_uniform_speed_in_training_and_as_it_is_in_validation(folders):
+    args = replace(folders, speed=(0.5, 2), segment_s=1, absent=1, alone=0, both=0)  # voices only
+    speeds = np.array(list(frequencies(args, 400))) / VOICE_HZ
+    assert kstest(np.log2(speeds), "uniform", (-1, 2)).pvalue > 0.001
+    valid = [hz for kind, hz in zip(cycle(KINDS), frequencies(args, 8, "valid"), strict=False) if kind != "both"]
+    np.testing.assert_allclose(valid, [GAME_HZ, VOICE_HZ, VOICE_HZ] * 2, rtol=1e-3)
+
+
+@pytest.mark.parametrize("n", [3, 500, 5000])
+def test_at_any_speed_a_segment_is_of_the_part_for_training_and_whole(folders, tmp_path, n):
+    train = np.full(n - n // 10, 0.1)
+    save(tmp_path / "steady/a.wav", np.pad(train, (0, n // 10), constant_values=0.9))
+    args = replace(folders, dirty=(str(tmp_path / "steady"),), speed=(0.25, 4), absent=1, alone=0, both=0)
+    for item in items(args, 100):
+        assert len(item["interference"]) == 200
+        assert np.median(item["interference"]) == pytest.approx(0.1, abs=0.05)
+        assert -0.1 < item["interference"].min() and item["interference"].max() < 0.6  # half of a step, and ringing
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -428,6 +458,9 @@ def test_clips_of_one_clean_recording_only_are_refused(folders):
         ({"max_shift": -0.1}, "max_shift = -0.1: give a share of the segment, 0 to below 1"),
         ({"snr_db": (10, -5)}, "snr_db = (10, -5): the lower end comes first"),
         ({"voice_db": (1, 0)}, "voice_db = (1, 0): the lower end comes first"),
+        ({"speed": (0.1, 1)}, "speed = (0.1, 1): give two numbers in order, each from 0.25 to 4"),
+        ({"speed": (1, 5)}, "speed = (1, 5): give two numbers in order, each from 0.25 to 4"),
+        ({"speed": (2, 1)}, "speed = (2, 1): give two numbers in order, each from 0.25 to 4"),
         ({"absent": -0.1}, "absent, alone and both are shares: none below 0, at most 1 together"),
         ({"absent": 0.5, "both": 0.6}, "absent, alone and both are shares: none below 0, at most 1 together"),
         ({"valid_share": 0}, "valid_share = 0: give a share between 0 and 1"),
