@@ -16,7 +16,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from extractor import UserError, rwkv7, sigma, spectrum
+from extractor import UserError, precision, rwkv7, sigma, spectrum
 
 Mixer = Literal["attention", "lstm", "rwkv7"]
 Zones = tuple[tuple[float, float], ...]
@@ -132,7 +132,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         qkv = rearrange(self.in_proj(x), "s n (three h d) -> three n h s d", three=3, h=self.n_heads)
         q, k, v = qkv.contiguous()  # strided rows miss the CPU's caches
-        return self.out_proj(rearrange(F.scaled_dot_product_attention(rotate(q), rotate(k), v), "n h s d -> s n (h d)"))
+        return self.out_proj(rearrange(precision.attention(rotate(q), rotate(k), v), "n h s d -> s n (h d)"))
 
 
 def rotate(x: Tensor) -> Tensor:
@@ -222,7 +222,7 @@ class Encoder(nn.Module):
             x = rearrange(part, "b (k w) l c -> k (l b) (w c)", k=n)
             power = x.square().mean(-1, keepdim=True) + QUIET
             out.append(linear(torch.cat([x * power.rsqrt(), 0.1 * power.log()], dim=-1)))
-        return torch.cat(out)
+        return precision.at_least_fp32(torch.cat(out))
 
 
 class Decoder(nn.Module):
@@ -243,7 +243,7 @@ class Decoder(nn.Module):
         out = []
         for part, linear, (_, w) in zip(x.split([n for n, _ in self.zones]), self.linears, self.zones, strict=True):
             out.append(rearrange(linear(part), "k (l b) (two w c) -> two b l (k w) c", b=batch, two=2, w=w))
-        mask, residual = torch.view_as_complex(torch.cat(out, dim=3)).transpose(2, 3)
+        mask, residual = torch.view_as_complex(precision.at_least_fp32(torch.cat(out, dim=3))).transpose(2, 3)
         return mask, residual
 
 

@@ -15,7 +15,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from extractor import UserError, dualpath, sigma
+from extractor import UserError, dualpath, precision, sigma
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         qkv = rearrange(self.in_proj(x), "l b (three h d) -> three b h l d", three=3, h=self.n_heads)
         q, k, v = qkv.contiguous()  # strided rows miss the CPU's caches: up to 1.8 times as slow
-        return self.out_proj(rearrange(F.scaled_dot_product_attention(q, k, v), "b h l d -> l b (h d)"))
+        return self.out_proj(rearrange(precision.attention(q, k, v), "b h l d -> l b (h d)"))
 
 
 class Layer(nn.Module):

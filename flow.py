@@ -35,7 +35,7 @@ from torch import Tensor, nn
 
 import bandsplit
 import fullband
-from extractor import UserError, spectrum
+from extractor import UserError, precision, spectrum
 from extractor.losses import LossArgs, log_mse
 
 PREDICTORS = {fullband.FullBandArgs: fullband.FullBand, bandsplit.BandSplitArgs: bandsplit.BandSplit}
@@ -220,13 +220,13 @@ class Denoiser(nn.Module):
     def forward(self, x: Tensor, given: Condition, t: Tensor) -> Tensor:
         """[B, L, F], ..., [B] -> [B, L, F], at most args.reach * R"""
         change = regression(t, self.args.sigma) * (x - given.estimate)
-        hidden = self.enter(rearrange(self.features(x, change, given), "b l k -> l b k"))
+        hidden = precision.at_least_fp32(self.enter(rearrange(self.features(x, change, given), "b l k -> l b k")))
         films = self.time(torch.cos(math.pi * t[:, None] * torch.arange(N_TIMES, device=t.device)))
         for layer, film in zip(self.layers, films.chunk(len(self.layers), dim=-1), strict=True):
             scale, shift = film.chunk(2, dim=-1)
             hidden = layer(hidden * (1 + scale) + shift)
         masks = rearrange(self.masks(self.norm(hidden)), "l b (n f c) -> n b l f c", n=3, c=2)
-        of_s, of_x, of_y = torch.view_as_complex(masks.float().contiguous())
+        of_s, of_x, of_y = torch.view_as_complex(precision.at_least_fp32(masks).contiguous())
         out = of_s * given.estimate + of_x * change + of_y * (given.mixture - given.estimate)
         return within(out, self.args.reach * given.reach)
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from extractor import UserError, spectrum
+from extractor import UserError, precision, spectrum
 
 FLOOR = 1e-3  # of a band's magnitude, over that of white noise at the mixture's level: what is below is silence
 
@@ -69,7 +69,8 @@ def band_means(n_bins: int, n_bands: int) -> Tensor:
 
 def band_levels(magnitudes: Tensor, means: Tensor, alpha: float = 1.0) -> Tensor:
     """Logarithmic, about 0 for noise at the mixture's level. Magnitudes to the power of alpha, [..., F] -> [..., K]"""
-    return 0.5 / alpha * (magnitudes @ means + FLOOR**alpha).log() + 0.5
+    with precision.full(magnitudes):
+        return 0.5 / alpha * (magnitudes @ means + FLOOR**alpha).log() + 0.5
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -115,11 +116,11 @@ class FullBand(nn.Module):
 
     def masks(self, magnitudes: Tensor) -> Tensor:
         """[B, L, F] -> complex [B, L, F], not bounded"""
-        x = self.enter(band_levels(magnitudes, self.means).transpose(0, 1))
+        x = precision.at_least_fp32(self.enter(band_levels(magnitudes, self.means).transpose(0, 1)))
         for layer in self.layers:
             x = checkpoint(layer, x, use_reentrant=False) if self.args.checkpointing and self.training else layer(x)
         parts = self.mask(self.norm(x).transpose(0, 1))
-        return torch.view_as_complex(parts.unflatten(-1, (-1, 2)).float())
+        return torch.view_as_complex(precision.at_least_fp32(parts.unflatten(-1, (-1, 2))))
 
 
 def extract(net: nn.Module, mixture: Tensor, start: int = 0) -> Tensor:

@@ -24,13 +24,15 @@ from tqdm import tqdm
 
 import models
 from dataset import KINDS, Keys, Material, MixtureArgs, MixtureDataset, find_material
-from extractor import UserError, checkpoint, report, sigma
+from extractor import UserError, checkpoint, precision, report, sigma
 from extractor.command import command_line
 from extractor.device import pick_device
 from extractor.losses import LossArgs
 from extractor.metrics import attenuation, si_sdri
+from extractor.unpack import unpack
 
 MAX_BAD = 10  # steps in a row without a finite loss and gradient before the run stops
+CURVES = 20   # steps from one point of the training curves to the next
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,10 @@ class MainArgs:
     ema: float = 0.999            # the averaged weights, which are validated and extract, keep this much a step
     valid_every: int = 500        # steps: an epoch
     save_every: int = 100         # steps between two writes of last.pt; a kill loses no more
+    unpack_gb: float = 10.0       # compressed recordings are decoded once, to <runs>/unpacked, up to this much of it
     workers: int = 2              # processes that make mixtures; 0 makes them in this one
     device: str = "auto"          # auto, cpu, cuda, cuda:1
+    precision: str = "auto"       # of products in training: bf16, fp32; auto is bf16 where the device is faster at it
     seed: int = 0                 # of the first weights
 
     def __post_init__(self):
@@ -79,6 +83,7 @@ def main(args: MainArgs) -> Path:
 
     # --- data --------------------------------------------------------------------------------------------------------
     material = find_material(args.data, progress=True)
+    material = unpacked(material, args)
     training = MixtureDataset(material, args.data, sample_rate, split="train")
     held_out = MixtureDataset(material, args.data, sample_rate, split="valid")
     describe_material(material, training, held_out)
@@ -108,6 +113,7 @@ def main(args: MainArgs) -> Path:
     # --- the loop ----------------------------------------------------------------------------------------------------
     bad, skipped = 0, 0  # in a row; in all
     started = time.monotonic() - seconds
+    timed_from = step, time.monotonic()
     bar = tqdm(total=args.steps, initial=step, unit="step", dynamic_ncols=True, mininterval=1)
     save = saver(args, net, average, optimizers)
     for batch in loader:
@@ -115,7 +121,8 @@ def main(args: MainArgs) -> Path:
         lr = learning_rate(step, args)
         for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = lr * group["over_lr"]
-        loss, parts = family.loss(net, mixture, target, args.loss)
+        with precision.autocast(device, args.precision):
+            loss, parts = family.loss(net, mixture, target, args.loss)
         net.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(net.parameters(), args.clip_norm)
@@ -136,10 +143,13 @@ def main(args: MainArgs) -> Path:
         bar.update()
         shown = {"loss": f"{loss.item():.2f}", **{k: f"{v:.2f}" for k, v in parts.items()}}
         bar.set_postfix(shown | ({"skipped": skipped} if skipped else {}), refresh=False)
-        if step % 20 == 0:
-            curves = {"loss": loss.item(), **parts, "lr": lr, "grad_norm": norm.item()}
-            for name, value in (curves | {"skipped": skipped}).items():
+        if step % CURVES == 0:
+            heard = (step - timed_from[0]) * args.batch_size * args.data.segment_s
+            speed = {"audio_s_per_s": heard / (time.monotonic() - timed_from[1])}
+            curves = {"loss": loss.item(), **parts, "lr": lr, "grad_norm": norm.item(), **speed, "skipped": skipped}
+            for name, value in curves.items():
                 writer.add_scalar(f"train/{name}", value, step)
+            timed_from = step, time.monotonic()
         if step % args.valid_every == 0 or step == args.steps:
             sigma.refresh(average)
             scores, estimates = validate(family, average, frozen, args, device)
@@ -153,6 +163,7 @@ def main(args: MainArgs) -> Path:
                 save("best.pt", step, best, time.monotonic() - started)
         if step % args.save_every == 0 or step % args.valid_every == 0 or step == args.steps:
             save("last.pt", step, best, time.monotonic() - started)
+            timed_from = step, time.monotonic()  # the speed is that of steps
         if step == args.steps:
             break
     bar.close()
@@ -283,6 +294,18 @@ def resume(args: MainArgs, net, average, optimizers) -> tuple[int, float, float]
 # before the first step
 
 
+def unpacked(material: Material, args: MainArgs) -> Material:
+    """Compressed recordings, decoded once for all runs, so that training need not wait for them."""
+    folder = Path(args.runs) / "unpacked"
+    everything = [recording for kind in material for recording in kind]
+    everything = iter(unpack(everything, folder, 1e9 * args.unpack_gb, progress=True))
+    material = Material(*([next(everything) for _ in kind] for kind in material))
+    if decoded := [r for kind in material for r in kind if r.unpacked]:
+        size = sum(r.unpacked.stat().st_size for r in decoded) / 1e9
+        print(f"compressed recordings lie decoded in {folder}, {len(decoded)} of them, {size:.1f} GB; delete it at will")
+    return material
+
+
 def describe_material(material: Material, training: MixtureDataset, held_out: MixtureDataset):
     """What was found: files, minutes, rates, and what validation took of it."""
     for name, recordings in material._asdict().items():
@@ -327,12 +350,15 @@ def measure_step(args: MainArgs, family, net: nn.Module, device: torch.device) -
         saved[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
         return t
 
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
+    autocast = precision.autocast(device, args.precision)
+    with autocast, torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
         item = mixtures[:1].clone()  # not a view, which would keep the batch
         loss, _ = family.loss(trial, item, item, args.loss)
     loss.backward()
     started = time.perf_counter()
-    family.loss(trial, mixtures, mixtures, args.loss)[0].backward()
+    with autocast:
+        loss, _ = family.loss(trial, mixtures, mixtures, args.loss)
+    loss.backward()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     weights = 20 * sum(p.numel() for p in net.parameters())  # fp32: themselves, gradient, two moments, average

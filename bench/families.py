@@ -20,7 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import models
-from extractor import spectrum
+from extractor import precision, spectrum
 from extractor.command import command_line
 from extractor.device import keep_freed_memory
 from extractor.losses import LossArgs
@@ -93,31 +93,35 @@ def cpu_s(function, passes: int) -> float:
     return min(taken[1:])
 
 
-def speeds(args: models.Args, batch: int, passes: int) -> tuple[float, float]:
-    """Seconds of audio per CPU second, of training and of extraction."""
+def speeds(args: models.Args, batch: int, passes: int) -> tuple[float, float, float]:
+    """Seconds of audio per CPU second: of training in fp32, of training in bf16, of extraction."""
     family = models.FAMILIES[models.family_name(args)]
     net, mixture = family.net(args), 0.1 * torch.randn(batch, SECONDS * args.sample_rate)
 
-    def train():
+    def train(name: str):
         net.train().zero_grad()
-        family.loss(net, mixture, 0.5 * mixture, LossArgs())[0].backward()
+        with precision.autocast(mixture.device, name):
+            loss, _ = family.loss(net, mixture, 0.5 * mixture, LossArgs())
+        loss.backward()
 
     @torch.inference_mode()
     def extract():
         family.extract(net.eval(), mixture[:1])
 
-    return batch * SECONDS / cpu_s(train, passes), SECONDS / cpu_s(extract, passes)
+    training = (batch * SECONDS / cpu_s(lambda: train(name), passes) for name in ("fp32", "bf16"))
+    return *training, SECONDS / cpu_s(extract, passes)
 
 
 def main(args: BenchArgs):
     keep_freed_memory()
     print(f"{args.batch} x {SECONDS} s, {torch.get_num_threads()} CPU threads, torch {torch.__version__}\n")
-    print("| preset | parameters | GMAC/s | training, audio s per CPU s | extraction, audio s per CPU s |")
-    print("|---|---|---|---|---|")
+    print("seconds of audio per CPU second:\n")
+    print("| preset | parameters | GMAC/s | training in fp32 | training in bf16 | extraction |")
+    print("|---|---|---|---|---|---|")
     for name in args.presets:
         n_parameters, gmac_per_s = cost(models.PRESETS[name])
-        training, extraction = speeds(models.PRESETS[name], args.batch, args.passes)
-        print(f"| `{name}` | {n_parameters:,} | {gmac_per_s:.2f} | {training:.1f} | {extraction:.0f} |", flush=True)
+        full, half, extraction = speeds(models.PRESETS[name], args.batch, args.passes)
+        print(f"| `{name}` | {n_parameters:,} | {gmac_per_s:.2f} | {full:.1f} | {half:.1f} | {extraction:.0f} |", flush=True)
 
 
 if __name__ == "__main__":

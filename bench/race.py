@@ -3,14 +3,16 @@
     python -m bench.race --clean datasets/clean/alice --dirty datasets/dirty/other --minutes 60
     python evaluate.py --systems runs/race/fullband/best.pt runs/race/dptnet/best.pt --pairs evaluation
 
-How many steps fit the minutes is measured before the first one, so that the learning rate ends where they end. A run
-that was stopped goes on at the same command. Prints a table; writes the learning curves over minutes of all runs that
+How many steps fit the minutes is measured by a short trial, mixtures and all, before the first one, so that the
+learning rate ends where they end. A run that was stopped goes on at the same command. Prints a table; writes the learning curves over minutes of all runs that
 are done to <results>/learning.png and all numbers to <results>/learning.json.
 """
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 
 from matplotlib.figure import Figure
 
@@ -33,6 +35,7 @@ CONTESTANTS = {  # fields of MainArgs
     "flow": {"model": PRESETS["flow-light"], "init_from": "fullband"},  # the run that it refines
 }
 N_VALID = 12  # times
+TRIAL = 60    # steps
 KINDS = {"game_si_sdri_db": "game", "voice_si_sdri_db": "voice", "both_si_sdri_db": "both", "absent_db": "absent"}
 
 
@@ -79,12 +82,21 @@ def planned(run: train.MainArgs, minutes: float) -> train.MainArgs:
     path = run.folder / "plan.json"
     plan = tables.read_json(path)
     if not plan:
-        plan = {"minutes": minutes, "steps": train.steps_that_fit(run, minutes)}
+        plan = {"minutes": minutes, "steps": max(1, round(60 * minutes / seconds_a_step(run)))}
         tables.write_json(path, plan)
     if plan["minutes"] != minutes:
         raise UserError(f"{path}: planned for {plan['minutes']} minutes, not {minutes}; give another RaceArgs.runs")
     steps = plan["steps"]
     return replace(run, steps=steps, valid_every=max(1, -(-steps // N_VALID)))
+
+
+def seconds_a_step(run: train.MainArgs) -> float:
+    """By a short run of its own, thrown away: the median, so that what starts up does not count."""
+    trial = replace(run, name=f"{run.name}.trial", steps=TRIAL, data=replace(run.data, n_valid=len(KINDS)))
+    train.main(trial)
+    speeds = [speed for _, speed in curves.read(trial.folder)["train/audio_s_per_s"]]
+    shutil.rmtree(trial.folder)
+    return run.batch_size * run.data.segment_s / median(speeds)
 
 
 def result(folder: Path) -> dict:

@@ -32,6 +32,7 @@ class Recording:
     frames: int    # samples per channel at that rate
     subtype: str = "PCM_16"    # libsndfile's name of the sample format
     cut_off: bool = False      # its own header says that something is missing at the end
+    unpacked: Path | None = None  # a WAV file with the mean of its channels, which is faster to read (unpack.py)
 
     @property
     def seconds(self) -> float:
@@ -109,7 +110,8 @@ def read(recording: Recording, start: int, n: int, sample_rate: int, *, mono: bo
     margin = 0 if step_in == step_out else ceil(CONTEXT / min(step_in, step_out))
     first = min(recording.frames, max(0, start // step_out - margin) * step_in)
     last = min(recording.frames, (ceil((start + n) / step_out) + margin) * step_in)
-    samples = _read(recording, first, max(0, last - first))
+    there = mono and recording.unpacked and recording.unpacked.exists()
+    samples = _read(recording, recording.unpacked if there else recording.path, first, max(0, last - first))
     if mono:
         channels = samples.shape[1]
         samples = samples.astype(np.float32, copy=False)
@@ -124,11 +126,11 @@ def read(recording: Recording, start: int, n: int, sample_rate: int, *, mono: bo
     return out
 
 
-def _read(recording: Recording, first: int, n: int) -> np.ndarray:
-    """[n, channels] at the file's own rate."""
+def _read(recording: Recording, path: Path, first: int, n: int) -> np.ndarray:
+    """[n, channels] at the recording's own rate."""
     dtype = "float64" if recording.subtype in ("PCM_32", "DOUBLE") else "float32"
     try:
-        with _opened(recording.path) as f:
+        with _opened(path) as f:
             f.seek(first)
             samples = f.read(n, dtype=dtype, always_2d=True)
     except (sf.LibsndfileError, OSError) as e:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from extractor import UserError
+from extractor import UserError, precision
 
 
 def check(args, *, name: str):
@@ -118,12 +118,13 @@ class DualPath(nn.Module):
         """Frames of W samples at a stride of W/2; every sample lies in two. [B, T] -> [B, L, E], not negative"""
         stride = self.args.stride
         mixture = F.pad(mixture, (stride, stride + -mixture.shape[-1] % stride))
-        return F.relu(self.encoder(mixture.unfold(-1, self.args.kernel, stride)))
+        with precision.full(mixture):  # the estimate is made of these frames: what is rounded here is heard
+            return F.relu(self.encoder(mixture.unfold(-1, self.args.kernel, stride)))
 
     def masks(self, frames: Tensor) -> Tensor:
         """[B, L, E] -> [B, n_src, L, E], not negative, not bounded"""
         n_frames, n_src = frames.shape[1], self.args.n_src
-        chunks = segment(self.bottleneck(self.norm(frames)), self.args.chunk_frames)
+        chunks = segment(precision.at_least_fp32(self.bottleneck(self.norm(frames))), self.args.chunk_frames)
         x = self.head(self.paths(chunks))
         x = overlap_add(rearrange(x, "b s k (c n) -> (b c) s k n", c=n_src), n_frames)
         x = torch.tanh(self.value(x)) * torch.sigmoid(self.gate(x))
@@ -135,6 +136,7 @@ class DualPath(nn.Module):
 
     def decode(self, frames: Tensor) -> Tensor:
         """[B, n_src, L, E] -> [B, n_src, (L + 1) W/2]"""
-        first, second = self.decoder(frames).chunk(2, dim=-1)
+        with precision.full(frames):
+            first, second = self.decoder(frames).chunk(2, dim=-1)
         halves = F.pad(first, (0, 0, 0, 1)) + F.pad(second, (0, 0, 1, 0))
         return rearrange(halves, "b c l w -> b c (l w)")

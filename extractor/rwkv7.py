@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from extractor import UserError
+from extractor import UserError, precision
 
 MIN_LOG_W = -math.exp(-0.5)  # of x070: no channel forgets more than 45 % in a frame
 RANKS = {"w": 16, "a": 16, "v": 8, "g": 32}  # the authors' rule is for C >= 768 and gives no less than 32
@@ -58,9 +58,9 @@ def wkv7(r: Tensor, log_w: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, c
         r, k, v, a, b = (x.to(r.dtype) for x in (r, k, v, a, b))
         gates = {"w": log_w.float(), "safe_gate": True, "lower_bound": MIN_LOG_W, "chunk_size": 64}
         return fla_kernel()(r=r, k=k, v=v, a=a, b=b, scale=1.0, **gates)[0]
-    with torch.autocast(r.device.type, enabled=False):  # the state sums over the whole past
-        double = r.dtype == torch.float64
-        return wkv7_chunked(*(x if double else x.float() for x in (r, log_w, k, v, a, b)), chunk_frames).to(r.dtype)
+    with precision.full(r):  # the state sums over the whole past
+        inputs = map(precision.at_least_fp32, (r, log_w, k, v, a, b))
+        return wkv7_chunked(*inputs, chunk_frames).to(r.dtype)
 
 
 def wkv7_chunked(r, log_w, k, v, a, b, chunk_frames: int) -> Tensor:
@@ -201,7 +201,7 @@ class TimeMix(nn.Module):
         if self.v is None:
             v_first = v
         else:
-            v = torch.lerp(v, v_first, torch.sigmoid(self.v(x_v)))
+            v = torch.lerp(v, v_first, torch.sigmoid(self.v(x_v)).to(v))
         # 1e-12 there: at frames next to silence the gradient would then be up to a million times that of all others
         kk = F.normalize(self.heads(k * self.k_k), dim=-1, eps=1e-3)
         k = k * (1 + (a - 1) * self.k_a)

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from extractor import UserError
+from extractor import UserError, precision
 
 
 class SigmaReparam(nn.Module):
@@ -46,15 +46,14 @@ class SigmaReparam(nn.Module):
             )
 
     def forward(self, weight: Tensor) -> Tensor:
-        with full_precision(weight):
+        with precision.full(weight):  # eight bits of sigma would scale all weights with their error
             w = self.matrices(weight)
             w = w * (self.gamma.to(w) / self.sigma(w))[:, None, None]
         return w.reshape(weight.shape).to(weight.dtype)
 
     def matrices(self, weight: Tensor) -> Tensor:
         """[G * M, ...] -> [G, M, N], fp32 or finer"""
-        dtype = torch.promote_types(weight.dtype, torch.float32)
-        return weight.to(dtype).reshape(len(self.gamma), -1, weight[0].numel())
+        return precision.at_least_fp32(weight).reshape(len(self.gamma), -1, weight[0].numel())
 
     def sigma(self, w: Tensor) -> Tensor:
         """u^T W v, whose gradient takes u and v as constants. [G, M, N] -> [G]"""
@@ -63,7 +62,7 @@ class SigmaReparam(nn.Module):
     @torch.no_grad()
     def update(self, weight: Tensor):
         """One round of the power iteration. It ends with v, so that sigma = |W^T u| > 0, however far W has moved."""
-        with full_precision(weight):
+        with precision.full(weight):
             w = self.matrices(weight)
             u = F.normalize(torch.einsum("gmn,gn->gm", w, self.v.to(w)), dim=1)
             v = F.normalize(torch.einsum("gmn,gm->gn", w, u), dim=1)
@@ -76,11 +75,6 @@ class SigmaReparam(nn.Module):
         u, _, vh = torch.linalg.svd(self.matrices(weight), full_matrices=False)
         self.u.copy_(u[:, :, 0])
         self.v.copy_(vh[:, 0])
-
-
-def full_precision(weight: Tensor) -> torch.autocast:
-    """autocast would compute sigma, and with it the scale of every weight, from numbers of eight bits."""
-    return torch.autocast(weight.device.type, enabled=False)
 
 
 def reparametrize(module: nn.Module, groups: int = 1):

@@ -141,3 +141,24 @@ def test_checkpointing_leaves_the_gradients_as_they_are(case):
 def test_checkpointing_keeps_a_share_of_the_memory(case):
     plain, checkpointed = (make(case, **case.larger, checkpointing=c).train() for c in (False, True))
     assert kept_bytes(checkpointed, noise(1, 2000)) < case.kept * kept_bytes(plain, noise(1, 2000))
+
+
+@every_net
+def test_in_half_precision_the_estimate_is_full_and_near(case):
+    net, mixture = make(case).eval(), noise(2, 2000)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = net(mixture)
+    assert rounded.dtype == torch.float32
+    estimate = net(mixture)
+    assert 0 < (rounded - estimate).square().mean() < 1e-3 * estimate.square().mean()
+
+
+@every_predictive_net
+def test_in_half_precision_the_gradients_point_where_they_should(case):
+    case = case._replace(spread=min(case.spread, 0.1))  # far from any first weights RWKV-7 is chaotic
+    net, mixture, target = make(case).train(), noise(2, 2000), noise(2, 2000).flip(-1)
+    full = gradients(net, mixture, target)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = gradients(net, mixture, target)
+    a, b = (torch.cat([g.flatten() for g in found.values()]) for found in (full, rounded))
+    assert torch.cosine_similarity(a, b, dim=0) > 0.99

@@ -8,26 +8,29 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SCRIPTS = {"train", "infer", "export", "evaluate", "compare", "demo", "check"}
 FAMILIES = {"dptnet", "rwkvnet", "bandsplit", "fullband", "flow"}
-FOR_NETS = {f"extractor.{name}" for name in ("spectrum", "dualpath", "sigma", "rwkv7")}
+FOR_NETS = {f"extractor.{name}" for name in ("precision", "spectrum", "dualpath", "sigma", "rwkv7")}
 LEAVES = (
     "files audio tables levels cuts landmarks metrics chunked checkpoint command device "
-    "scores curves provenance perceptual rivals spectrum dualpath sigma rwkv7"
+    "scores curves provenance perceptual rivals precision spectrum"
 )
 PLUMBING = {f"extractor.{name}" for name in LEAVES.split()}
-OVER_PLUMBING = {"extractor.losses", "extractor.report", "extractor.page", "extractor.pairs"}
+LAYERS = {f"extractor.{name}" for name in ("dualpath", "sigma", "rwkv7")}
+OVER_PLUMBING = {f"extractor.{name}" for name in ("losses", "report", "page", "pairs", "unpack")}
 BELOW_ALL = {"extractor", "extractor.files"}
 ALLOWED = {
     "extractor": set(),
     **dict.fromkeys(PLUMBING, set()),
+    **dict.fromkeys(LAYERS, {"extractor.precision"}),
     "extractor.losses": {"extractor.metrics"},
     "extractor.report": {"extractor.audio"},
     "extractor.ledger": {"extractor.tables"},
     "extractor.pairs": {"extractor.audio"},
+    "extractor.unpack": {"extractor.audio"},
     "extractor.page": {"extractor.tables", "extractor.scores"},
     **dict.fromkeys(FAMILIES, FOR_NETS),
     "dataset": {"extractor.audio"},
     "models": FAMILIES | {"extractor.losses", "extractor.checkpoint", "extractor.sigma"},
-    **dict.fromkeys(SCRIPTS, FAMILIES | PLUMBING | OVER_PLUMBING | {"models", "dataset"}),
+    **dict.fromkeys(SCRIPTS, FAMILIES | PLUMBING | LAYERS | OVER_PLUMBING | {"models", "dataset"}),
 }
 ALLOWED["flow"] = FOR_NETS | {"extractor.losses", "fullband", "bandsplit"}
 ALLOWED["demo"] = ALLOWED["demo"] | {"train", "infer", "evaluate"}

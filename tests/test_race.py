@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 from conftest import RATE
+from torch.utils.tensorboard import SummaryWriter
 
 from bench import race
+from bench.race import seconds_a_step
 from extractor import UserError, checkpoint
 from fullband import FullBandArgs
 
@@ -22,7 +24,7 @@ NETS = {
 @pytest.fixture
 def args(recordings, tmp_path, monkeypatch) -> race.RaceArgs:
     monkeypatch.setattr(race, "CONTESTANTS", NETS)
-    monkeypatch.setattr(race.train, "measure_step", lambda run, *_: (0, 10.0 if run.name == "wide" else 5.0))
+    monkeypatch.setattr(race, "seconds_a_step", lambda run: 10.0 if run.name == "wide" else 5.0)
     return race.RaceArgs(
         (f"{recordings}/clean/alice",), (f"{recordings}/dirty/other",), ("small", "wide"), minutes=1.0, workers=0,
         device="cpu", runs=f"{tmp_path}/runs", results=f"{tmp_path}/results",
@@ -47,11 +49,27 @@ def test_each_gets_the_steps_that_fit_the_minutes_and_all_are_in_one_table(args,
 
 def test_a_run_that_was_planned_goes_on_with_its_own_number_of_steps(args, monkeypatch):
     race.main(replace(args, names=("small",)))
-    monkeypatch.setattr(race.train, "measure_step", lambda *_: (0, 1.0))  # a faster machine, or an idle one
+    monkeypatch.setattr(race, "seconds_a_step", lambda run: 1.0)  # a faster machine, or an idle one
     race.main(replace(args, names=("small",)))
     assert checkpoint.load(Path(args.runs) / "small" / "last.pt")["step"] == 12
     with pytest.raises(UserError, match=r"plan.json: planned for 1.0 minutes, not 2.0; give another RaceArgs.runs"):
         race.main(replace(args, names=("small",), minutes=2.0))
+
+
+def test_the_time_of_a_step_is_the_median_of_a_short_run_that_leaves_nothing(args, monkeypatch):
+    seen = []
+
+    def train_main(run):
+        seen.append(run)
+        with SummaryWriter(str(run.folder)) as writer:
+            for step, speed in ((20, 1.0), (40, 16.0), (60, 8.0)):
+                writer.add_scalar("train/audio_s_per_s", speed, step)
+
+    monkeypatch.setattr(race.train, "main", train_main)
+    run = race.entry("small", NETS["small"], args)
+    assert seconds_a_step(run) == 2 * 4.0 / 8.0
+    assert seen[0].steps == race.TRIAL and seen[0].model == SMALL
+    assert seen[0].folder.parent == run.folder.parent and not list(run.folder.parent.glob("*"))
 
 
 def test_a_name_that_does_not_run_is_refused():

@@ -1,12 +1,14 @@
 """The training loop: that it learns, stops, goes on and says what a user needs to know."""
 
 import math
+import re
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -193,6 +195,26 @@ def test_the_average_keeps_a_tenth_of_the_first_weights_and_later_what_it_is_tol
     assert average.weight.item() == pytest.approx(0.75 * 0.9 + 0.25)
 
 
+def test_products_in_training_are_of_the_precision_asked_for_all_else_is_full(args, monkeypatch):
+    dtypes = []
+    monkeypatch.setattr(torch.nn.Linear, "forward", noting(dtypes, torch.nn.Linear.forward))
+    for precision, expected in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
+        dtypes.clear()
+        main(replace(args, name=precision, steps=1, valid_every=10**6, precision=precision))
+        training, validation = dtypes[: len(dtypes) // 2], dtypes[-10:]
+        assert expected in training and set(validation) == {torch.float32}
+        saved = weights(args.folder.parent / precision / "last.pt")
+        assert {x.dtype for name, x in saved.items() if "rng" not in name} == {torch.float32}
+
+
+def noting(dtypes, forward):
+    def noted(*args):
+        out = forward(*args)
+        dtypes.append(out.dtype)
+        return out
+    return noted
+
+
 def test_norms_and_biases_do_not_decay():
     decayed, free = train.decay_groups(DPTNet(NET), 0.5)
     assert (decayed["weight_decay"], free["weight_decay"]) == (0.5, 0.0)
@@ -295,7 +317,7 @@ def test_tensorboard_has_curves_and_the_sound_and_spectrogram_of_every_kind(args
     main(replace(args, steps=21, valid_every=21, loss=LossArgs(stft_weight=1.0)))
     events = EventAccumulator(str(args.folder)).Reload()
     tags = events.Tags()
-    wanted = {f"train/{x}" for x in ("loss", "log_mse_db", "stft", "lr", "grad_norm", "skipped")}
+    wanted = {f"train/{x}" for x in ("loss", "log_mse_db", "stft", "lr", "grad_norm", "skipped", "audio_s_per_s")}
     wanted |= {f"valid/{x}" for x in ("loss", "game_si_sdri_db", "voice_si_sdri_db", "both_si_sdri_db", "absent_db")}
     wanted.add("valid/minutes")
     assert set(tags["scalars"]) == wanted
@@ -315,6 +337,22 @@ def test_minutes_go_on_where_an_earlier_run_stopped(args):
     assert 3600 < checkpoint.load(args.folder / "last.pt")["seconds"] < 3600 + 1800
 
 
+def test_speed_is_of_training_alone_not_of_validation(args, monkeypatch):
+    clock = SimpleNamespace(now=0.0)
+
+    def takes(seconds, function):
+        def slow(*args, **kwargs):
+            clock.now += seconds
+            return function(*args, **kwargs)
+        return slow
+
+    monkeypatch.setattr(train, "time", SimpleNamespace(monotonic=lambda: clock.now, perf_counter=time.perf_counter))
+    monkeypatch.setattr(train, "learning_rate", takes(0.25, train.learning_rate))  # once a step
+    monkeypatch.setattr(train, "validate", takes(100, train.validate))
+    main(replace(args, steps=60, valid_every=30, save_every=15))
+    assert scalars(args.folder)["train/audio_s_per_s"] == [args.batch_size * args.data.segment_s / 0.25] * 3
+
+
 def test_before_the_first_step_it_says_what_it_found_and_what_it_costs(args, capsys):
     main(args)
     out = capsys.readouterr().out
@@ -324,6 +362,14 @@ def test_before_the_first_step_it_says_what_it_found_and_what_it_costs(args, cap
     n_parameters = sum(p.numel() for p in DPTNet(NET).parameters())
     assert f"dptnet: {n_parameters:,} parameters, about 0.0 GiB for batches of 2 x 0.5 s" in out
     assert "steps per hour on cpu" in out and "training on cpu, step 0 to 6" in out
+
+
+@pytest.mark.parametrize(("limit", "decoded"), [(1.0, True), (0.0, False)])
+def test_compressed_recordings_are_decoded_once_beside_the_runs(limit, decoded, args, capsys):
+    main(replace(args, unpack_gb=limit))  # one of the four is a FLAC file
+    lines = re.findall(r"compressed recordings lie decoded in .*unpacked, 1 of them, 0.0 GB; delete it at will",
+                       capsys.readouterr().out)
+    assert len(lines) == decoded == len(list((args.folder.parent / "unpacked").glob("src_0-*.wav")))
 
 
 def test_a_recording_that_lost_its_end_is_used_up_to_there_and_named(args, tmp_path, capsys):

@@ -1,0 +1,46 @@
+"""bfloat16 in training: where it pays, and what stays in full precision.
+
+Weights, signals, spectra, residual sums and losses are fp32 always; under autocast the products inside a net are not.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from extractor import UserError
+
+PRECISIONS = "auto", "bf16", "fp32"
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """'auto' is bf16 where the device multiplies it faster than fp32."""
+    if precision not in PRECISIONS:
+        raise UserError(f"precision = {precision!r}: use {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}")
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16" or precision == "auto" and fast(device))
+
+
+def fast(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    found = getattr(torch.cpu, "get_capabilities", dict)()  # from torch 2.10 on
+    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+
+
+def full(x: Tensor) -> torch.autocast:
+    """Inside it autocast is off."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
+def at_least_fp32(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(D)) v. 3 times [..., L, D] -> [..., L, D]
+
+    In full precision on a CPU: torch's kernel there takes five times as long backward in bf16.
+    """
+    if q.is_cuda:
+        return F.scaled_dot_product_attention(q, k, v)
+    with full(q):
+        return F.scaled_dot_product_attention(*map(at_least_fp32, (q, k, v)))

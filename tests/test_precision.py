@@ -1,0 +1,54 @@
+"""extractor/precision.py: where bfloat16 is used, and that attention is attention in it."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from extractor import UserError, precision
+
+
+def used(device: str, name: str) -> bool:
+    return precision.autocast(torch.device(device), name)._enabled
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "fast"),
+    [({"avx512_bf16": True}, True), ({"amx_bf16": True, "avx512_bf16": False}, True), ({"avx2": True}, False), ({}, False)],
+)
+def test_auto_is_bf16_on_cpus_that_multiply_it(capabilities, fast, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert (used("cpu", "auto"), used("cpu", "bf16"), used("cpu", "fp32")) == (fast, True, False)
+
+
+def test_auto_is_fp32_where_torch_does_not_say_what_the_cpu_can_do(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert not used("cpu", "auto")
+
+
+@pytest.mark.parametrize(("capability", "fast"), [((7, 5), False), ((8, 0), True), ((9, 0), True)])
+def test_auto_is_bf16_from_ampere_on(capability, fast, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert precision.fast(torch.device("cuda")) == fast
+
+
+def test_another_name_is_refused():
+    with pytest.raises(UserError, match="precision = 'half': use auto, bf16 or fp32"):
+        precision.autocast(torch.device("cpu"), "half")
+
+
+def test_attention_is_the_weighted_mean_of_the_values_in_any_precision():
+    q, k, v = torch.randn(3, 2, 5, 7, 4, dtype=torch.float64).unbind()
+    expected = torch.softmax(q @ k.mT / 2, -1) @ v
+    assert_close(precision.attention(q, k, v), expected, rtol=1e-12, atol=1e-12)
+    with torch.autocast("cpu", torch.bfloat16):
+        halves = precision.attention(*(x.bfloat16() for x in (q, k, v)))
+    assert halves.dtype == torch.float32
+    assert_close(halves.double(), expected, rtol=0, atol=0.03)
+
+
+def test_in_full_precision_autocast_is_off():
+    x = torch.ones(2, 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (x @ x).dtype == torch.bfloat16
+        with precision.full(x):
+            assert (x @ x).dtype == torch.float32

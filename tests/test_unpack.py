@@ -1,0 +1,127 @@
+"""extractor/unpack.py: the same samples from another file, at most so many of them, and nothing half done."""
+
+import os
+import time
+from collections import namedtuple
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+
+from dataset import MixtureArgs, MixtureDataset, find_material
+from extractor import UserError, audio, unpack
+
+RATE = 8000
+
+
+def noise(seconds: float, seed: int, channels: int = 1) -> np.ndarray:
+    x = 0.1 * np.random.default_rng(seed).standard_normal((round(seconds * RATE), channels))
+    return x.astype(np.float32)
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """Compressed recordings of 130, 3 and 2 s, and one that is not."""
+    for name, x in {
+        "long.flac": noise(130, 0), "stereo.ogg": noise(3, 1, channels=2), "short.mp3": noise(2, 2),
+        "plain.wav": noise(2, 3),
+    }.items():
+        (tmp_path / "in").mkdir(exist_ok=True)
+        sf.write(tmp_path / "in" / name, x, RATE)
+    return tmp_path
+
+
+def recordings(folder: Path) -> list[audio.Recording]:
+    return [audio.probe(path) for path in audio.find(folder / "in")]
+
+
+def files(folder: Path) -> dict[str, int]:
+    return {p.name: p.stat().st_mtime_ns for p in (folder / "out").glob("*")}
+
+
+@pytest.mark.parametrize("rate", [RATE, 6000])
+def test_an_unpacked_recording_has_the_same_samples(folder, rate):
+    before = recordings(folder)
+    after = unpack.unpack(before, folder / "out", 1e9)
+    assert [r.unpacked is not None for r in after] == [r.path.suffix != ".wav" for r in before]
+    for packed, unpacked in zip(before, after, strict=True):
+        n = packed.length(rate)
+        for start, length in ((0, n), (n // 3, 777), (n // 2, 200)):
+            expected = audio.read(packed, start, length, rate)
+            np.testing.assert_allclose(audio.read(unpacked, start, length, rate), expected, atol=1e-6)
+        stereo = audio.read(packed, 0, n, rate, mono=False)
+        np.testing.assert_array_equal(audio.read(unpacked, 0, n, rate, mono=False), stereo)
+
+
+def test_it_is_the_unpacked_file_that_is_read_as_long_as_it_is_there(folder):
+    recording = next(r for r in unpack.unpack(recordings(folder), folder / "out", 1e9) if r.path.suffix == ".mp3")
+    expected = audio.read(recording, 0, 100, RATE)
+    sf.write(recording.unpacked, np.full(recording.frames, 0.25), RATE, "FLOAT")
+    assert (audio.read(recording, 0, 100, RATE) == 0.25).all()
+    recording.unpacked.unlink()
+    np.testing.assert_allclose(audio.read(recording, 0, 100, RATE), expected, atol=1e-6)
+
+
+def test_what_was_unpacked_is_not_again_unless_its_recording_changed(folder):
+    unpack.unpack(recordings(folder), folder / "out", 1e9)
+    first = files(folder)
+    assert len(first) == 3
+    unpack.unpack(recordings(folder), folder / "out", 1e9)
+    assert files(folder) == first
+    sf.write(folder / "in/long.flac", noise(130, 9), RATE)
+    os.utime(folder / "in/long.flac", (time.time() + 5,) * 2)
+    changed = next(r for r in unpack.unpack(recordings(folder), folder / "out", 1e9) if r.path.stem == "long")
+    assert len(files(folder)) == 4 and files(folder).items() > first.items()
+    np.testing.assert_allclose(audio.read(changed, 0, 50, RATE), noise(130, 9)[:50, 0], atol=1e-4)
+
+
+def test_no_more_is_unpacked_than_asked_for_nor_half_of_what_is_free(folder, monkeypatch):
+    before = recordings(folder)  # long, 130 s, plain, short and stereo, of 2 and 3 s
+    sizes = {r.path.stem: 4 * r.frames for r in before}
+    limit = sizes["short"] + sizes["stereo"]
+    named = {r.path.stem for r in unpack.unpack(before, folder / "out", limit) if r.unpacked}
+    assert named == {"short", "stereo"}
+    assert not [r for r in unpack.unpack(before, folder / "out", 0) if r.unpacked]
+    free = namedtuple("Usage", "free")(2 * sizes["long"] - 2)
+    monkeypatch.setattr(unpack.shutil, "disk_usage", lambda path: free)
+    assert [r.path.stem for r in unpack.unpack(before, folder / "other", 1e9) if r.unpacked] == ["short", "stereo"]
+
+
+def test_what_cannot_be_decoded_or_written_stays_as_it_is_and_leaves_nothing(folder):
+    whole = (folder / "in/long.flac").read_bytes()
+    before = recordings(folder)
+    (folder / "in/long.flac").write_bytes(whole[: len(whole) // 2])
+    after = unpack.unpack(before, folder / "out", 1e9)
+    assert [r.path.stem for r in after if r.unpacked] == ["short", "stereo"] and len(files(folder)) == 2
+    (folder / "a file").touch()
+    assert unpack.unpack(before, folder / "a file/out", 1e9) == before
+
+
+def test_a_process_killed_while_it_unpacks_leaves_nothing_that_is_taken_for_whole(folder, monkeypatch):
+    def die(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as m:
+        m.setattr(Path, "replace", die)
+        with pytest.raises(KeyboardInterrupt):
+            unpack.unpack(recordings(folder), folder / "out", 1e9)
+    after = unpack.unpack(recordings(folder), folder / "out", 1e9)
+    for recording in after:
+        if recording.unpacked:
+            assert sf.info(recording.unpacked).frames == recording.frames
+
+
+def test_mixtures_are_the_same(folder):
+    for i in range(2):
+        (folder / "clean/alice").mkdir(parents=True, exist_ok=True)
+        sf.write(folder / f"clean/alice/src_{i}.flac", noise(3, 10 + i), RATE)
+    args = MixtureArgs((f"{folder}/clean/alice",), (f"{folder}/in",), segment_s=0.5, n_valid=4)
+    material = find_material(args)
+    unpacked = type(material)(*(unpack.unpack(kind, folder / "out", 1e9) for kind in material))
+    assert len(files(folder)) == 5
+    for split in ("train", "valid"):
+        a, b = (MixtureDataset(m, args, RATE, split=split) for m in (material, unpacked))
+        for i in range(8):
+            torch.testing.assert_close(a[0, i], b[0, i], rtol=0, atol=1e-6)
