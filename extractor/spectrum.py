@@ -24,16 +24,20 @@ def level(signal: Tensor) -> Tensor:
     return signal.square().mean(-1, keepdim=True).clamp(min=1e-24).sqrt()
 
 
+def window(n_fft: int, device: torch.device) -> Tensor:
+    """Hann's, of energy 1."""
+    hann = torch.hann_window(n_fft, device=device)
+    return hann / hann.square().sum().sqrt()
+
+
 def stft(signal: Tensor, n_fft: int, hop: int) -> Tensor:
     """Hann window, zeros around the signal; white noise of level 1 has |X|^2 = 1 in the mean.
     [B, T] -> complex [B, F, L]"""
-    window = torch.hann_window(n_fft, device=signal.device)
     # fp32: half precision has no FFT of most sizes, and its rounding would be heard
-    spectrum = torch.stft(signal.float(), n_fft, hop, window=window, pad_mode="constant", return_complex=True)
-    return spectrum / window.square().sum().sqrt()
+    how = {"window": window(n_fft, signal.device), "pad_mode": "constant", "return_complex": True}
+    return torch.stft(signal.float(), n_fft, hop, **how)
 
 
 def istft(spectrum: Tensor, n_fft: int, hop: int, n_samples: int) -> Tensor:
     """The inverse of `stft`. complex [B, F, L] -> [B, n_samples]"""
-    window = torch.hann_window(n_fft, device=spectrum.device)
-    return torch.istft(spectrum * window.square().sum().sqrt(), n_fft, hop, window=window, length=n_samples)
+    return torch.istft(spectrum, n_fft, hop, window=window(n_fft, spectrum.device), length=n_samples)
