@@ -25,9 +25,9 @@ class FullBandArgs:
     n_fft: int = 2048          # samples, even
     hop: int = 512             # samples; at most n_fft/4
     n_bands: int = 160         # K, at most F
-    width: int = 256           # D
-    hidden: int = 128          # H
-    n_layers: int = 2
+    width: int = 192           # D
+    hidden: int = 96           # H
+    n_layers: int = 4
     checkpointing: bool = False  # recompute every layer in the backward pass: slower, less memory
 
     def __post_init__(self):
