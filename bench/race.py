@@ -4,8 +4,9 @@
     python evaluate.py --systems runs/race/fullband/best.pt runs/race/dptnet/best.pt --pairs evaluation
 
 How many steps fit the minutes is measured by a short trial, mixtures and all, before the first one, so that the
-learning rate ends where they end. A run that was stopped goes on at the same command. Prints a table; writes the learning curves over minutes of all runs that
-are done to <results>/learning.png and all numbers to <results>/learning.json.
+learning rate ends where they end; from then on minutes are steps at that speed, whatever else the machine has to do. A
+run that was stopped goes on at the same command. Prints a table; writes the learning curves over minutes of all runs
+that are done to <results>/learning.png and all numbers to <results>/learning.json.
 """
 
 import shutil
@@ -103,14 +104,14 @@ def result(folder: Path) -> dict:
     """What a run has come to: its cost, what it heard, its curves by minutes."""
     state = checkpoint.load(folder / "last.pt")
     args, found = models.saved_args(state, folder / "last.pt"), curves.read(folder)
-    minutes = dict(found.get("valid/minutes", ()))
+    plan = tables.read_json(folder / "plan.json")
+    minutes = plan["minutes"] / plan["steps"]  # a step
     counted = cost(args)
     return {
         "parameters": counted.n_parameters, "gmac_per_s": round(counted.gmac_per_s, 3),
-        "step": state["step"], "minutes": round(state["seconds"] / 60, 1),
-        "audio_s_per_s": round(state["step"] * state["args"]["batch_size"] * state["args"]["data"]["segment_s"]
-                               / max(1e-9, state["seconds"]), 1),
-        "curves": {kind: [(round(minutes[step], 2), round(value, 3)) for step, value in found.get(f"valid/{tag}", ())]
+        "step": state["step"], "minutes": round(minutes * state["step"], 1),
+        "audio_s_per_s": round(state["args"]["batch_size"] * state["args"]["data"]["segment_s"] / minutes / 60, 1),
+        "curves": {kind: [(round(minutes * step, 2), round(value, 3)) for step, value in found.get(f"valid/{tag}", ())]
                    for tag, kind in KINDS.items()},
     }
 
