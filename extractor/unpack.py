@@ -1,6 +1,6 @@
 """Compressed recordings, decoded once and for all.
 
-A mixture needs a few seconds from anywhere. To find and decode them in a FLAC or Ogg file takes four times as long as all
+A mixture needs a few seconds from anywhere. To find and decode them in a FLAC or Ogg file takes twice as long as all
 the rest of making it, and half as long as a light net needs to learn from it.
 """
 
