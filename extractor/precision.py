@@ -22,7 +22,7 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 def fast(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    found = getattr(torch.cpu, "get_capabilities", dict)()  # from torch 2.10 on
+    found = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch does not say: fp32 then
     return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
 
 

@@ -57,4 +57,7 @@ def make(path: Path, recording: audio.Recording) -> bool:
         own.replace(path)
     except (UserError, OSError):
         return False
+    finally:
+        if path.parent.is_dir():
+            own.unlink(missing_ok=True)
     return True

@@ -11,7 +11,7 @@ import soundfile as sf
 import torch
 
 from dataset import MixtureArgs, MixtureDataset, find_material
-from extractor import UserError, audio, unpack
+from extractor import audio, unpack
 
 RATE = 8000
 
@@ -99,7 +99,7 @@ def test_what_cannot_be_decoded_or_written_stays_as_it_is_and_leaves_nothing(fol
     assert unpack.unpack(before, folder / "a file/out", 1e9) == before
 
 
-def test_a_process_killed_while_it_unpacks_leaves_nothing_that_is_taken_for_whole(folder, monkeypatch):
+def test_a_process_stopped_while_it_unpacks_leaves_nothing(folder, monkeypatch):
     def die(*_):
         raise KeyboardInterrupt
 
@@ -107,6 +107,7 @@ def test_a_process_killed_while_it_unpacks_leaves_nothing_that_is_taken_for_whol
         m.setattr(Path, "replace", die)
         with pytest.raises(KeyboardInterrupt):
             unpack.unpack(recordings(folder), folder / "out", 1e9)
+    assert not files(folder)
     after = unpack.unpack(recordings(folder), folder / "out", 1e9)
     for recording in after:
         if recording.unpacked:
