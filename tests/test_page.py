@@ -245,7 +245,8 @@ def test_a_switch_does_not_click(show, tmp_path):
     for key in "4342431":  # from the residual to another system, whose residual takes its place, and back
         page.keyboard.press(key)
         later(page, 0.2)
-    recorded = unpack(page.evaluate("recorded()")[0])
+    recorded = np.trim_zeros(unpack(page.evaluate("recorded()")[0]))  # on a busy machine playing begins inside the wave
+    assert len(recorded) > 1.2 * RATE
     assert np.abs(np.diff(recorded)).max() < 0.03  # the sine itself, twice as loud in the residual: 0.012
 
 
