@@ -45,10 +45,10 @@ class MainArgs:
     init_from: str = ""           # a checkpoint whose weights the net starts from; for a flow, of the net it refines
     steps: int = 20_000
     batch_size: int = 16
-    lr: float = 2e-3              # peak; linear warm-up, then half a cosine down to a hundredth
-    muon: float = 5.0             # the matrices' learning rate, by Muon, over lr; 0: AdamW for them, too
+    lr: float = 5e-4              # peak; linear warm-up, then half a cosine down to a hundredth
+    muon: float = 14.0            # the matrices' learning rate, by Muon, over lr; 0: AdamW for them, too
     warmup: int = 100             # steps
-    weight_decay: float = 1e-2    # on matrices; none on norms and biases
+    weight_decay: float = 0.1     # on matrices, which otherwise grow from step to step; none on norms and biases
     clip_norm: float = 5.0        # L2 norm of all gradients
     ema: float = 0.999            # the averaged weights, which are validated and extract, keep this much a step
     valid_every: int = 500        # steps: an epoch
@@ -192,8 +192,8 @@ def make_optimizers(net: nn.Module, args: MainArgs) -> list[torch.optim.Optimize
     matrices = [p for p in inner.values() if p.requires_grad and p.ndim == 2] if args.muon else []
     groups = decay_groups(net, args.weight_decay, but=matrices)
     optimizers = [torch.optim.AdamW(groups, lr=args.lr, betas=(0.9, 0.98))]
-    if matrices:  # match_rms_adamw: steps of the size that AdamW's have, whatever the matrix's shape
-        optimizers.append(torch.optim.Muon(matrices, weight_decay=args.weight_decay, adjust_lr_fn="match_rms_adamw"))
+    if matrices:  # original: what comes of a unit vector changes by lr sqrt(max(1, rows/columns)), in nets of any width
+        optimizers.append(torch.optim.Muon(matrices, weight_decay=args.weight_decay, adjust_lr_fn="original"))
     for optimizer, over_lr in zip(optimizers, (1.0, args.muon), strict=False):
         for group in optimizer.param_groups:
             group["over_lr"] = over_lr
@@ -285,7 +285,10 @@ def resume(args: MainArgs, net, average, optimizers) -> tuple[int, float, float]
     if not isinstance(state["optimizer"], list) or len(state["optimizer"]) != len(optimizers):
         raise UserError(f"{path}: trained with or without Muon, unlike MainArgs.muon; change that, or MainArgs.name")
     for optimizer, saved in zip(optimizers, state["optimizer"], strict=True):
+        groups = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
         optimizer.load_state_dict(saved)
+        for group, given in zip(optimizer.param_groups, groups, strict=True):
+            group.update(given)  # how to go on is said by args, not by what was said before
     torch.set_rng_state(state["rng"])
     return state["step"], state["best"], state.get("seconds", 0.0)
 

@@ -47,7 +47,9 @@ SAME = 0.1  # a loss that is better by no more than this is no better
 class BenchArgs:
     clean: tuple[str, ...] = ()   # folders as in MixtureArgs
     dirty: tuple[str, ...] = ()
-    factors: tuple[float, ...] = (1.0, 3.0, 10.0, 30.0)  # of MainArgs.lr, the peak
+    lr: float = 2e-3              # AdamW's
+    weight_decay: float = 1e-2
+    factors: tuple[float, ...] = (1.0, 3.0, 10.0, 30.0)  # of lr: the peaks
     warmups: tuple[int, ...] = (50, 0)                   # steps
     seeds: tuple[int, ...] = (0,)  # of the first weights and the items
     steps: int = 250
@@ -80,8 +82,8 @@ def main(args: BenchArgs):
     frozen = [held_out[0, i] for i in range(len(held_out))]
     settings = {
         "steps": args.steps, "batch_size": args.batch_size, "segment_s": args.segment_s, "every": args.every,
-        "n_valid": args.n_valid, "lr": MainArgs.lr, "clip_norm": MainArgs.clip_norm,
-        "weight_decay": MainArgs.weight_decay, "model": asdict(args.model),
+        "n_valid": args.n_valid, "lr": args.lr, "clip_norm": MainArgs.clip_norm,
+        "weight_decay": args.weight_decay, "model": asdict(args.model),
         "minutes": {name: round(sum(r.seconds for r in found) / 60, 1) for name, found in material._asdict().items()},
         "silence": valid_loss(torch.zeros_like, frozen, args.batch_size),
     }
@@ -90,7 +92,7 @@ def main(args: BenchArgs):
     records = [done_or_do(run, args, settings, training, frozen) for run in runs]
     tables.write_json(Path(args.results) / "numbers.json", {"settings": settings, "runs": records})
     report.save(figure(records, settings), Path(args.results) / "stability.png")
-    print("\n" + table(records))
+    print("\n" + table(records, settings))
 
 
 def done_or_do(run: Run, args: BenchArgs, settings: dict, training: MixtureDataset, frozen: list[dict]) -> dict:
@@ -116,8 +118,8 @@ def done_or_do(run: Run, args: BenchArgs, settings: dict, training: MixtureDatas
 def train(run: Run, args: BenchArgs, silence: float, training: MixtureDataset, frozen: list[dict]) -> dict:
     """Losses and gradient norms step by step, attention entropy of every layer every few steps, and the outcome."""
     as_main = MainArgs(
-        model=replace(args.model, sigma_reparam=run.sigma_reparam), lr=run.factor * MainArgs.lr, warmup=run.warmup,
-        steps=args.steps, batch_size=args.batch_size, seed=run.seed,
+        model=replace(args.model, sigma_reparam=run.sigma_reparam), lr=run.factor * args.lr, warmup=run.warmup,
+        weight_decay=args.weight_decay, steps=args.steps, batch_size=args.batch_size, seed=run.seed,
     )
     torch.manual_seed(run.seed)
     net = DPTNet(as_main.model)
@@ -201,7 +203,7 @@ def relative_entropy(attention: Attention, x: Tensor) -> Tensor:
 # the table and the figure
 
 
-def table(records: list[dict]) -> str:
+def table(records: list[dict], settings: dict) -> str:
     """Means over the seeds; of a run that ended early too."""
     lines = [
         "| lr | warm-up | weights | trained | loss at the end | steps clipped | skipped | entropy at the end, mean | "
@@ -214,7 +216,7 @@ def table(records: list[dict]) -> str:
         ends = [layers(r)[-1] for r in same]
         clipped = [np.mean(~(np.array(r["grad_norm"], float) <= MainArgs.clip_norm)) for r in same]  # NaN counts too
         cells = [
-            f"{factor * MainArgs.lr:g}", str(warmup), "sigma-reparam" if reparam else "plain",
+            f"{factor * settings['lr']:g}", str(warmup), "sigma-reparam" if reparam else "plain",
             f"{sum(r['outcome'] == 'trained' for r in same)} of {len(same)}",
             number(fmean(value(r["valid_loss"]) for r in same), "+.2f"),
             f"{fmean(clipped):.0%}", number(fmean(r["skipped"] for r in same), ".0f"),
@@ -257,7 +259,7 @@ def figure(records: list[dict], settings: dict) -> Figure:
         column[1].plot(at, layers(record).mean(1), **style)
         column[2].plot(at, layers(record).min(1), **style)
     for axes, factor in zip(panels[0], factors, strict=True):
-        axes.set_title(f"learning rate {factor * MainArgs.lr:g}")
+        axes.set_title(f"learning rate {factor * settings['lr']:g}")
         axes.axhline(settings["silence"], color="black", linewidth=0.8, linestyle=":")
         axes.set_ylim(settings["silence"] - 15, settings["silence"] + 10)
     for axes, label in zip(panels[:, 0], ("training loss, mean of 20 steps", "attention entropy, mean of layers",

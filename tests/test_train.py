@@ -244,18 +244,19 @@ def test_every_trained_parameter_has_one_optimizer_and_inner_matrices_have_muon(
     assert [[id(p) for p in g["params"]] for g in adamw.param_groups] == [[end, inside, kernel], [bias]]
 
 
-def test_a_step_by_muon_turns_the_gradient_into_equal_singular_values(args, monkeypatch):
-    """At a momentum of 0 a step is u v^T times lr and 0.2 sqrt(the longer side); Newton-Schulz gives 0.7 to 1.2."""
-    net = nn.Linear(40, 30, bias=False)
+@pytest.mark.parametrize("rows, columns, stretch", [(30, 40, 1.0), (80, 20, 2.0)])
+def test_a_step_by_muon_turns_the_gradient_into_equal_singular_values(args, rows, columns, stretch):
+    """At a momentum of 0 a step is u v^T times lr and sqrt(max(1, rows/columns)); Newton-Schulz gives 0.7 to 1.2."""
+    net = nn.Linear(columns, rows, bias=False)
     net.ends = ()
     _, muon = train.make_optimizers(net, replace(args, lr=0.1, muon=5.0, weight_decay=0.0))
     for group in muon.param_groups:
         group["lr"], group["momentum"] = 0.1 * group["over_lr"], 0.0
     before = net.weight.detach().clone()
-    net.weight.grad = torch.randn(30, 40, generator=torch.Generator().manual_seed(0))
+    net.weight.grad = torch.randn(rows, columns, generator=torch.Generator().manual_seed(0))
     muon.step()
     u, _, vh = torch.linalg.svd(net.weight.grad, full_matrices=False)
-    turned = u.T @ (before - net.weight.detach()) @ vh.T / (0.5 * 0.2 * math.sqrt(40))
+    turned = u.T @ (before - net.weight.detach()) @ vh.T / (0.5 * stretch)
     assert ((turned.diagonal() > 0.6) & (turned.diagonal() < 1.3)).all()
     assert (turned - turned.diagonal().diag()).abs().max() < 0.05
 
@@ -268,6 +269,18 @@ def test_both_optimizers_follow_the_schedule(args, monkeypatch):
     adamw, muon = seen[0]
     assert adamw.param_groups[1]["lr"] == pytest.approx(learning_rate(3, replace(args, steps=4, lr=1e-3)))
     assert muon.param_groups[0]["lr"] == pytest.approx(3 * adamw.param_groups[1]["lr"])
+
+
+def test_what_a_run_is_told_on_going_on_counts(args, monkeypatch):
+    main(replace(args, steps=2))
+    seen = []
+    make = train.make_optimizers
+    monkeypatch.setattr(train, "make_optimizers", lambda *given: seen.append(make(*given)) or seen[0])
+    main(replace(args, steps=4, weight_decay=0.3, muon=2.0))
+    groups = [group for optimizer in seen[0] for group in optimizer.param_groups]
+    assert [group["weight_decay"] for group in groups] == [0.3, 0.0, 0.3]
+    assert groups[2]["lr"] == pytest.approx(2 * groups[0]["lr"])
+    assert all(seen[0][0].state[p]["step"] == 4 for p in groups[0]["params"])  # and what was learned is there
 
 
 def test_a_run_with_muon_does_not_go_on_without(args):
