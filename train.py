@@ -285,10 +285,10 @@ def resume(args: MainArgs, net, average, optimizers) -> tuple[int, float, float]
     if not isinstance(state["optimizer"], list) or len(state["optimizer"]) != len(optimizers):
         raise UserError(f"{path}: trained with or without Muon, unlike MainArgs.muon; change that, or MainArgs.name")
     for optimizer, saved in zip(optimizers, state["optimizer"], strict=True):
-        groups = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+        told = [dict(group) for group in optimizer.param_groups]
         optimizer.load_state_dict(saved)
-        for group, given in zip(optimizer.param_groups, groups, strict=True):
-            group.update(given)  # how to go on is said by args, not by what was said before
+        for group, now in zip(optimizer.param_groups, told, strict=True):
+            group.update(now)  # how to go on is said by args, not by what was said before
     torch.set_rng_state(state["rng"])
     return state["step"], state["best"], state.get("seconds", 0.0)
 
@@ -343,8 +343,8 @@ def steps_that_fit(args: MainArgs, minutes: float) -> int:
 
 @torch.random.fork_rng(devices=[])  # a flow's loss draws: what is drawn in training must not depend on this
 def measure_step(args: MainArgs, family, net: nn.Module, device: torch.device) -> tuple[float, float]:
-    """Bytes and seconds of a training step, from steps of a copy of the net: one on an item of noise, two on a batch, of
-    which the second counts, since in the first memory is asked for and kernels are chosen."""
+    """Bytes and seconds of a training step, from steps of a copy of the net: one on an item of noise, two on a batch,
+    of which the second counts, since in the first memory is asked for and kernels are chosen."""
     trial = deepcopy(net)
     shape = args.batch_size, round(args.data.segment_s * args.model.sample_rate)
     mixtures = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)

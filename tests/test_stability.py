@@ -152,7 +152,8 @@ def test_a_run_ends_with_the_weights_that_train_py_ends_with(args, tmp_path, sig
     data = MixtureArgs(args.clean, args.dirty, segment_s=0.5, n_valid=4)
     same = train.MainArgs(
         name="alice", runs=f"{tmp_path}/trained", data=data, model=replace(NET, sigma_reparam=sigma_reparam), lr=6e-3,
-        weight_decay=1e-2, muon=0.0, warmup=2, steps=5, batch_size=2, valid_every=5, workers=0, device="cpu", precision="fp32",
+        weight_decay=1e-2, muon=0.0, warmup=2, steps=5, batch_size=2, valid_every=5, workers=0, device="cpu",
+        precision="fp32",
     )
     train.main(same)
     net = DPTNet(same.model)
