@@ -277,7 +277,7 @@ class BandSplit(nn.Module):
         for i, path in enumerate(self.paths):  # in turn along time, each band alone, and along bands, each frame alone
             x = rearrange(x, "here (there b) d -> there (here b) d", b=batch)
             if self.args.checkpointing and self.training:
-                x, first[i % 2] = checkpoint(path, x, first[i % 2], use_reentrant=False)
+                x, first[i % 2] = checkpoint(path, x, first[i % 2], use_reentrant=False, preserve_rng_state=False)
             else:
                 x, first[i % 2] = path(x, first[i % 2])
         return self.decoder(x, batch)

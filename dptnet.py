@@ -110,8 +110,9 @@ class DPTNet(dualpath.DualPath):
     def paths(self, chunks: Tensor) -> Tensor:
         """[B, S, K, N] -> [B, S, K, N]"""
         x, batch = rearrange(chunks, "b s k n -> k (b s) n"), chunks.shape[0]
+        recompute = self.args.checkpointing and self.training
         for layer in self.layers:  # in turn inside each chunk, along k, and across chunks, along s
-            x = checkpoint(layer, x, use_reentrant=False) if self.args.checkpointing and self.training else layer(x)
+            x = checkpoint(layer, x, use_reentrant=False, preserve_rng_state=False) if recompute else layer(x)
             x = rearrange(x, "here (b there) n -> there (b here) n", b=batch)
         return rearrange(x, "k (b s) n -> b s k n", b=batch)
 

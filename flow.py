@@ -308,7 +308,9 @@ def start_from(net: Flow, state: dict, path: str | Path):
     net.predictor.load_state_dict(state["ema"])
 
 
-def loss(net: Flow, mixture: Tensor, target: Tensor, args: LossArgs) -> tuple[Tensor, dict[str, float]]:
+def loss(
+    net: Flow, mixture: Tensor, target: Tensor, args: LossArgs, generator: torch.Generator | None = None
+) -> tuple[Tensor, dict[str, float]]:
     """The log-MSE of the denoiser in compressed bins, plus (1 - t) times that of its waveform: near t = 1 the mean of
     compressed bins is not that of waveforms. At random times in training, otherwise at the sampler's; the logarithm
     weighs them: each counts by the share of its error that goes. Of the args, only tau is used.
@@ -317,8 +319,8 @@ def loss(net: Flow, mixture: Tensor, target: Tensor, args: LossArgs) -> tuple[Te
     given = net.condition(mixture / level)
     bins = compress(net.frames(target / level), net.args.alpha)
     x = given.estimate + within(bins - given.estimate, net.args.reach * given.reach)  # as near as the flow can get
-    if net.training:  # drawn on the CPU, whose state train.py keeps
-        times, white = 1 - torch.rand(1, batch), torch.randn(mixture.shape)
+    if net.training:  # drawn on the CPU
+        times, white = 1 - torch.rand(1, batch, generator=generator), torch.randn(mixture.shape, generator=generator)
     else:
         times = repeat(torch.arange(1, net.args.steps + 1) / net.args.steps, "n -> n b", b=batch)
         white = noise(0, mixture.shape[-1])[None]

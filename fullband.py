@@ -117,8 +117,9 @@ class FullBand(nn.Module):
     def masks(self, magnitudes: Tensor) -> Tensor:
         """[B, L, F] -> complex [B, L, F], not bounded"""
         x = precision.at_least_fp32(self.enter(band_levels(magnitudes, self.means).transpose(0, 1)))
+        recompute = self.args.checkpointing and self.training
         for layer in self.layers:
-            x = checkpoint(layer, x, use_reentrant=False) if self.args.checkpointing and self.training else layer(x)
+            x = checkpoint(layer, x, use_reentrant=False, preserve_rng_state=False) if recompute else layer(x)
         parts = self.mask(self.norm(x).transpose(0, 1))
         return torch.view_as_complex(precision.at_least_fp32(parts.unflatten(-1, (-1, 2))))
 

@@ -66,7 +66,7 @@ class RWKVNet(dualpath.DualPath):
 
     def run(self, layer: rwkv7.Layer, *inputs: Tensor | None) -> tuple[Tensor, Tensor]:
         if self.args.checkpointing and self.training:
-            return checkpoint(layer, *inputs, use_reentrant=False)
+            return checkpoint(layer, *inputs, use_reentrant=False, preserve_rng_state=False)
         return layer(*inputs)
 
 

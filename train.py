@@ -29,6 +29,7 @@ from extractor.command import command_line
 from extractor.device import pick_device
 from extractor.losses import LossArgs
 from extractor.metrics import attenuation, si_sdri
+from extractor.parallel import Backward
 from extractor.unpack import unpack
 
 MAX_BAD = 10  # steps in a row without a finite loss and gradient before the run stops
@@ -116,15 +117,13 @@ def main(args: MainArgs) -> Path:
     timed_from = step, time.monotonic()
     bar = tqdm(total=args.steps, initial=step, unit="step", dynamic_ncols=True, mininterval=1)
     save = saver(args, net, average, optimizers)
+    backward, batch_loss = Backward(net, device, args.batch_size), loss_function(args, family, device)
     for batch in loader:
         mixture, target = (batch[k].to(device, non_blocking=True) for k in ("mixture", "target"))
         lr = learning_rate(step, args)
         for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = lr * group["over_lr"]
-        with precision.autocast(device, args.precision):
-            loss, parts = family.loss(net, mixture, target, args.loss)
-        net.zero_grad(set_to_none=True)
-        loss.backward()
+        loss, parts = backward(batch_loss, mixture, target)
         norm = nn.utils.clip_grad_norm_(net.parameters(), args.clip_norm)
         finite = bool(torch.isfinite(loss) & torch.isfinite(norm))
         if finite:
@@ -175,6 +174,13 @@ def main(args: MainArgs) -> Path:
 
 # ---------------------------------------------------------------------------------------------------------------------
 # one step
+
+
+def loss_function(args: MainArgs, family, device: torch.device):
+    def loss(net: nn.Module, mixture: Tensor, target: Tensor, generator: torch.Generator):
+        with precision.autocast(device, args.precision):
+            return family.loss(net, mixture, target, args.loss, generator)
+    return loss
 
 
 def learning_rate(step: int, args: MainArgs) -> float:
@@ -305,7 +311,7 @@ def unpacked(material: Material, args: MainArgs) -> Material:
     material = Material(*([next(everything) for _ in kind] for kind in material))
     if decoded := [r for kind in material for r in kind if r.unpacked]:
         size = sum(r.unpacked.stat().st_size for r in decoded) / 1e9
-        print(f"compressed recordings lie decoded in {folder}, {len(decoded)} of them, {size:.1f} GB; delete it at will")
+        print(f"{len(decoded)} compressed recordings lie decoded in {folder}, {size:.1f} GB; delete it at will")
     return material
 
 
@@ -341,7 +347,7 @@ def steps_that_fit(args: MainArgs, minutes: float) -> int:
     return max(1, round(60 * minutes / seconds))
 
 
-@torch.random.fork_rng(devices=[])  # a flow's loss draws: what is drawn in training must not depend on this
+@torch.random.fork_rng(devices=[])  # what is drawn in training must not depend on this
 def measure_step(args: MainArgs, family, net: nn.Module, device: torch.device) -> tuple[float, float]:
     """Bytes and seconds of a training step, from steps of a copy of the net: one on an item of noise, two on a batch,
     of which the second counts, since in the first memory is asked for and kernels are chosen."""
@@ -354,16 +360,13 @@ def measure_step(args: MainArgs, family, net: nn.Module, device: torch.device) -
         saved[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
         return t
 
-    autocast = precision.autocast(device, args.precision)
-    with autocast, torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
+    loss, backward = loss_function(args, family, device), Backward(trial, device, args.batch_size)
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
         item = mixtures[:1].clone()  # not a view, which would keep the batch
-        loss, _ = family.loss(trial, item, item, args.loss)
-    loss.backward()
+        backward(loss, item, item)
     for _ in range(2):
         started = time.perf_counter()
-        with autocast:
-            loss, _ = family.loss(trial, mixtures, mixtures, args.loss)
-        loss.backward()
+        backward(loss, mixtures, mixtures)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
     weights = 20 * sum(p.numel() for p in net.parameters())  # fp32: themselves, gradient, two moments, average

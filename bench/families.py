@@ -10,6 +10,7 @@ else runs on the machine slows a process less than it slows the clock. Training 
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 from unittest.mock import patch
 
@@ -108,7 +109,7 @@ def speeds(args: models.Args, batch: int, passes: int) -> tuple[float, float, fl
     def extract():
         family.extract(net.eval(), mixture[:1])
 
-    training = (batch * SECONDS / cpu_s(lambda: train(name), passes) for name in ("fp32", "bf16"))
+    training = (batch * SECONDS / cpu_s(partial(train, name), passes) for name in ("fp32", "bf16"))
     return *training, SECONDS / cpu_s(extract, passes)
 
 
@@ -120,8 +121,8 @@ def main(args: BenchArgs):
     print("|---|---|---|---|---|---|")
     for name in args.presets:
         n_parameters, gmac_per_s = cost(models.PRESETS[name])
-        full, half, extraction = speeds(models.PRESETS[name], args.batch, args.passes)
-        print(f"| `{name}` | {n_parameters:,} | {gmac_per_s:.2f} | {full:.1f} | {half:.1f} | {extraction:.0f} |", flush=True)
+        full, half, whole = speeds(models.PRESETS[name], args.batch, args.passes)
+        print(f"| `{name}` | {n_parameters:,} | {gmac_per_s:.2f} | {full:.1f} | {half:.1f} | {whole:.0f} |", flush=True)
 
 
 if __name__ == "__main__":

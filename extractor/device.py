@@ -29,12 +29,13 @@ def keep_freed_memory():
     """Ask the C library to keep freed memory for reuse, where it can be asked (glibc).
 
     It gives every block above 32 MiB back and asks for it again, page by page, at the next step: on a CPU that is up to
-    half of a training step (bench/dptnet_step.py).
+    half of a training step (bench/dptnet_step.py). All threads share one arena, for only the first one may grow so far.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return
-    trim_threshold, mmap_threshold = -1, -3
+    trim_threshold, mmap_threshold, arena_max = -1, -3, -8
+    mallopt(arena_max, 1)
     mallopt(mmap_threshold, 1 << 30)
     mallopt(trim_threshold, (1 << 31) - 1)

@@ -43,8 +43,10 @@ def _spectrum(x: Tensor, window: Tensor) -> Tensor:
     return torch.stft(x, size, size // 4, window=window, pad_mode="constant", return_complex=True)
 
 
-def predictive_loss(net: nn.Module, mixture: Tensor, target: Tensor, args: LossArgs) -> tuple[Tensor, dict[str, float]]:
-    """For nets that return the estimate in one go. net, [B, T], [B, T] -> scalar, its parts by name"""
+def predictive_loss(
+    net: nn.Module, mixture: Tensor, target: Tensor, args: LossArgs, generator: torch.Generator | None = None
+) -> tuple[Tensor, dict[str, float]]:
+    """For nets that return the estimate in one go; draws nothing. net, [B, T], [B, T] -> scalar, its parts by name"""
     estimate = net(mixture)
     if estimate.shape != target.shape:
         shapes = tuple(estimate.shape), tuple(target.shape)

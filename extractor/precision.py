@@ -16,7 +16,8 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     """'auto' is bf16 where the device multiplies it faster than fp32."""
     if precision not in PRECISIONS:
         raise UserError(f"precision = {precision!r}: use {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}")
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16" or precision == "auto" and fast(device))
+    enabled = precision == "bf16" or precision == "auto" and fast(device)
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 
 def fast(device: torch.device) -> bool:

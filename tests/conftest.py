@@ -59,3 +59,11 @@ def recordings(tmp_path_factory) -> Path:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         sf.write(folder / path, x, RATE)
     return folder
+
+
+@pytest.fixture
+def threads():
+    """torch.set_num_threads, for the time of a test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)

@@ -14,6 +14,7 @@ from torch.testing import assert_close
 import models
 from bandsplit import BandSplitArgs
 from dptnet import DPTNetArgs
+from extractor.parallel import Backward
 from flow import FlowArgs
 from fullband import FullBandArgs
 from rwkvnet import RWKVNetArgs
@@ -141,6 +142,25 @@ def test_checkpointing_leaves_the_gradients_as_they_are(case):
 def test_checkpointing_keeps_a_share_of_the_memory(case):
     plain, checkpointed = (make(case, **case.larger, checkpointing=c).train() for c in (False, True))
     assert kept_bytes(checkpointed, noise(1, 2000)) < case.kept * kept_bytes(plain, noise(1, 2000))
+
+
+@every_predictive_net
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_parts_of_a_batch_on_threads_have_the_gradient_of_the_whole(case, checkpointing, threads):
+    threads(3)
+    net, mixture, target = make(case, checkpointing=checkpointing), noise(7, 500), noise(7, 500).flip(-1)
+    expected = gradients(net, mixture, target)
+
+    def squared(net, mixture, target, _):
+        return (net(mixture) - target).square().mean(), {}
+
+    backward = Backward(net, torch.device("cpu"), batch_size=7)
+    assert len(backward.nets) == 3
+    for _ in range(2):  # the second time gradients are there already
+        loss, _ = backward(squared, mixture, target)
+        assert_close(loss, squared(net, mixture, target, None)[0].detach())
+        found = {name: p.grad for name, p in net.named_parameters()}
+        assert_close(found, expected, rtol=1e-4, atol=1e-5 * max(g.abs().max().item() for g in expected.values()))
 
 
 @every_net

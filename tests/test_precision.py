@@ -11,10 +11,12 @@ def used(device: str, name: str) -> bool:
     return precision.autocast(torch.device(device), name)._enabled
 
 
-@pytest.mark.parametrize(
-    ("capabilities", "fast"),
-    [({"avx512_bf16": True}, True), ({"amx_bf16": True, "avx512_bf16": False}, True), ({"avx2": True}, False), ({}, False)],
-)
+@pytest.mark.parametrize(("capabilities", "fast"), [
+    ({"avx512_bf16": True}, True),
+    ({"amx_bf16": True, "avx512_bf16": False}, True),
+    ({"avx2": True}, False),
+    ({}, False),
+])
 def test_auto_is_bf16_on_cpus_that_multiply_it(capabilities, fast, monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
     assert (used("cpu", "auto"), used("cpu", "bf16"), used("cpu", "fp32")) == (fast, True, False)

@@ -23,6 +23,7 @@ from dataset import KINDS, MixtureArgs
 from dptnet import DPTNet, DPTNetArgs
 from extractor import UserError, checkpoint
 from extractor.losses import LossArgs, predictive_loss
+from extractor.parallel import Backward
 from train import MainArgs, learning_rate, main, update_average
 
 ROOT = Path(__file__).parent.parent
@@ -74,22 +75,22 @@ def test_training_takes_a_hum_out_of_noise(args):
 
 
 @pytest.mark.slow
-def test_stopped_and_resumed_is_the_same_as_never_stopped(args, monkeypatch):
+def test_stopped_and_resumed_is_the_same_as_never_stopped(args, monkeypatch, threads):
+    threads(2)  # a batch in two parts
     straight = replace(args, name="straight")
     main(straight)
 
-    loss, calls = predictive_loss, []
+    backward, calls = Backward.__call__, []
 
-    def stop_at_the_fourth(net, mixture, target, loss_args):
-        if net.training:
-            calls.append(1)
-            if len(calls) == 4:
-                raise KeyboardInterrupt
-        return loss(net, mixture, target, loss_args)
+    def stop_at_the_fourth(*batch):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return backward(*batch)
 
     with monkeypatch.context() as patch:
         patch.setattr(train, "measure_step", lambda *_: (0, 1.0))  # whose steps do not count
-        patch.setitem(models.FAMILIES, "dptnet", models.FAMILIES["dptnet"]._replace(loss=stop_at_the_fourth))
+        patch.setattr(Backward, "__call__", stop_at_the_fourth)
         with pytest.raises(KeyboardInterrupt):
             main(args)
     assert checkpoint.load(args.folder / "last.pt")["step"] == 3
@@ -132,10 +133,11 @@ def test_a_finished_run_is_left_alone(args, capsys):
     assert "has its 6 steps already; raise MainArgs.steps" in capsys.readouterr().out
 
 
-def test_steps_without_a_finite_loss_are_skipped_counted_and_leave_no_trace(args, monkeypatch, capsys):
+def test_steps_without_a_finite_loss_are_skipped_counted_and_leave_no_trace(args, monkeypatch, capsys, threads):
+    threads(1)  # a call is a step
     seen = []
 
-    def nan_at_first(net, mixture, target, loss_args):
+    def nan_at_first(net, mixture, target, loss_args, generator=None):
         value, parts = predictive_loss(net, mixture, target, loss_args)
         if net.training:
             seen.append({name: p.detach().clone() for name, p in net.named_parameters()})
@@ -153,7 +155,7 @@ def test_steps_without_a_finite_loss_are_skipped_counted_and_leave_no_trace(args
 
 
 def test_ten_steps_in_a_row_without_a_finite_gradient_stop_the_run(args, monkeypatch):
-    def infinite_gradient(net, mixture, target, loss_args):
+    def infinite_gradient(net, mixture, target, loss_args, generator=None):
         value, parts = predictive_loss(net, mixture, target, loss_args)
         return value + (next(net.parameters()).sum() * 0).sqrt(), parts  # d sqrt(0) = inf
 
@@ -381,7 +383,7 @@ def test_before_the_first_step_it_says_what_it_found_and_what_it_costs(args, cap
 @pytest.mark.parametrize(("limit", "decoded"), [(1.0, True), (0.0, False)])
 def test_compressed_recordings_are_decoded_once_beside_the_runs(limit, decoded, args, capsys):
     main(replace(args, unpack_gb=limit))  # one of the four is a FLAC file
-    lines = re.findall(r"compressed recordings lie decoded in .*unpacked, 1 of them, 0.0 GB; delete it at will",
+    lines = re.findall(r"1 compressed recordings lie decoded in .*unpacked, 0.0 GB; delete it at will",
                        capsys.readouterr().out)
     assert len(lines) == decoded == len(list((args.folder.parent / "unpacked").glob("src_0-*.wav")))
 
@@ -405,7 +407,7 @@ def test_the_estimated_memory_is_that_of_what_a_step_keeps(args):
         def forward(self, x):
             return self.w * x
 
-    family = models.FAMILIES["dptnet"]._replace(loss=lambda net, mixture, target, _: (net(mixture).sum(), {}))
+    family = models.FAMILIES["dptnet"]._replace(loss=lambda net, mixture, target, *_: (net(mixture).sum(), {}))
     size, seconds = train.measure_step(args, family, Scale(), torch.device("cpu"))
     n_samples = 0.5 * RATE
     assert size == pytest.approx(20 + args.batch_size * 4 * n_samples, abs=64) and seconds > 0

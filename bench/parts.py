@@ -1,0 +1,64 @@
+"""A training step on several cores of a CPU: every operation split over them against the batch split over them.
+
+    python -m bench.parts
+    python -m bench.parts --presets dptnet-coarse --batch 4
+
+Loss and gradient, as train.py computes them; both kinds of step in turn, medians. The batch that is split is computed
+by extractor/parallel.py; what it takes with one core tells what is to be had.
+"""
+
+import time
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+
+import models
+import train
+from dataset import MixtureArgs
+from extractor.command import command_line
+from extractor.device import pick_device
+from extractor.parallel import Backward
+
+
+@dataclass(frozen=True)
+class BenchArgs:
+    presets: tuple[str, ...] = ("fullband-light", "bandsplit-tiny", "bandsplit-tiny_attention", "dptnet-coarse")
+    batch: int = 16
+    repeats: int = 7
+    threads: int = torch.get_num_threads()
+
+
+def backward_with(threads: int, parts: int, net, batch: int) -> Backward:
+    torch.set_num_threads(threads)
+    return Backward(net, torch.device("cpu"), min(parts, batch))
+
+
+def medians(preset: str, args: BenchArgs) -> list[float]:
+    """Seconds of a step on one thread, with operations split, with the batch split."""
+    main_args = train.MainArgs(data=MixtureArgs(), model=models.PRESETS[preset], batch_size=args.batch)
+    family, device = models.FAMILIES[models.family_name(main_args.model)], torch.device("cpu")
+    net, loss = family.net(main_args.model), train.loss_function(main_args, family, device)
+    mixture = 0.1 * torch.randn(args.batch, round(main_args.data.segment_s * main_args.model.sample_rate))
+    ways = [backward_with(*way, net, args.batch) for way in ((1, 1), (args.threads, 1), (args.threads, args.threads))]
+    taken = [[] for _ in ways]
+    for _ in range(args.repeats + 1):
+        for backward, seconds in zip(ways, taken, strict=True):
+            start = time.perf_counter()
+            backward(loss, mixture, 0.5 * mixture)
+            seconds.append(time.perf_counter() - start)
+    return [median(seconds[1:]) for seconds in taken]  # the first one warms up
+
+
+def main(args: BenchArgs):
+    pick_device("cpu")  # which keeps freed memory
+    print(f"{args.batch} x 4 s, {args.threads} threads, torch {torch.__version__}, medians of {args.repeats} steps, s\n")
+    print("| preset | one thread | operations split | batch split | ratio of the last two |")
+    print("|---|---|---|---|---|")
+    for preset in args.presets:
+        one, operations, batch = medians(preset, args)
+        print(f"| `{preset}` | {one:.3f} | {operations:.3f} | {batch:.3f} | {operations / batch:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main(command_line(BenchArgs()))

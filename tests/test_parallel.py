@@ -1,0 +1,112 @@
+"""The gradient of a batch from parts of it on threads."""
+
+import threading
+
+import pytest
+import torch
+from nets import noise
+from torch import nn
+from torch.testing import assert_close
+
+import flow
+from extractor.losses import LossArgs
+from extractor.parallel import Backward
+from fullband import FullBandArgs
+
+CPU = torch.device("cpu")
+
+
+class Scale(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.ones(()))
+        self.unused = nn.Parameter(torch.ones(()))
+
+    def forward(self, x):
+        return self.w * x
+
+
+def mean(net, mixture, target, generator):
+    value = net(mixture).mean()
+    return value, {"mean": value.item(), "items": float(len(mixture))}
+
+
+def test_every_item_counts_the_same_in_parts_of_unequal_size(threads):
+    """Of the items 1, 2, 6 the part {1, 2} has the mean 1.5 and the weight 2/3, {6} the weight 1/3: 3 in all."""
+    threads(2)
+    net = Scale()
+    loss, named = Backward(net, CPU, batch_size=3)(mean, torch.tensor([[1.0], [2.0], [6.0]]), torch.zeros(3, 1))
+    assert loss.item() == pytest.approx(3) and not loss.requires_grad
+    assert net.w.grad.item() == pytest.approx(3) and net.unused.grad is None
+    assert named == pytest.approx({"mean": 3, "items": 2 * 2 / 3 + 1 * 1 / 3})
+
+
+def test_the_parts_run_at_the_same_time_each_on_its_share_of_the_threads(threads):
+    threads(5)
+    meeting, seen = threading.Barrier(2), []
+
+    def loss(net, mixture, target, generator):
+        meeting.wait(timeout=60)
+        seen.append(torch.get_num_threads())
+        return mean(net, mixture, target, generator)
+
+    backward = Backward(Scale(), CPU, batch_size=2)
+    for _ in range(2):
+        backward(loss, torch.ones(2, 1), torch.ones(2, 1))
+    assert seen == 4 * [2] and torch.get_num_threads() == 5
+
+
+@pytest.mark.parametrize("device, n_threads, batch_size, n_parts", [
+    ("cpu", 1, 8, 1), ("cpu", 4, 8, 4), ("cpu", 4, 3, 3), ("cuda", 4, 8, 1),
+])
+def test_there_are_as_many_parts_as_threads_or_items(device, n_threads, batch_size, n_parts, threads):
+    threads(n_threads)
+    assert len(Backward(Scale(), torch.device(device), batch_size).nets) == n_parts
+
+
+def test_a_batch_smaller_than_the_others_has_a_part_an_item(threads):
+    threads(4)
+    net = Scale()
+    loss, _ = Backward(net, CPU, batch_size=4)(mean, torch.tensor([[1.0], [3.0]]), torch.zeros(2, 1))
+    assert loss.item() == 2 and net.w.grad.item() == 2
+
+
+def test_parts_have_the_weights_of_the_net_after_every_step(threads):
+    threads(2)
+    net = nn.Sequential(nn.Linear(3, 3), nn.LSTM(3, 2))
+    backward, optimizer = Backward(net, CPU, batch_size=2), torch.optim.AdamW(net.parameters(), lr=0.1)
+    for _ in range(2):
+        backward(lambda net, x, *_: (net(x)[0].square().mean(), {}), torch.ones(2, 3), torch.ones(2, 3))
+        optimizer.step()
+        assert_close(dict(backward.nets[1].named_parameters()), dict(net.named_parameters()), rtol=0, atol=0)
+
+
+def test_what_parts_draw_does_not_depend_on_which_comes_first_and_is_new_every_time(threads):
+    threads(3)
+    torch.manual_seed(0)
+    predictor = FullBandArgs(8000, n_fft=64, hop=16, n_bands=12, width=16, hidden=8, n_layers=2)
+    net = flow.Flow(flow.FlowArgs(predictor, n_bands=10, n_fine=5, width=16, hidden=8, n_layers=2)).train()
+    state = torch.get_rng_state()
+
+    def losses() -> list[float]:
+        torch.set_rng_state(state)
+        backward = Backward(net, CPU, batch_size=6)
+        return [backward(lambda *a: flow.loss(*a[:3], LossArgs(), a[3]), noise(6, 900), noise(6, 900) / 2)[0].item()
+                for _ in range(3)]
+
+    first = losses()
+    assert len(set(first)) == 3
+    for _ in range(5):
+        assert losses() == first
+
+
+def test_what_fails_in_a_part_fails_the_step(threads):
+    threads(2)
+
+    def loss(net, mixture, target, generator):
+        if mixture.sum() > 1:
+            raise ValueError("the second part")
+        return mean(net, mixture, target, generator)
+
+    with pytest.raises(ValueError, match="the second part"):
+        Backward(Scale(), CPU, batch_size=2)(loss, torch.tensor([[1.0], [2.0]]), torch.zeros(2, 1))
