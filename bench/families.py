@@ -105,12 +105,16 @@ def speeds(args: models.Args, batch: int, passes: int) -> tuple[float, float, fl
             loss, _ = family.loss(net, mixture, 0.5 * mixture, LossArgs())
         loss.backward()
 
-    @torch.inference_mode()
-    def extract():
-        family.extract(net.eval(), mixture[:1])
-
     training = (batch * SECONDS / cpu_s(partial(train, name), passes) for name in ("fp32", "bf16"))
-    return *training, SECONDS / cpu_s(extract, passes)
+    return *training, extraction_speed(args, passes)
+
+
+@torch.inference_mode()
+def extraction_speed(args: models.Args, passes: int = 3) -> float:
+    """Seconds of audio per CPU second."""
+    family = models.FAMILIES[models.family_name(args)]
+    net, mixture = family.net(args).eval(), 0.1 * torch.randn(1, SECONDS * args.sample_rate)
+    return SECONDS / cpu_s(lambda: family.extract(net, mixture), passes)
 
 
 def main(args: BenchArgs):

@@ -52,7 +52,7 @@ def medians(preset: str, args: BenchArgs) -> list[float]:
 
 def main(args: BenchArgs):
     pick_device("cpu")  # which keeps freed memory
-    print(f"{args.batch} x 4 s, {args.threads} threads, torch {torch.__version__}, medians of {args.repeats} steps, s\n")
+    print(f"{args.batch} x 4 s, {args.threads} threads, torch {torch.__version__}, medians of {args.repeats}, s\n")
     print("| preset | one thread | operations split | batch split | ratio of the last two |")
     print("|---|---|---|---|---|")
     for preset in args.presets:

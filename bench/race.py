@@ -5,8 +5,9 @@
 
 How many steps fit the minutes is measured by a short trial, mixtures and all, before the first one, so that the
 learning rate ends where they end; from then on minutes are steps at that speed, whatever else the machine has to do. A
-run that was stopped goes on at the same command. Prints a table; writes the learning curves over minutes of all runs
-that are done to <results>/learning.png and all numbers to <results>/learning.json.
+run that was stopped goes on at the same command. Prints a table with costs (bench/families.py), what was heard and the
+last validation; writes the learning curves over minutes of all runs that are done to <results>/learning.png and all
+numbers to <results>/learning.json.
 """
 
 import shutil
@@ -19,7 +20,7 @@ from matplotlib.figure import Figure
 
 import models
 import train
-from bench.families import cost
+from bench.families import cost, extraction_speed
 from dataset import MixtureArgs
 from extractor import UserError, checkpoint, curves, report, tables
 from extractor.command import command_line
@@ -111,18 +112,19 @@ def result(folder: Path) -> dict:
         "parameters": counted.n_parameters, "gmac_per_s": round(counted.gmac_per_s, 3),
         "step": state["step"], "minutes": round(minutes * state["step"], 1),
         "audio_s_per_s": round(state["args"]["batch_size"] * state["args"]["data"]["segment_s"] / minutes / 60, 1),
+        "times_real_time": round(extraction_speed(args)),
         "curves": {kind: [(round(minutes * step, 2), round(value, 3)) for step, value in found.get(f"valid/{tag}", ())]
                    for tag, kind in KINDS.items()},
     }
 
 
 def table(done: dict[str, dict]) -> str:
-    lines = ["| run | parameters | GMAC/s | minutes | steps | s of audio per s | game | voice | both | absent |",
-             "|---|---|---|---|---|---|---|---|---|---|"]
+    lines = ["| run | parameters | GMAC/s | x real time | minutes | steps | s heard a s | game | voice | both | absent |",
+             "|---|---|---|---|---|---|---|---|---|---|---|"]
     for name, r in done.items():
         scores = " | ".join(f"{points[-1][1]:+.1f}" if points else "-" for points in r["curves"].values())
-        lines.append(f"| {name} | {r['parameters']:,} | {r['gmac_per_s']:.2f} | {r['minutes']:.0f} | {r['step']} "
-                     f"| {r['audio_s_per_s']:.1f} | {scores} |")
+        lines.append(f"| {name} | {r['parameters']:,} | {r['gmac_per_s']:.2f} | {r['times_real_time']} "
+                     f"| {r['minutes']:.0f} | {r['step']} | {r['audio_s_per_s']:.1f} | {scores} |")
     return "\n".join(lines)
 
 

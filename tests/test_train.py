@@ -413,6 +413,19 @@ def test_the_estimated_memory_is_that_of_what_a_step_keeps(args):
     assert size == pytest.approx(20 + args.batch_size * 4 * n_samples, abs=64) and seconds > 0
 
 
+def test_the_time_of_a_step_is_that_of_a_moment_when_the_machine_was_not_busy(args, threads):
+    threads(1)  # a call is a step
+    delays = [0, 0.3, 0.3, 0, *9 * [0.3]]  # on an item, on batches
+
+    def loss(net, mixture, target, *_):
+        time.sleep(delays.pop(0))
+        return net(mixture).sum(), {}
+
+    family = models.FAMILIES["dptnet"]._replace(loss=loss)
+    _, seconds = train.measure_step(args, family, nn.Linear(round(0.5 * RATE), 1), torch.device("cpu"))
+    assert seconds < 0.2
+
+
 @pytest.mark.parametrize("minutes, steps", [(1.0, 30), (0.25, 8), (0.001, 1)])
 def test_the_steps_that_fit_are_the_minutes_over_the_time_of_one(minutes, steps, args, monkeypatch):
     monkeypatch.setattr(train, "measure_step", lambda *_: (0, 2.0))
