@@ -119,7 +119,7 @@ def result(folder: Path) -> dict:
 
 
 def table(done: dict[str, dict]) -> str:
-    lines = ["| run | parameters | GMAC/s | x real time | minutes | steps | s heard a s | game | voice | both | absent |",
+    lines = ["| run | parameters | GMAC/s | x real time | minutes | steps | s heard/s | game | voice | both | absent |",
              "|---|---|---|---|---|---|---|---|---|---|---|"]
     for name, r in done.items():
         scores = " | ".join(f"{points[-1][1]:+.1f}" if points else "-" for points in r["curves"].values())

@@ -40,4 +40,39 @@ def stft(signal: Tensor, n_fft: int, hop: int) -> Tensor:
 
 def istft(spectrum: Tensor, n_fft: int, hop: int, n_samples: int) -> Tensor:
     """The inverse of `stft`. complex [B, F, L] -> [B, n_samples]"""
-    return torch.istft(spectrum, n_fft, hop, window=window(n_fft, spectrum.device), length=n_samples)
+    return Inverse.apply(spectrum.mT, n_fft, hop, n_samples)
+
+
+class Inverse(torch.autograd.Function):
+    """torch.istft, in less than half the time with its backward pass: frames are windowed, added and cut out in place,
+    and what leads back is the same in reverse order. complex [B, L, F], n_fft, hop, n_samples -> [B, n_samples]"""
+
+    @staticmethod
+    def forward(ctx, spectrum: Tensor, n_fft: int, hop: int, n_samples: int) -> Tensor:
+        shape = window(n_fft, spectrum.device)
+        ctx.window, ctx.sizes = shape, (len(spectrum[0]), n_fft, hop, n_samples)
+        ctx.weight = Inverse.overlap(shape.square().expand(1, len(spectrum[0]), -1), hop)
+        frames = torch.fft.irfft(spectrum, n_fft).mul_(shape)
+        inside = slice(n_fft // 2, n_fft // 2 + n_samples)
+        return Inverse.overlap(frames, hop)[:, inside] / ctx.weight[:, inside]
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient: Tensor):
+        n_frames, n_fft, hop, n_samples = ctx.sizes
+        inside = slice(n_fft // 2, n_fft // 2 + n_samples)
+        padded = gradient.new_zeros(len(gradient), (n_frames - 1) * hop + n_fft)
+        torch.div(gradient, ctx.weight[:, inside], out=padded[:, inside])
+        out = torch.fft.rfft(padded.unfold(-1, n_fft, hop) * (ctx.window * (2 / n_fft)))
+        out[..., 0] /= 2  # the two bins that have no other half
+        out[..., -1] /= 2
+        return out, None, None, None
+
+    @staticmethod
+    def overlap(frames: Tensor, hop: int) -> Tensor:
+        """The sum of frames, each `hop` after the last. [B, L, n_fft] -> [B, (L - 1) hop + n_fft]"""
+        batch, n_frames, n_fft = frames.shape
+        out = frames.new_zeros(batch, n_frames + -(-n_fft // hop) - 1, hop)
+        for i, part in enumerate(frames.split(hop, dim=-1)):
+            out[:, i : i + n_frames, : part.shape[-1]] += part
+        return out.flatten(1)[:, : (n_frames - 1) * hop + n_fft]
