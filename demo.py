@@ -52,7 +52,7 @@ def main(args: DemoArgs) -> dict:
             segment_s=3.0, n_valid=16,
         ),
         model=models.PRESETS["fullband-light"],
-        warmup=50, ema=0.99, workers=1, device=args.device,
+        warmup=50, ema=0.99, workers=0, device=args.device,
     )
     steps = train.steps_that_fit(plan, args.train_minutes)
     best = train.main(replace(plan, steps=steps, valid_every=steps, save_every=steps))
