@@ -29,21 +29,18 @@ class BenchArgs:
     threads: int = torch.get_num_threads()
 
 
-def backward_with(threads: int, parts: int, net, batch: int) -> Backward:
-    torch.set_num_threads(threads)
-    return Backward(net, torch.device("cpu"), min(parts, batch))
-
-
 def medians(preset: str, args: BenchArgs) -> list[float]:
     """Seconds of a step on one thread, with operations split, with the batch split."""
     main_args = train.MainArgs(data=MixtureArgs(), model=models.PRESETS[preset], batch_size=args.batch)
     family, device = models.FAMILIES[models.family_name(main_args.model)], torch.device("cpu")
     net, loss = family.net(main_args.model), train.loss_function(main_args, family, device)
     mixture = 0.1 * torch.randn(args.batch, round(main_args.data.segment_s * main_args.model.sample_rate))
-    ways = [backward_with(*way, net, args.batch) for way in ((1, 1), (args.threads, 1), (args.threads, args.threads))]
+    whole, parts = (Backward(net, device, n) for n in (1, args.batch))
+    ways = (1, whole), (args.threads, whole), (args.threads, parts)
     taken = [[] for _ in ways]
     for _ in range(args.repeats + 1):
-        for backward, seconds in zip(ways, taken, strict=True):
+        for (threads, backward), seconds in zip(ways, taken, strict=True):
+            torch.set_num_threads(threads)
             start = time.perf_counter()
             backward(loss, mixture, 0.5 * mixture)
             seconds.append(time.perf_counter() - start)
@@ -52,6 +49,7 @@ def medians(preset: str, args: BenchArgs) -> list[float]:
 
 def main(args: BenchArgs):
     pick_device("cpu")  # which keeps freed memory
+    torch.set_num_threads(args.threads)
     print(f"{args.batch} x 4 s, {args.threads} threads, torch {torch.__version__}, medians of {args.repeats}, s\n")
     print("| preset | one thread | operations split | batch split | ratio of the last two |")
     print("|---|---|---|---|---|")

@@ -53,7 +53,10 @@ def sdr(*, estimate: Tensor, reference: Tensor) -> Tensor:
     lags = torch.arange(TAPS, device=reference.device)
     matrix = autocorrelation[..., (lags[:, None] - lags).abs()]
     floor = EPS * autocorrelation[..., :1] + torch.finfo(matrix.dtype).tiny
-    taps = torch.linalg.solve(matrix + torch.diag_embed(floor.expand_as(autocorrelation)), correlation)
+    matrix = matrix + torch.diag_embed(floor.expand_as(autocorrelation))
+    # one by one: once any thread has called torch.set_num_threads, torch 2.14 fails on several at a time (MKL's DLASWP)
+    systems = zip(matrix.reshape(-1, TAPS, TAPS), correlation.reshape(-1, TAPS), strict=True)
+    taps = torch.stack([torch.linalg.solve(*system) for system in systems]).reshape(correlation.shape)
     share = (correlation * taps).sum(-1) / (estimate.square().sum(-1) + torch.finfo(matrix.dtype).tiny)
     share = share.clamp(EPS, 1 - EPS)  # of the estimate's energy that is the filtered reference
     return decibel(share / (1 - share))

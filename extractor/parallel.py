@@ -32,16 +32,18 @@ class Backward:
         nets, share = self.nets[:n_parts], 1 / len(mixture)
 
         def work(net: nn.Module, mixture: Tensor, target: Tensor, seed: int) -> tuple[Tensor, dict[str, float]]:
-            torch.set_num_threads(max(1, self.threads // n_parts))  # for the thread that says so
             net.zero_grad(set_to_none=True)
             value, named = loss(net, mixture, target, torch.Generator().manual_seed(seed))
             (len(mixture) * share * value).backward()
             return len(mixture) * share * value.detach(), {k: len(mixture) * share * v for k, v in named.items()}
 
+        def work_in_thread(*part) -> tuple[Tensor, dict[str, float]]:
+            torch.set_num_threads(max(1, self.threads // n_parts))  # this one's
+            return work(*part)
+
         seeds = torch.randint(2**62, (n_parts,)).tolist()
         parts = nets, mixture.tensor_split(n_parts), target.tensor_split(n_parts), seeds
-        done = [work(*part) for part in zip(*parts, strict=True)] if n_parts == 1 else [*self.pool.map(work, *parts)]
-        torch.set_num_threads(self.threads)  # and, alas, for those that have not begun
+        done = [*map(work, *parts)] if n_parts == 1 else [*self.pool.map(work_in_thread, *parts)]
         for net in nets[1:]:
             torch._foreach_add_(gradients(nets[0]), gradients(net))
         return sum(value for value, _ in done), {k: sum(named[k] for _, named in done) for k in done[0][1]}

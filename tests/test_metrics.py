@@ -1,5 +1,6 @@
 """The measures of an estimate, by hand, against asteroid's and against mir_eval's."""
 
+import threading
 import warnings
 
 import mir_eval
@@ -100,6 +101,15 @@ def test_level_error_by_hand(estimate, expected):
 
 def test_level_error_of_a_silent_reference_is_the_floor():
     assert level_error(estimate=NOISE, reference=SILENCE).item() == pytest.approx(-100)
+
+
+def test_sdr_of_a_batch_is_found_after_a_thread_has_set_its_number_of_threads():
+    torch.get_num_threads()
+    thread = threading.Thread(target=torch.set_num_threads, args=(1,))
+    thread.start()
+    thread.join()
+    estimate, reference = noise(6, 2000, seed=0), noise(6, 2000, seed=1)
+    assert sdr(estimate=estimate, reference=reference).isfinite().all()
 
 
 def test_every_measure_takes_signals_of_a_batch_one_by_one():

@@ -42,18 +42,19 @@ def test_every_item_counts_the_same_in_parts_of_unequal_size(threads):
 
 
 def test_the_parts_run_at_the_same_time_each_on_its_share_of_the_threads(threads):
+    before = torch.get_num_threads()
+    in_this_thread, meeting, seen = torch.get_num_threads, threading.Barrier(2), []
     threads(5)
-    meeting, seen = threading.Barrier(2), []
 
     def loss(net, mixture, target, generator):
         meeting.wait(timeout=60)
-        seen.append(torch.get_num_threads())
+        seen.append(in_this_thread())
         return mean(net, mixture, target, generator)
 
     backward = Backward(Scale(), CPU, batch_size=2)
     for _ in range(2):
         backward(loss, torch.ones(2, 1), torch.ones(2, 1))
-    assert seen == 4 * [2] and torch.get_num_threads() == 5
+    assert seen == 4 * [2] and in_this_thread() == before
 
 
 @pytest.mark.parametrize("device, n_threads, batch_size, n_parts", [
