@@ -15,9 +15,8 @@ import torch
 
 import models
 import train
-from dataset import MixtureArgs
 from extractor.command import command_line
-from extractor.device import pick_device
+from extractor.device import keep_freed_memory
 from extractor.parallel import Backward
 
 
@@ -31,7 +30,7 @@ class BenchArgs:
 
 def medians(preset: str, args: BenchArgs) -> list[float]:
     """Seconds of a step on one thread, with operations split, with the batch split."""
-    main_args = train.MainArgs(data=MixtureArgs(), model=models.PRESETS[preset], batch_size=args.batch)
+    main_args = train.MainArgs(model=models.PRESETS[preset], batch_size=args.batch)
     family, device = models.FAMILIES[models.family_name(main_args.model)], torch.device("cpu")
     net, loss = family.net(main_args.model), train.loss_function(main_args, family, device)
     mixture = 0.1 * torch.randn(args.batch, round(main_args.data.segment_s * main_args.model.sample_rate))
@@ -48,7 +47,7 @@ def medians(preset: str, args: BenchArgs) -> list[float]:
 
 
 def main(args: BenchArgs):
-    pick_device("cpu")  # which keeps freed memory
+    keep_freed_memory()
     torch.set_num_threads(args.threads)
     print(f"{args.batch} x 4 s, {args.threads} threads, torch {torch.__version__}, medians of {args.repeats}, s\n")
     print("| preset | one thread | operations split | batch split | ratio of the last two |")

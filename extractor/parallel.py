@@ -29,13 +29,14 @@ class Backward:
 
     def __call__(self, loss: Callable, mixture: Tensor, target: Tensor) -> tuple[Tensor, dict[str, float]]:
         n_parts = min(len(self.nets), len(mixture))
-        nets, share = self.nets[:n_parts], 1 / len(mixture)
+        nets, n_items = self.nets[:n_parts], len(mixture)
 
         def work(net: nn.Module, mixture: Tensor, target: Tensor, seed: int) -> tuple[Tensor, dict[str, float]]:
             net.zero_grad(set_to_none=True)
             value, named = loss(net, mixture, target, torch.Generator().manual_seed(seed))
-            (len(mixture) * share * value).backward()
-            return len(mixture) * share * value.detach(), {k: len(mixture) * share * v for k, v in named.items()}
+            share = len(mixture) / n_items
+            (share * value).backward()
+            return share * value.detach(), {name: share * v for name, v in named.items()}
 
         def work_in_thread(*part) -> tuple[Tensor, dict[str, float]]:
             torch.set_num_threads(max(1, self.threads // n_parts))  # this one's

@@ -1,6 +1,10 @@
 """The gradient of a batch from parts of it on threads."""
 
+import re
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +13,7 @@ from torch import nn
 from torch.testing import assert_close
 
 import flow
+from extractor import sigma
 from extractor.losses import LossArgs
 from extractor.parallel import Backward
 from fullband import FullBandArgs
@@ -24,6 +29,11 @@ class Scale(nn.Module):
 
     def forward(self, x):
         return self.w * x
+
+
+def small_flow() -> flow.Flow:
+    predictor = FullBandArgs(8000, n_fft=64, hop=16, n_bands=12, width=16, hidden=8, n_layers=2)
+    return flow.Flow(flow.FlowArgs(predictor, n_bands=10, n_fine=5, width=16, hidden=8, n_layers=2))
 
 
 def mean(net, mixture, target, generator):
@@ -72,21 +82,25 @@ def test_a_batch_smaller_than_the_others_has_a_part_an_item(threads):
     assert loss.item() == 2 and net.w.grad.item() == 2
 
 
-def test_parts_have_the_weights_of_the_net_after_every_step(threads):
+def test_parts_have_the_weights_and_buffers_of_the_net_after_every_step(threads):
     threads(2)
     net = nn.Sequential(nn.Linear(3, 3), nn.LSTM(3, 2))
+    sigma.reparametrize(net[0])
     backward, optimizer = Backward(net, CPU, batch_size=2), torch.optim.AdamW(net.parameters(), lr=0.1)
     for _ in range(2):
-        backward(lambda net, x, *_: (net(x)[0].square().mean(), {}), torch.ones(2, 3), torch.ones(2, 3))
+        before = {name: value.clone() for name, value in net.state_dict().items()}
+        backward(lambda net, x, *_: (net(x)[0].square().mean(), {}), noise(2, 3), noise(2, 3))
         optimizer.step()
-        assert_close(dict(backward.nets[1].named_parameters()), dict(net.named_parameters()), rtol=0, atol=0)
+        sigma.update(net)
+        after = net.state_dict()
+        assert not any(torch.equal(before[name], after[name]) for name in after)
+        assert_close(backward.nets[1].state_dict(), after, rtol=0, atol=0)
 
 
 def test_what_parts_draw_does_not_depend_on_which_comes_first_and_is_new_every_time(threads):
     threads(3)
     torch.manual_seed(0)
-    predictor = FullBandArgs(8000, n_fft=64, hop=16, n_bands=12, width=16, hidden=8, n_layers=2)
-    net = flow.Flow(flow.FlowArgs(predictor, n_bands=10, n_fine=5, width=16, hidden=8, n_layers=2)).train()
+    net = small_flow().train()
     state = torch.get_rng_state()
 
     def losses() -> list[float]:
@@ -101,6 +115,25 @@ def test_what_parts_draw_does_not_depend_on_which_comes_first_and_is_new_every_t
         assert losses() == first
 
 
+def test_parts_have_the_gradient_of_the_whole_for_a_flow_whose_noise_is_given(threads):
+    threads(2)
+    torch.manual_seed(0)
+    net = small_flow().eval()
+    with torch.no_grad():
+        for parameter in net.denoiser.parameters():  # many of which are 0 at first
+            parameter += 0.3 * torch.randn_like(parameter)
+    mixture, target = noise(5, 900), noise(5, 900) / 2
+    whole, _ = flow.loss(net, mixture, target, LossArgs())
+    whole.backward()
+    expected = {name: p.grad for name, p in net.named_parameters() if p.grad is not None}
+    assert expected
+    loss, named = Backward(net, CPU, 5)(lambda *a: flow.loss(*a[:3], LossArgs(), a[3]), mixture, target)
+    assert_close(loss, whole.detach())
+    assert sum(named.values()) == pytest.approx(loss.item(), rel=1e-5)
+    found = {name: p.grad for name, p in net.named_parameters() if p.grad is not None}
+    assert_close(found, expected, rtol=1e-3, atol=1e-5 * max(g.abs().max().item() for g in expected.values()))
+
+
 def test_what_fails_in_a_part_fails_the_step(threads):
     threads(2)
 
@@ -111,3 +144,11 @@ def test_what_fails_in_a_part_fails_the_step(threads):
 
     with pytest.raises(ValueError, match="the second part"):
         Backward(Scale(), CPU, batch_size=2)(loss, torch.tensor([[1.0], [2.0]]), torch.zeros(2, 1))
+
+
+def test_the_bench_prints_a_row_a_preset():
+    command = [sys.executable, "-m", "bench.parts", "--presets", "fullband-light", "--batch", "2", "--repeats", "1"]
+    ended = subprocess.run(command, cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=True)
+    (row,) = re.findall(r"^\| `fullband-light` \|(.*)\|$", ended.stdout, re.M)
+    one, operations, batch, ratio = map(float, row.split("|"))
+    assert min(one, operations, batch) > 0 and ratio == pytest.approx(operations / batch, abs=0.05)
