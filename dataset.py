@@ -102,7 +102,7 @@ def shift(target: np.ndarray, offset: int) -> np.ndarray:
 def level_db(x: np.ndarray) -> float:
     """Mean power in dBFS; -inf for silence."""
     with np.errstate(divide="ignore"):
-        return float(10 * np.log10(np.square(x, dtype=np.float64).mean()))
+        return float(10 * np.log10(np.float64(x @ x) / len(x)))
 
 
 def at_snr(interference: np.ndarray, *, under: np.ndarray, snr_db: float) -> np.ndarray:
