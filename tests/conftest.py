@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
+from browser import chromium, show  # noqa: F401 - fixtures
 from hypothesis import settings
 
 from dptnet import DPTNet, DPTNetArgs

@@ -1,0 +1,249 @@
+"""What is heard of the page: which signal, where, and that it plays on."""
+
+import re
+import time
+
+import numpy as np
+import pytest
+from browser import RATE, choose, drawn, empty, heard, later, make, noise, pixels, samples, sine, unpack
+
+
+def three(folder, seconds: float = 20):
+    """A page of one file with two systems. -> all that can be heard, by name"""
+    mixture, target, ours, theirs = (noise(seed, seconds) for seed in range(4))
+    make(folder, empty("ours", "theirs"), sounds=[
+        {"mixture": mixture, "target": target, "ours": ours, "theirs": theirs}
+    ])
+    return {"mixture": mixture, "target": target, "ours": ours, "theirs": theirs,
+            "mixture - ours": mixture - ours, "mixture - theirs": mixture - theirs}
+
+
+def test_choosing_a_file_plays_its_mixture_from_the_start(show, tmp_path):
+    signals = three(tmp_path)
+    page = show(tmp_path)
+    choose(page)
+    later(page, 0.5)
+    runs, end, said = heard(page, "mixture", signals)
+    assert page.evaluate("player.context.state") == "running"
+    assert [name for name, _ in runs] == ["mixture"] and runs[0][1] == pytest.approx(end, abs=0.1)
+    assert said == pytest.approx(end, abs=0.05) and 0.3 < end < 5
+
+
+@pytest.mark.parametrize("key, name", [("2", "ours"), ("3", "theirs"), ("4", "target"), ("5", "mixture - ours")])
+def test_a_switch_goes_on_in_the_other_signal_at_the_same_sample(key, name, show, tmp_path):
+    signals = three(tmp_path)
+    page = show(tmp_path)
+    choose(page)
+    later(page, 0.4)
+    page.keyboard.press(key)
+    later(page, 0.4)
+    (before, _), (between, fade_s), (after, lasted) = heard(page, name, signals)[0]
+    assert (before, between, after) == ("mixture", "", name)
+    assert fade_s < 0.06 and lasted > 0.2
+    page.keyboard.press("1")
+    later(page, 0.3)
+    runs, end, said = heard(page, "mixture", signals)
+    assert [name for name, _ in runs][-3:] == [name, "", "mixture"]
+    assert said == pytest.approx(end, abs=0.05)
+
+
+def test_the_residual_is_of_the_system_heard_last_and_in_its_place(show, tmp_path):
+    signals = three(tmp_path)
+    page = show(tmp_path)
+    choose(page)
+    assert page.inner_text("[data-signal=residual] button") == "5 · residual of ours"
+    for key in "535":
+        page.keyboard.press(key)
+        later(page, 0.4)
+    runs, _, _ = heard(page, "mixture - theirs", signals)
+    assert [name for name, _ in runs][-5:] == ["mixture - ours", "", "theirs", "", "mixture - theirs"]
+    assert all(seconds < 0.06 for name, seconds in runs if not name)
+    assert page.inner_text("[data-signal=residual] button") == "5 · residual of theirs"
+    for key in "12":
+        page.keyboard.press(key)
+    residual = samples(page, "residual")
+    np.testing.assert_allclose(residual, signals["mixture - ours"], atol=1e-4)
+
+
+def test_a_switch_does_not_click(show, tmp_path):
+    """From a sine to the same one turned over: a cut would jump by up to 0.6."""
+    wave = sine(50, 6, RATE)
+    make(tmp_path, empty("ours", "theirs"), sounds=[{"mixture": wave, "ours": -wave, "theirs": 0.5 * wave}])
+    page = show(tmp_path)
+    choose(page)
+    later(page, 0.1)
+    for key in "4342431":  # from the residual to another system, whose residual takes its place, and back
+        page.keyboard.press(key)
+        later(page, 0.2)
+    recorded = np.trim_zeros(unpack(page.evaluate("recorded()")[0]))  # on a busy machine playing begins inside the wave
+    assert len(recorded) > 1.2 * RATE
+    assert np.abs(np.diff(recorded)).max() < 0.03  # the sine itself, twice as loud in the residual: 0.012
+
+
+def test_a_pause_keeps_the_position_and_a_switch_in_it_counts(show, tmp_path):
+    signals = three(tmp_path)
+    page = show(tmp_path)
+    choose(page)
+    later(page, 0.5)
+    page.click("#play")
+    at = page.evaluate("position()")
+    page.keyboard.press("2")
+    time.sleep(0.2)
+    assert page.evaluate("position()") == at > 0.3 and page.inner_text("#play") == "Play"
+    page.click("#play")
+    later(page, 0.4)
+    runs, end, _ = heard(page, "ours", signals)
+    assert runs[-1][0] == "ours" and end - runs[-1][1] == pytest.approx(at, abs=0.03)
+
+
+def test_a_click_in_a_spectrogram_goes_to_that_place_in_that_signal(show, tmp_path):
+    signals = three(tmp_path)
+    page = show(tmp_path)
+    choose(page)
+    box = page.locator("[data-signal=ours] .view").bounding_box()
+    page.mouse.click(box["x"] + 0.75 * box["width"], box["y"] + 5)
+    later(page, 0.4)
+    runs, end, said = heard(page, "ours", signals)
+    assert runs[-1][0] == "ours" and end - runs[-1][1] == pytest.approx(15, abs=0.05)  # of 20 s
+    assert said == pytest.approx(end, abs=0.05)
+    time.sleep(0.05)
+    page.keyboard.press(" ")
+    page.wait_for_timeout(50)
+    left, at = page.evaluate("[parseFloat(views.get('mixture').cursor.style.left), position()]")
+    assert left == pytest.approx(100 * at / 20, abs=0.01)
+    assert page.inner_text("#time") == f"0:{int(at * 10) / 10:04.1f} / 0:20.0"
+
+
+def test_the_cursor_moves_as_the_sound_does(show, tmp_path):
+    three(tmp_path, 4)
+    page = show(tmp_path)
+    choose(page)
+    at = []
+    for _ in range(2):
+        later(page, 0.4)
+        at.append(page.evaluate("['mixture', 'residual'].map(s => parseFloat(views.get(s).cursor.style.left))"))
+    (a, b), (c, d) = at
+    assert a == b and c == d and 9 < c - a < 60  # 0.4 s and a little of 4 s
+
+
+def test_at_its_end_a_file_stops_and_plays_again_from_its_start(show, tmp_path):
+    three(tmp_path, 0.6)
+    page = show(tmp_path)
+    choose(page)
+    page.wait_for_function("!player.playing")
+    assert page.evaluate("position()") == 0 and page.inner_text("#play") == "Play"
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("position()") == pytest.approx(0.6)
+    page.keyboard.press(" ")
+    assert page.evaluate("[player.playing, player.offset]") == [True, 0]
+    page.wait_for_function("!player.playing")
+
+
+def test_arrows_go_a_second_on_and_back_but_not_beyond_the_ends(show, tmp_path):
+    three(tmp_path, 3.5)
+    page = show(tmp_path)
+    choose(page)
+    page.keyboard.press(" ")
+    page.evaluate("seek(0.25)")
+    found = []
+    for key in ("Right", "Right", "Right", "Right", "Left", "Left", "Left", "Left"):
+        page.keyboard.press(f"Arrow{key}")
+        found.append(page.evaluate("position()"))
+    assert found == pytest.approx([1.25, 2.25, 3.25, 3.5, 2.5, 1.5, 0.5, 0])
+
+
+def test_a_signal_that_ends_early_is_silent_from_there_in_sound_residual_and_picture(show, tmp_path):
+    mixture, ours = noise(0, 2), noise(1, 1)
+    make(tmp_path, empty("ours"), sounds=[{"mixture": mixture, "ours": ours}])
+    page = show(tmp_path)
+    choose(page)
+    drawn(page)
+    residual = samples(page, "residual")
+    np.testing.assert_allclose(residual, mixture - np.pad(ours, (0, RATE)), atol=1e-4)
+    bright = pixels(page, "ours").sum(axis=(0, 2))
+    assert bright[:280].min() > 10_000 and bright[325:].max() < 1000  # of 600 columns
+
+
+@pytest.mark.parametrize("short", ["mixture", "ours"])
+def test_a_file_ends_with_its_longest_signal(short, show, tmp_path):
+    lengths = {"mixture": 1.2, "ours": 1.2} | {short: 0.2}
+    make(tmp_path, empty("ours"), sounds=[{name: noise(0, s) for name, s in lengths.items()}])
+    page = show(tmp_path)
+    choose(page)
+    later(page, 0.6)
+    assert page.evaluate("player.playing")
+    page.wait_for_function("!player.playing")
+
+
+def test_one_sample_is_a_file_like_any_other(show, tmp_path):
+    make(tmp_path, empty("ours"), sounds=[{"mixture": np.array([0.5]), "ours": np.array([0.25])}])
+    page = show(tmp_path)
+    choose(page, wait="player.duration")
+    page.wait_for_function("!player.playing")
+    assert samples(page, "residual").tolist() == pytest.approx([0.25], abs=1e-4)
+    drawn(page)
+
+
+def test_signals_over_full_scale_are_turned_down_together_and_the_page_says_so(show, tmp_path):
+    mixture, ours = noise(0, 1) * 10, noise(1, 1)  # up to 2, and to 0.2
+    mixture[7] = 2
+    make(tmp_path, empty("ours"), sounds=[{"mixture": mixture, "ours": ours}])
+    page = show(tmp_path)
+    choose(page)
+    assert page.inner_text("#message") == "turned down by 6.0 dB to fit full scale"
+    for name, x in ("mixture", mixture), ("ours", ours), ("residual", mixture - ours):
+        np.testing.assert_allclose(samples(page, name), x / 2, atol=1e-4)
+
+
+def test_of_two_files_chosen_at_once_the_second_is_heard(show, tmp_path):
+    first, second = noise(0, 8), noise(1, 8)
+    make(tmp_path, empty(n=2), sounds=[{"mixture": first}, {"mixture": second}])
+    page = show(tmp_path)
+    page.evaluate("load(0), load(1)")
+    page.wait_for_function("player.playing")
+    later(page, 0.4)
+    runs, _, _ = heard(page, "second", {"first": first, "second": second})
+    assert [name for name, _ in runs] == ["second"]
+    assert page.inner_text("#file") == "file_1"
+    assert page.locator("tr.open").all_inner_texts() == page.locator("#files tbody tr").all_inner_texts()[1:]
+
+
+def test_the_system_that_is_heard_stays_so_from_file_to_file(show, tmp_path):
+    sounds = [{"mixture": noise(i, 1), "ours": noise(i, 1) / 2, "theirs": noise(i, 1) / 3} for i in range(2)]
+    make(tmp_path, empty("ours", "theirs", n=2), sounds=sounds)
+    page = show(tmp_path)
+    choose(page)
+    page.keyboard.press("3")
+    choose(page, 2, wait="player.index === 1 && player.playing")
+    assert page.evaluate("[player.heard, player.residualOf]") == ["theirs", "theirs"]
+    pressed = page.locator("#player [aria-pressed=true]").all_inner_texts()
+    assert pressed == ["3 · theirs"]
+
+
+def test_an_estimate_that_is_missing_leaves_the_rest_to_play(show, tmp_path):
+    make(tmp_path, empty("ours", n=2), sounds=[
+        {"mixture": noise(0, 1), "ours": noise(1, 1)}, {"mixture": noise(0, 1), "target": noise(1, 1)},
+    ])
+    page = show(tmp_path)
+    choose(page)
+    page.keyboard.press("2")
+    choose(page, 2, wait="player.index === 1 && player.playing")
+    assert page.evaluate("player.heard") == "mixture"
+    assert page.locator(".signal button").all_inner_texts() == ["1 · mixture", "2 · target"]
+
+
+@pytest.mark.parametrize("damage, complaint, says", [
+    (lambda path: path.unlink(), "ERR_FILE_NOT_FOUND", "{} is missing; keep it beside index.html"),
+    (lambda path: path.write_text(path.read_text()[:900]), "Invalid or unexpected", "{} is damaged; make the page"),
+    (lambda path: path.write_text(path.read_text().replace("ZkxhQw", "AAAAAA")), None, "Unable to decode audio data"),
+])
+def test_a_sound_that_is_missing_or_damaged_is_named_and_the_others_play(damage, complaint, says, show, tmp_path):
+    make(tmp_path, empty(n=2), sounds=[{"mixture": noise(0, 1)}, {"mixture": noise(1, 1)}])
+    place = re.search(r"index_files/\w+\.js", (tmp_path / "index.html").read_text())[0]
+    damage(tmp_path / place)
+    page = show(tmp_path, complaint=complaint)
+    page.click("#files tbody tr:nth-child(1) button")
+    page.wait_for_function("document.getElementById('message').textContent.startsWith('This file cannot be played: ')")
+    assert says.format(place) in page.inner_text("#message")
+    choose(page, 2)
+    assert page.inner_text("#message") == ""
