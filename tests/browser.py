@@ -4,12 +4,15 @@ What is heard is recorded behind the page's own gains, as long as the page plays
 """
 
 import base64
+import io
+import json
 import re
 import shutil
 from itertools import groupby
 
 import numpy as np
 import pytest
+import soundfile as sf
 from scipy.signal import correlate
 
 from extractor import page as pages
@@ -93,6 +96,12 @@ def make(folder, scores, items=(), sounds=(), rate=RATE, **changed):
     }
     pages.write(folder, report | changed)
     return folder
+
+
+def read_sound(path) -> tuple[float, dict[str, tuple[np.ndarray, int]]]:
+    """Of a file that the page plays: how much it was turned down, and name -> (samples, rate)"""
+    _, scale, coded = json.loads(re.fullmatch(r"sound\((.*)\);\n", path.read_text(encoding="utf-8"), re.S)[1])
+    return scale, {name: sf.read(io.BytesIO(base64.b64decode(flac))) for name, flac in coded.items()}
 
 
 def empty(*systems: str, n: int = 1) -> dict:

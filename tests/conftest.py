@@ -9,7 +9,7 @@ import soundfile as sf
 import torch
 from browser import chromium, show  # noqa: F401 - fixtures
 from hypothesis import settings
-from scored import half, pairs, quarter  # noqa: F401 - fixtures
+from scored import half, identity, pairs, quarter  # noqa: F401 - fixtures
 
 from dptnet import DPTNet, DPTNetArgs
 from extractor.losses import LossArgs

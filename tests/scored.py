@@ -1,5 +1,6 @@
-"""Small pairs, runs of evaluate.py over them, and what stands in for checkpoints and enhancers, so that all numbers are
-known.
+"""Small recordings and pairs, runs of evaluate.py over them, and what stands in for checkpoints and enhancers.
+
+All numbers are then known beforehand.
 """
 
 import json
@@ -34,6 +35,16 @@ def net_does(monkeypatch, extract):
     monkeypatch.setattr(models, "load", lambda path: (net, family))
 
 
+@pytest.fixture
+def identity(monkeypatch):
+    """Every checkpoint holds the identity."""
+    net_does(monkeypatch, lambda mixture: mixture)
+
+
+def uniform(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).uniform(-0.5, 0.5, shape).astype(np.float32)
+
+
 def two_signals(seed: int = 0, n: int = N) -> tuple[np.ndarray, np.ndarray]:
     """Of equal energy, without means, orthogonal: SI-SDR is the ratio of what is made of them."""
     x, y = np.random.default_rng(seed).normal(size=(2, n))
@@ -42,9 +53,9 @@ def two_signals(seed: int = 0, n: int = N) -> tuple[np.ndarray, np.ndarray]:
     return 0.1 * x / x.std(), 0.1 * y / y.std()
 
 
-def put(path: Path, samples: np.ndarray, rate: int = RATE) -> Path:
+def put(path: Path, samples: np.ndarray, rate: int = RATE, subtype: str = "FLOAT") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    sf.write(path, samples, rate, "FLOAT")
+    sf.write(path, samples, rate, subtype)
     return path
 
 

@@ -1,15 +1,11 @@
 """The page as a whole: few files, many, and odd names; and its folder."""
 
-import base64
-import io
 import json
-import re
 import time
 
 import numpy as np
 import pytest
-import soundfile as sf
-from browser import RATE, choose, column, empty, make, noise
+from browser import RATE, choose, column, empty, make, noise, read_sound
 
 from extractor import UserError
 from extractor import page as pages
@@ -116,11 +112,6 @@ def test_what_infer_writes_has_no_targets_and_says_which_part_it_is(show, tmp_pa
 
 # ---------------------------------------------------------------------------------------------------------------------
 # the folder
-
-
-def read_sound(path) -> tuple[float, dict[str, np.ndarray]]:
-    _, scale, coded = json.loads(re.fullmatch(r"sound\((.*)\);\n", path.read_text(encoding="utf-8"), re.S)[1])
-    return scale, {name: sf.read(io.BytesIO(base64.b64decode(flac))) for name, flac in coded.items()}
 
 
 def test_sounds_are_kept_to_half_a_step_of_16_bits(tmp_path):

@@ -1,0 +1,211 @@
+"""The page that infer.py writes: what is on it, from when, and what is looked at again."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soxr
+from browser import read_sound
+from scored import net_does, put, uniform
+
+import infer
+from extractor import UserError
+from infer import InferArgs, main
+
+
+@pytest.fixture
+def looked(monkeypatch) -> list[str]:
+    """The names of the outputs that were looked at for the page."""
+    names = []
+
+    def look(source, out, *args):
+        names.append(out.name)
+        return original(source, out, *args)
+
+    original = infer.look
+    monkeypatch.setattr(infer, "look", look)
+    return names
+
+
+def report(folder: Path) -> tuple[dict, dict]:
+    """Name -> item, and name -> what was measured of the recording and of the estimate"""
+    found = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
+    names = [item["name"] for item in found["items"]]
+    rows = zip(*found["scores"].values(), strict=True)
+    measured = {name: a | b for name, (a, b) in zip(names, rows, strict=True)}
+    return dict(zip(names, found["items"], strict=True)), measured
+
+
+def sounds(folder: Path, item: dict) -> dict[str, np.ndarray]:
+    """What the page plays."""
+    scale, signals = read_sound(folder / item["sound"])
+    return {name: x / scale for name, (x, _) in signals.items()}
+
+
+def test_the_page_and_its_sounds_lie_beside_the_outputs_whose_tree_is_kept(identity, tmp_path):
+    put(tmp_path / "in" / "a.wav", uniform(500))
+    put(tmp_path / "in" / "b" / "音 c.flac", uniform(500), subtype="PCM_16")
+    main(InferArgs("runs/alice/best.pt", str(tmp_path / "in"), str(tmp_path / "out")))
+    items, _ = report(tmp_path / "out")
+    assert list(items) == ["a.wav", "b/音 c.wav"]
+    assert {p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*") if p.is_file()} == {
+        "a.wav", "b/音 c.wav", "index.html", "scores.json", *(item["sound"] for item in items.values())
+    }
+    assert list(sounds(tmp_path / "out", items["a.wav"])) == ["mixture", "alice"]
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert "<title>out</title>" in page and '"b/音 c.wav"' in page
+
+
+def test_of_a_long_recording_the_page_has_what_was_loudest_in_the_estimate_and_nothing_else(identity, tmp_path):
+    x = 0.01 * uniform(12 * 44100)
+    x[round(4.2 * 44100) : round(7.2 * 44100)] *= 20
+    put(tmp_path / "a.wav", x)
+    main(InferArgs("runs/alice/best.pt", str(tmp_path / "a.wav"), str(tmp_path / "out"), page_s=3))
+    item = report(tmp_path / "out")[0]["a.wav"]
+    assert (item["start_s"], item["end_s"], item["seconds"]) == pytest.approx((4.2, 7.2, 12), abs=0.01)
+    start, end = (round(item[key] * 44100) for key in ("start_s", "end_s"))
+    for name, sound in sounds(tmp_path / "out", item).items():
+        np.testing.assert_allclose(sound, x[start:end], atol=1e-4, err_msg=name)
+
+
+def test_the_loudest_part_is_that_of_the_estimate_and_not_of_the_recording(monkeypatch, tmp_path):
+    """The net takes away what is above 0.3."""
+    x = np.repeat([0.01, 0.5, 0.2, 0.01], 44100) * np.sign(uniform(4 * 44100))
+    net_does(monkeypatch, lambda mixture: mixture * (mixture.abs() < 0.3))
+    put(tmp_path / "a.wav", x)
+    main(InferArgs(inputs=str(tmp_path / "a.wav"), out_dir=str(tmp_path / "out"), page_s=1))
+    assert report(tmp_path / "out")[0]["a.wav"]["start_s"] == pytest.approx(2, abs=0.01)
+
+
+def test_of_a_recording_shorter_than_page_s_all_of_it_is_on_the_page(monkeypatch, tmp_path):
+    net_does(monkeypatch, lambda mixture: mixture / 2)
+    stereo = uniform(20_001, 2)
+    put(tmp_path / "a.wav", stereo, 48000)
+    main(InferArgs("runs/alice/best.pt", str(tmp_path / "a.wav"), str(tmp_path / "out"), page_s=5))
+    item = report(tmp_path / "out")[0]["a.wav"]
+    assert "start_s" not in item and "end_s" not in item
+    mixture = soxr.resample(stereo.mean(1), 48000, 44100)
+    found = sounds(tmp_path / "out", item)
+    np.testing.assert_allclose(found["mixture"], mixture, atol=1e-3)
+    np.testing.assert_allclose(found["alice"], mixture / 2, atol=1e-3)
+
+
+def test_the_page_tells_levels_and_seconds_of_speech(monkeypatch, tmp_path):
+    """1 kHz at 0.2 of full scale from 1 s to 2 s, at 0.0002 before and after; the net halves it."""
+    net_does(monkeypatch, lambda mixture: mixture / 2)
+    gain = np.repeat([0.0002, 0.2, 0.0002], 44100)
+    put(tmp_path / "a.wav", gain * np.sin(2 * np.pi * 1000 * np.arange(3 * 44100) / 44100))
+    put(tmp_path / "b.wav", np.zeros(44100))
+    main(InferArgs(inputs=str(tmp_path / "*.wav"), out_dir=str(tmp_path / "out")))
+    _, rows = report(tmp_path / "out")
+    assert rows["a.wav"] == pytest.approx({
+        "level_in": 10 * np.log10(0.2**2 / 2 / 3),  # a third of the time
+        "level_change": 20 * np.log10(0.5),
+        "speech_s": 1.02,                           # levels are means of three hops of 10 ms
+    }, abs=0.01)
+    assert rows["b.wav"] == pytest.approx({"level_in": -140, "level_change": 0, "speech_s": 0})
+
+
+def test_what_was_done_before_stays_on_the_page_and_only_what_changed_is_looked_at(identity, looked, tmp_path):
+    for name in "ab":
+        put(tmp_path / "in" / f"{name}.wav", uniform(500))
+    args = InferArgs(inputs=str(tmp_path / "in"), out_dir=str(tmp_path / "out"))
+    main(args)
+    put(tmp_path / "in" / "c.wav", uniform(600))
+    first = {p: p.stat().st_mtime_ns for p in (tmp_path / "out" / "index_files").iterdir()}
+    main(args)
+    assert looked == ["a.wav", "b.wav", "c.wav"]
+    items, rows = report(tmp_path / "out")
+    assert list(items) == list(rows) == ["a.wav", "b.wav", "c.wav"]
+    assert {p: p.stat().st_mtime_ns for p in first} == first and len(sounds(tmp_path / "out", items["a.wav"])) == 2
+    put(tmp_path / "out" / "b.wav", uniform(700))
+    main(args)
+    assert looked[3:] == ["b.wav"] and report(tmp_path / "out")[0]["b.wav"]["seconds"] == round(700 / 44100, 3)
+    main(replace(args, page_s=30))
+    assert looked[4:] == ["a.wav", "b.wav", "c.wav"]
+
+
+def test_a_recording_that_fails_is_not_on_the_page_but_the_others_are(identity, tmp_path):
+    put(tmp_path / "in" / "a.wav", uniform(500))
+    (tmp_path / "in" / "b.wav").write_text("no sound")
+    put(tmp_path / "in" / "c.wav", uniform(500))
+    assert len(main(InferArgs(inputs=str(tmp_path / "in"), out_dir=str(tmp_path / "out")))) == 1
+    assert list(report(tmp_path / "out")[0]) == ["a.wav", "c.wav"]
+
+
+def test_a_recording_that_can_no_longer_be_read_is_named_and_the_page_has_the_others(identity, tmp_path, capsys):
+    for name in "ab":
+        put(tmp_path / "in" / f"{name}.wav", uniform(500))
+    args = InferArgs(inputs=str(tmp_path / "in"), out_dir=str(tmp_path / "out"))
+    main(args)
+    (tmp_path / "in" / "a.wav").write_text("no sound any more")
+    put(tmp_path / "out" / "a.wav", uniform(600))
+    assert main(args) == []
+    assert f"not on the page: {tmp_path}/in/a.wav: no sound file" in capsys.readouterr().err
+    assert list(report(tmp_path / "out")[0]) == ["b.wav"]
+
+
+def test_without_seconds_for_it_there_is_no_page(identity, tmp_path):
+    put(tmp_path / "a.wav", uniform(500))
+    main(InferArgs(inputs=str(tmp_path / "a.wav"), out_dir=str(tmp_path / "out"), page_s=0))
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["a.wav"]
+
+
+@pytest.mark.parametrize("page_s", [-1.0, float("nan"), float("inf")])
+def test_seconds_for_the_page_that_are_none_are_refused(page_s):
+    with pytest.raises(UserError, match=r"page_s = .*: give the seconds for the page, or 0 for no page"):
+        InferArgs(page_s=page_s)
+
+
+def test_what_the_page_knew_is_made_anew_where_it_cannot_be_read(identity, looked, tmp_path):
+    put(tmp_path / "a.wav", uniform(500))
+    args = InferArgs(inputs=str(tmp_path / "a.wav"), out_dir=str(tmp_path / "out"))
+    main(args)
+    before = report(tmp_path / "out")
+    scores = tmp_path / "out" / "scores.json"
+    scores.write_bytes(scores.read_bytes()[:-100])
+    main(args)
+    assert looked == ["a.wav", "a.wav"] and report(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("content", ["[]", "null", '{"items": 3}', '{"items": [{}], "scores": {"mixture": [{}]}}'])
+def test_what_the_page_knew_is_made_anew_where_it_is_no_report(content, identity, looked, tmp_path):
+    put(tmp_path / "a.wav", uniform(500))
+    args = InferArgs(inputs=str(tmp_path / "a.wav"), out_dir=str(tmp_path / "out"))
+    main(args)
+    before = report(tmp_path / "out")
+    (tmp_path / "out" / "scores.json").write_text(content)
+    main(args)
+    assert looked == ["a.wav", "a.wav"] and report(tmp_path / "out") == before
+
+
+def test_the_page_of_another_net_plays_what_it_names(identity, tmp_path):
+    put(tmp_path / "a.wav", uniform(500))
+    for run in ("alice", "bob", "mixture"):  # the last would take the name of a signal
+        main(InferArgs(f"runs/{run}/best.pt", str(tmp_path / "a.wav"), str(tmp_path / "out")))
+        found = json.loads((tmp_path / "out" / "scores.json").read_text())
+        assert [system["name"] for system in found["systems"]] == list(sounds(tmp_path / "out", found["items"][0]))
+    assert list(found["scores"]) == ["mixture", "estimate"]
+
+
+def test_a_sound_that_was_deleted_is_made_again(identity, tmp_path):
+    put(tmp_path / "a.wav", uniform(500))
+    args = InferArgs(inputs=str(tmp_path / "a.wav"), out_dir=str(tmp_path / "out"))
+    main(args)
+    item = report(tmp_path / "out")[0]["a.wav"]
+    (tmp_path / "out" / item["sound"]).unlink()
+    main(args)
+    assert len(sounds(tmp_path / "out", item)) == 2
+
+
+def test_recordings_of_another_glob_stay_on_the_page_while_their_outputs_are_there(identity, tmp_path):
+    for name in "abc":
+        put(tmp_path / name / f"{name}.wav", uniform(500))
+        main(InferArgs(inputs=str(tmp_path / name), out_dir=str(tmp_path / "out")))
+    assert list(report(tmp_path / "out")[0]) == ["a.wav", "b.wav", "c.wav"]
+    (tmp_path / "out" / "a.wav").unlink()
+    main(InferArgs(inputs=str(tmp_path / "b"), out_dir=str(tmp_path / "out")))
+    items, _ = report(tmp_path / "out")
+    assert list(items) == ["b.wav", "c.wav"] and len(sounds(tmp_path / "out", items["c.wav"])) == 2
