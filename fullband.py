@@ -47,6 +47,7 @@ class FullBandArgs:
 
 PRESETS = {
     "light": FullBandArgs(),
+    "base": FullBandArgs(n_fft=4096, hop=1024, n_bands=192, width=256, hidden=128, n_layers=6),
 }
 
 

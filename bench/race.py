@@ -1,33 +1,38 @@
 """The families side by side: the same data, seed and minutes for each, one after another.
 
-    python -m bench.race --clean datasets/clean/alice --dirty datasets/dirty/other --minutes 60
-    python evaluate.py --systems runs/race/fullband/best.pt runs/race/dptnet/best.pt --pairs evaluation
+    python -m bench.race --clean datasets/clean/alice --dirty datasets/dirty/other --minutes 60 --pairs evaluation
+    python -m bench.race --clean datasets/clean/alice --dirty datasets/dirty/other --minutes 10 --names fullband
 
 How many steps fit the minutes is measured by a short trial, mixtures and all, before the first one, so that the
 learning rate ends where they end; from then on minutes are steps at that speed, whatever else the machine has to do. A
-run that was stopped goes on at the same command. Prints a table with costs (bench/families.py), what was heard and the
-last validation; writes the learning curves over minutes of all runs that are done to <results>/learning.png and all
-numbers to <results>/learning.json.
+run that was stopped goes on at the same command. Every run that is done is scored on the pairs, as evaluate.py does it,
+and joins those of earlier races in <results>/learning.json, with its costs (bench/families.py), what it heard and its
+validation; of all of them tables are printed and the learning curves over minutes drawn, to <results>/learning.png.
 """
 
+import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
+import torch
 from matplotlib.figure import Figure
 
+import evaluate
 import models
 import train
 from bench.families import cost, extraction_speed
 from dataset import MixtureArgs
 from extractor import UserError, checkpoint, curves, report, tables
 from extractor.command import command_line
+from extractor.scores import MEASURES, PRESENT, Interval, markdown
 
 PRESETS = models.PRESETS
 CONTESTANTS = {  # fields of MainArgs
     "fullband": {"model": PRESETS["fullband-light"]},
+    "fullband_base": {"model": PRESETS["fullband-base"]},
     "bandsplit_lstm": {"model": PRESETS["bandsplit-tiny"]},
     "bandsplit_attention": {"model": PRESETS["bandsplit-tiny_attention"]},
     "bandsplit_rwkv7": {"model": PRESETS["bandsplit-tiny_rwkv7"]},
@@ -39,6 +44,9 @@ CONTESTANTS = {  # fields of MainArgs
 N_VALID = 12  # times
 TRIAL = 60    # steps
 KINDS = {"game_si_sdri_db": "game", "voice_si_sdri_db": "voice", "both_si_sdri_db": "both", "absent_db": "absent"}
+QUALITY = [(kind, "si_sdri") for kind in ("game", "voice", "both")] + [("absent", "attenuation")] + [
+    (PRESENT, m) for m in ("gained", "eaten", "leakage", "high_lost", "pesq", "estoi", "dnsmos", "speaker", "wer")
+]
 
 
 @dataclass(frozen=True)
@@ -50,6 +58,7 @@ class RaceArgs:
     workers: int = 1
     seed: int = 0
     device: str = "auto"
+    pairs: str = ""               # as for evaluate.py: what finished runs are scored on
     runs: str = "runs/race"
     results: str = "results/families"
 
@@ -61,22 +70,31 @@ class RaceArgs:
 
 
 def main(args: RaceArgs):
+    out = Path(args.results)
     for name in args.names:
         print(f"\n{name}", flush=True)
-        train.main(planned(entry(name, CONTESTANTS[name], args), args.minutes))
-    folders = {name: Path(args.runs) / name for name in CONTESTANTS}
-    done = {name: result(folder) for name, folder in folders.items() if (folder / "last.pt").exists()}
-    tables.write_json(Path(args.results) / "learning.json", done)
-    report.save(figure(done), Path(args.results) / "learning.png")
-    print("\n" + table(done))
+        run = planned(entry(name, CONTESTANTS[name], args), args.minutes)
+        best = train.main(run)
+        row = {"name": name, **result(run.folder), "scores": scores(best, args)}
+        done = tables.read_json(out / "learning.json") | {run.name: row}
+        order = [*CONTESTANTS, *(r["name"] for r in done.values())]  # and those that no longer run
+        done = dict(sorted(done.items(), key=lambda item: (item[1]["minutes"], order.index(item[1]["name"]))))
+        tables.write_json(out / "learning.json", done)
+        report.save(figure(done), out / "learning.png")
+        print(f"\n{costs(done)}\n\n{quality(done)}")
 
 
 def entry(name: str, fields: Mapping, args: RaceArgs) -> train.MainArgs:
     """A contestant's run, its steps not yet known."""
     data = MixtureArgs(args.clean, args.dirty, seed=args.seed)
-    start = {"init_from": f"{args.runs}/{fields['init_from']}/best.pt"} if "init_from" in fields else {}
-    shared = {"runs": args.runs, "data": data, "workers": args.workers, "device": args.device, "seed": args.seed}
-    return train.MainArgs(name=name, **shared, **{**fields, **start})
+    run = train.MainArgs(runs=args.runs, data=data, workers=args.workers, device=args.device, seed=args.seed)
+    if "init_from" in fields:
+        fields = {**fields, "init_from": f"{args.runs}/{run_name(fields['init_from'], args)}/best.pt"}
+    return replace(run, name=run_name(name, args), **fields)
+
+
+def run_name(name: str, args: RaceArgs) -> str:
+    return f"{name}_{args.minutes:g}min"
 
 
 def planned(run: train.MainArgs, minutes: float) -> train.MainArgs:
@@ -84,10 +102,9 @@ def planned(run: train.MainArgs, minutes: float) -> train.MainArgs:
     path = run.folder / "plan.json"
     plan = tables.read_json(path)
     if not plan:
-        plan = {"minutes": minutes, "steps": max(1, round(60 * minutes / seconds_a_step(run)))}
+        steps = max(1, round(60 * minutes / seconds_a_step(run)))
+        plan = {"minutes": minutes, "steps": steps, "threads": torch.get_num_threads()}
         tables.write_json(path, plan)
-    if plan["minutes"] != minutes:
-        raise UserError(f"{path}: planned for {plan['minutes']} minutes, not {minutes}; give another RaceArgs.runs")
     steps = plan["steps"]
     return replace(run, steps=steps, valid_every=max(1, -(-steps // N_VALID)))
 
@@ -110,7 +127,7 @@ def result(folder: Path) -> dict:
     counted = cost(args)
     return {
         "parameters": counted.n_parameters, "gmac_per_s": round(counted.gmac_per_s, 3),
-        "step": state["step"], "minutes": round(minutes * state["step"], 1),
+        "step": state["step"], "minutes": round(minutes * state["step"], 1), "threads": plan["threads"],
         "audio_s_per_s": round(state["args"]["batch_size"] * state["args"]["data"]["segment_s"] / minutes / 60, 1),
         "times_real_time": round(extraction_speed(args)),
         "curves": {kind: [(round(minutes * step, 2), round(value, 3)) for step, value in found.get(f"valid/{tag}", ())]
@@ -118,14 +135,39 @@ def result(folder: Path) -> dict:
     }
 
 
-def table(done: dict[str, dict]) -> str:
-    lines = ["| run | parameters | GMAC/s | x real time | minutes | steps | s heard/s | game | voice | both | absent |",
-             "|---|---|---|---|---|---|---|---|---|---|---|"]
-    for name, r in done.items():
-        scores = " | ".join(f"{points[-1][1]:+.1f}" if points else "-" for points in r["curves"].values())
-        lines.append(f"| {name} | {r['parameters']:,} | {r['gmac_per_s']:.2f} | {r['times_real_time']} "
-                     f"| {r['minutes']:.0f} | {r['step']} | {r['audio_s_per_s']:.1f} | {scores} |")
-    return "\n".join(lines)
+def scores(best: Path, args: RaceArgs) -> dict:
+    """Kind -> measure -> mean and interval, as in evaluate.py's scores.json. Empty without pairs."""
+    if not args.pairs:
+        return {}
+    out_dir = best.parent / "evaluation"
+    wanted = evaluate.EvalArgs((str(best),), args.pairs, str(out_dir), args.clean, page=False, device=args.device)
+    return evaluate.main(wanted)["summary"][best.parent.name]
+
+
+def costs(done: dict[str, dict]) -> str:
+    """A row for each run, as markdown; the last columns are its last validation."""
+    head = ["run", "parameters", "GMAC/s", "x real time", "threads", "minutes", "steps", "s heard/s", *KINDS.values()]
+    return markdown(head, (
+        [name, f"{r['parameters']:,}", f"{r['gmac_per_s']:.2f}", str(r["times_real_time"]), str(r["threads"]),
+         f"{r['minutes']:.0f}", str(r["step"]), f"{r['audio_s_per_s']:.0f}",
+         *(f"{points[-1][1]:+.1f}" if points else "-" for points in r["curves"].values())]
+        for name, r in done.items()
+    ))
+
+
+def quality(done: dict[str, dict]) -> str:
+    """A row for each run that was scored, as markdown; without the intervals, which learning.json has."""
+    scored = {name: r["scores"] for name, r in done.items() if r["scores"]}
+    columns = [(kind, m) for kind, m in QUALITY if any(m in s.get(kind, ()) for s in scored.values())]
+    head = [f"{MEASURES[m].title}, {kind}" if m == "si_sdri" else MEASURES[m].title for kind, m in columns]
+
+    def cell(found: dict, kind: str, m: str) -> str:
+        mean, *_, n = found.get(kind, {}).get(m, (math.nan, 0))
+        return Interval(mean, math.nan, math.nan, n).text(MEASURES[m])
+
+    if not scored:
+        return "no run was scored: give RaceArgs.pairs"
+    return markdown(["run", *head], ([name, *(cell(s, *column) for column in columns)] for name, s in scored.items()))
 
 
 def figure(done: dict[str, dict]) -> Figure:

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import RATE
+from scored import put_list
 from torch.utils.tensorboard import SummaryWriter
 
 from bench import race
 from bench.race import seconds_a_step
 from extractor import UserError, checkpoint
+from extractor.scores import PRESENT
 from fullband import FullBandArgs
 
 SMALL = FullBandArgs(RATE, n_fft=128, hop=32, n_bands=20, width=16, hidden=8, n_layers=1)
@@ -25,26 +27,30 @@ NETS = {
 @pytest.fixture
 def args(recordings, tmp_path, monkeypatch) -> race.RaceArgs:
     monkeypatch.setattr(race, "CONTESTANTS", NETS)
-    monkeypatch.setattr(race, "seconds_a_step", lambda run: 10.0 if run.name == "wide" else 5.0)
+    monkeypatch.setattr(race, "seconds_a_step", lambda run: 10.0 if "wide" in run.name else 5.0)
     return race.RaceArgs(
         (f"{recordings}/clean/alice",), (f"{recordings}/dirty/other",), ("small", "wide"), minutes=1.0, workers=0,
         device="cpu", runs=f"{tmp_path}/runs", results=f"{tmp_path}/results",
     )
 
 
+def steps_of(args: race.RaceArgs, run: str) -> int:
+    return checkpoint.load(Path(args.runs) / run / "last.pt")["step"]
+
+
 def test_each_gets_the_steps_that_fit_the_minutes_and_all_are_in_one_table(args, capsys):
     race.main(args)
-    steps = {name: checkpoint.load(Path(args.runs) / name / "last.pt")["step"] for name in NETS}
-    assert steps == {"small": 12, "wide": 6}
-    rows = re.findall(r"^\| (\w+) \|.*$", capsys.readouterr().out, re.M)
-    assert rows == ["run", "small", "wide"]
+    assert {name: steps_of(args, f"{name}_1min") for name in NETS} == {"small": 12, "wide": 6}
+    printed = capsys.readouterr().out.split("\nwide\n")[1]
+    assert re.findall(r"^\| (\w+) \|.*$", printed, re.M) == ["run", "small_1min", "wide_1min"]
     saved = json.loads((Path(args.results) / "learning.json").read_text())
-    for name in NETS:
-        seconds = 10.0 if name == "wide" else 5.0
+    for name in list(saved):
+        seconds = 10.0 if name == "wide_1min" else 5.0
         minutes = [at for at, _ in saved[name]["curves"]["game"]]
         assert minutes == pytest.approx(np.linspace(0, 1, len(minutes) + 1)[1:], abs=0.006)
-        assert len(minutes) == race.N_VALID / (2 if name == "wide" else 1) and saved[name]["minutes"] == 1.0
-        assert saved[name]["audio_s_per_s"] == pytest.approx(NETS[name]["batch_size"] * 4.0 / seconds, abs=0.06)
+        assert len(minutes) == race.N_VALID / (2 if seconds == 10 else 1) and saved[name]["minutes"] == 1.0
+        batch_size = NETS[saved[name]["name"]]["batch_size"]
+        assert saved[name]["audio_s_per_s"] == pytest.approx(batch_size * 4.0 / seconds, abs=0.06)
     assert (Path(args.results) / "learning.png").stat().st_size > 10_000
 
 
@@ -52,9 +58,31 @@ def test_a_run_that_was_planned_goes_on_with_its_own_number_of_steps(args, monke
     race.main(replace(args, names=("small",)))
     monkeypatch.setattr(race, "seconds_a_step", lambda run: 1.0)  # a faster machine, or an idle one
     race.main(replace(args, names=("small",)))
-    assert checkpoint.load(Path(args.runs) / "small" / "last.pt")["step"] == 12
-    with pytest.raises(UserError, match=r"plan.json: planned for 1.0 minutes, not 2.0; give another RaceArgs.runs"):
-        race.main(replace(args, names=("small",), minutes=2.0))
+    assert steps_of(args, "small_1min") == 12
+
+
+def test_a_race_joins_those_of_earlier_days_and_of_other_lengths(args, capsys):
+    race.main(replace(args, names=("small",), minutes=0.2))
+    race.main(replace(args, names=("wide",), minutes=0.5, runs=f"{args.runs}/elsewhere"))
+    capsys.readouterr()
+    race.main(replace(args, names=("small",), minutes=0.3))
+    assert [steps_of(args, f"small_{minutes}min") for minutes in (0.2, 0.3)] == [2, 4]
+    rows = re.findall(r"^\| (\w+_\S+) \|.*\| (\d+) \| \d+ \|(?: \S+ \|){4}$", capsys.readouterr().out, re.M)
+    assert rows == [("small_0.2min", "2"), ("small_0.3min", "4"), ("wide_0.5min", "3")]
+
+
+def test_what_is_done_is_scored_as_evaluate_does_it(args, pairs, capsys, monkeypatch):
+    monkeypatch.setattr(race, "CONTESTANTS", {"deaf": {"model": FullBandArgs(n_layers=1)}})  # at the pairs' rate
+    put_list(pairs, "a\tgame", "b\tvoice")
+    race.main(replace(args, names=("deaf",), pairs=str(pairs), minutes=0.1))
+    folder = Path(args.runs) / "deaf_0.1min"
+    theirs = json.loads((folder / "evaluation" / "scores.json").read_text())["summary"]["deaf_0.1min"]
+    ours = json.loads((Path(args.results) / "learning.json").read_text())["deaf_0.1min"]["scores"]
+    assert ours == theirs and theirs["game"]["si_sdri"][3] == 1
+    head, _, row = (line.split(" | ") for line in capsys.readouterr().out.strip().splitlines()[-3:])
+    assert head[:3] == ["| run", "SI-SDRi, game", "SI-SDRi, voice"] and row[0] == "| deaf_0.1min"
+    assert float(row[1]) == pytest.approx(theirs["game"]["si_sdri"][0], abs=0.051)
+    assert row[3] == f"{theirs[PRESENT]['gained'][0]:.0f}%"
 
 
 def test_the_time_of_a_step_is_the_median_of_a_short_run_that_leaves_nothing(args, monkeypatch):
@@ -74,10 +102,10 @@ def test_the_time_of_a_step_is_the_median_of_a_short_run_that_leaves_nothing(arg
 
 
 def test_a_name_that_does_not_run_is_refused():
-    with pytest.raises(UserError, match="RaceArgs.names: 'horse'; give some of fullband, bandsplit_lstm"):
+    with pytest.raises(UserError, match="RaceArgs.names: 'horse'; give some of fullband, fullband_base, band"):
         race.RaceArgs(names=("horse",))
 
 
 def test_a_flow_refines_the_run_that_it_names():
     run = race.entry("flow", race.CONTESTANTS["flow"], race.RaceArgs(runs="runs/race"))
-    assert run.init_from == "runs/race/fullband/best.pt"
+    assert run.init_from == "runs/race/fullband_60min/best.pt"
