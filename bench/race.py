@@ -145,19 +145,19 @@ def scores(best: Path, args: RaceArgs) -> dict:
 
 
 def costs(done: dict[str, dict]) -> str:
-    """A row for each run, as markdown; the last columns are its last validation."""
-    head = ["run", "parameters", "GMAC/s", "x real time", "threads", "minutes", "steps", "s heard/s", *KINDS.values()]
+    """A row for each run, as markdown."""
+    head = ["run", "parameters", "GMAC/s", "x real time", "threads", "minutes", "steps", "s heard/s"]
     return markdown(head, (
         [name, f"{r['parameters']:,}", f"{r['gmac_per_s']:.2f}", str(r["times_real_time"]), str(r["threads"]),
-         f"{r['minutes']:.0f}", str(r["step"]), f"{r['audio_s_per_s']:.0f}",
-         *(f"{points[-1][1]:+.1f}" if points else "-" for points in r["curves"].values())]
+         f"{r['minutes']:.0f}", str(r["step"]), f"{r['audio_s_per_s']:.0f}"]
         for name, r in done.items()
     ))
 
 
 def quality(done: dict[str, dict]) -> str:
-    """A row for each run that was scored, as markdown; without the intervals, which learning.json has."""
-    scored = {name: r["scores"] for name, r in done.items() if r["scores"]}
+    """A row for each run, as markdown; without the intervals, which learning.json has. Of a run that was not scored the
+    last validation."""
+    scored = {name if r["scores"] else f"{name} (validation)": r["scores"] or validated(r) for name, r in done.items()}
     columns = [(kind, m) for kind, m in QUALITY if any(m in s.get(kind, ()) for s in scored.values())]
     head = [f"{MEASURES[m].title}, {kind}" if m == "si_sdri" else MEASURES[m].title for kind, m in columns]
 
@@ -165,9 +165,15 @@ def quality(done: dict[str, dict]) -> str:
         mean, *_, n = found.get(kind, {}).get(m, (math.nan, 0))
         return Interval(mean, math.nan, math.nan, n).text(MEASURES[m])
 
-    if not scored:
-        return "no run was scored: give RaceArgs.pairs"
     return markdown(["run", *head], ([name, *(cell(s, *column) for column in columns)] for name, s in scored.items()))
+
+
+def validated(row: dict) -> dict:
+    """As `scores`."""
+    return {
+        kind: {"attenuation" if kind == "absent" else "si_sdri": (points[-1][1], 1)}
+        for kind, points in row["curves"].items() if points
+    }
 
 
 def figure(done: dict[str, dict]) -> Figure:
