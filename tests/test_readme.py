@@ -111,6 +111,13 @@ def test_the_table_of_presets_is_that_of_the_code():
         assert (n_parameters, gmac_per_s) == (f"{counted.n_parameters:,}", f"{counted.gmac_per_s:.2f}"), name
 
 
+def test_the_tables_of_the_race_are_those_of_the_results():
+    from bench import race
+
+    done = json.loads((ROOT / "results/families/learning.json").read_text())
+    assert race.costs(done) in README and race.quality(done) in README
+
+
 @pytest.mark.parametrize("result, n_tables", [("demo", 1), ("kathleen", 2)])
 def test_the_tables_of_scores_are_those_of_the_results(result, n_tables):
     from extractor.scores import MEASURES, PRESENT, Interval
