@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from extractor import UserError
-from extractor.losses import LossArgs, log_mse, predictive_loss, stft_distance
+from extractor.losses import LossArgs, log_mse, predictive_loss, sharpened, stft_distance
 
 TAU = 1e-3
 
@@ -89,7 +89,54 @@ def test_windows_may_be_longer_than_the_signal(n_samples):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# both together
+# treble
+
+
+@pytest.mark.parametrize("hz, gain_db", [(100, -73.86), (1000, -33.87), (8000, 1.32), (22050, 12.04)])
+def test_what_is_sharpened_gains_40_db_a_decade(hz, gain_db):
+    wave = torch.cos(2 * math.pi * hz / 44100 * torch.arange(44100, dtype=torch.float64))
+    assert 10 * (sharpened(wave).square().mean() / wave.square().mean()).log10() == pytest.approx(gain_db, abs=0.01)
+
+
+@pytest.mark.parametrize("share", [0.25, 1.0])
+def test_the_treble_has_its_share_of_the_loss(share):
+    mixture, target, estimate = (noise(3, 500, seed=seed) for seed in range(3))
+    loss, parts = predictive_loss(lambda _: estimate, mixture, target, LossArgs(treble_weight=share))
+    sharp = {"estimate": sharpened(estimate), "target": sharpened(target), "mixture": sharpened(mixture)}
+    assert parts["treble_db"] == pytest.approx(log_mse(**sharp, tau=TAU).mean().item())
+    assert loss.item() == pytest.approx((1 - share) * parts["log_mse_db"] + share * parts["treble_db"], rel=1e-5)
+
+
+def test_a_lost_octave_of_treble_costs_more_with_its_share_than_without():
+    t = torch.arange(44100) / 44100
+    bass, treble = (2 * math.pi * 200 * t).sin(), 0.01 * (2 * math.pi * 10000 * t).sin()
+
+    def gap(share: float) -> float:
+        mixture, target = (bass + treble + 0.1 * noise(44100, seed=0))[None], (bass + treble)[None]
+        args = LossArgs(treble_weight=share)
+        without, whole = (predictive_loss(lambda _, e=e: e[None], mixture, target, args)[0].item()
+                          for e in (bass, bass + treble))
+        return without - whole
+
+    assert gap(0.0) < 1 < gap(0.5)
+
+
+@pytest.mark.parametrize("n_samples", [1, 2, 3])
+def test_a_signal_too_short_to_be_sharpened_has_a_finite_loss_and_gradient(n_samples):
+    mixture, estimate = noise(1, n_samples, seed=0), noise(1, n_samples, seed=1).requires_grad_()
+    loss, _ = predictive_loss(lambda _: estimate, mixture, mixture / 2, LossArgs(treble_weight=0.3))
+    loss.backward()
+    assert torch.isfinite(loss) and torch.isfinite(estimate.grad).all()
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, math.nan])
+def test_a_share_that_is_none_is_refused(share):
+    with pytest.raises(UserError, match=r"LossArgs.treble_weight = .*: give a share, 0 to 1"):
+        LossArgs(treble_weight=share)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# all together
 
 
 def whole_loss(estimate: Tensor, target: Tensor, mixture: Tensor) -> Tensor:
