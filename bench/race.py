@@ -169,7 +169,7 @@ def quality(done: dict[str, dict]) -> str:
 
 
 def validated(row: dict) -> dict:
-    """As `scores`."""
+    """As `scores`, but means and how many, without intervals."""
     return {
         kind: {"attenuation" if kind == "absent" else "si_sdri": (points[-1][1], 1)}
         for kind, points in row["curves"].items() if points

@@ -31,8 +31,8 @@ def log_mse(*, estimate: Tensor, target: Tensor, mixture: Tensor, tau: float) ->
 
 
 def sharpened(signal: Tensor) -> Tensor:
-    """Its second differences: 12 dB more per octave, as much as the long-term spectrum of speech falls. In the plain
-    log-MSE what lies above 8 kHz, -30 dB and less of a voice, hardly counts. [..., T] -> [..., max(0, T - 2)]"""
+    """Its second differences: 12 dB more per octave, so that the treble of a voice, which is far under its vowels,
+    counts beside them. [..., T] -> [..., max(0, T - 2)]"""
     return signal.diff(n=2)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import RATE
 from scored import put_list
 from torch.utils.tensorboard import SummaryWriter
@@ -49,6 +50,7 @@ def test_each_gets_the_steps_that_fit_the_minutes_and_all_are_in_one_table(args,
         minutes = [at for at, _ in saved[name]["curves"]["game"]]
         assert minutes == pytest.approx(np.linspace(0, 1, len(minutes) + 1)[1:], abs=0.006)
         assert len(minutes) == race.N_VALID / (2 if seconds == 10 else 1) and saved[name]["minutes"] == 1.0
+        assert saved[name]["threads"] == torch.get_num_threads()
         batch_size = NETS[saved[name]["name"]]["batch_size"]
         assert saved[name]["audio_s_per_s"] == pytest.approx(batch_size * 4.0 / seconds, abs=0.06)
         (row,) = re.findall(rf"^\| {name} \(validation\) \| (.*) \|$", printed, re.M)
