@@ -108,6 +108,7 @@ def predictor_args(saved: dict):
 
 PRESETS = {
     "light": FlowArgs(),
+    "base": FlowArgs(fullband.PRESETS["base"], n_bands=192, n_fine=192),
 }
 
 

@@ -39,7 +39,7 @@ CONTESTANTS = {  # fields of MainArgs
     "dptnet": {"model": PRESETS["dptnet-coarse"], "batch_size": 4},
     "dptnet_sigma": {"model": replace(PRESETS["dptnet-coarse"], sigma_reparam=True), "batch_size": 4},
     "rwkvnet": {"model": PRESETS["rwkvnet-coarse"], "batch_size": 4},
-    "flow": {"model": PRESETS["flow-light"], "init_from": "fullband"},  # the run that it refines
+    "flow": {"model": PRESETS["flow-base"], "init_from": "fullband_base"},  # the run that it refines
 }
 N_VALID = 12  # times
 TRIAL = 60    # steps

@@ -112,4 +112,5 @@ def test_a_name_that_does_not_run_is_refused():
 
 def test_a_flow_refines_the_run_that_it_names():
     run = race.entry("flow", race.CONTESTANTS["flow"], race.RaceArgs(runs="runs/race"))
-    assert run.init_from == "runs/race/fullband_60min/best.pt"
+    assert run.init_from == "runs/race/fullband_base_60min/best.pt"
+    assert run.model.predictor == race.CONTESTANTS["fullband_base"]["model"]
