@@ -35,7 +35,7 @@ from torch import Tensor, nn
 
 import bandsplit
 import fullband
-from extractor import UserError, precision, spectrum
+from extractor import UserError, checkpoint, precision, spectrum
 from extractor.losses import LossArgs, log_mse
 
 PREDICTORS = {fullband.FullBandArgs: fullband.FullBand, bandsplit.BandSplitArgs: bandsplit.BandSplit}
@@ -306,7 +306,7 @@ def start_from(net: Flow, state: dict, path: str | Path):
     if different or saved.keys() != wanted.keys():
         there, here = ({key: args.get(key) for key in different} for args in (saved, wanted))
         raise UserError(f"{path}: not the flow's net: {there} there, {here} in FlowArgs.predictor; make these equal")
-    net.predictor.load_state_dict(state["ema"])
+    checkpoint.put(state["ema"], net.predictor, path)
 
 
 def loss(

@@ -61,7 +61,7 @@ def load(path: str | Path) -> tuple[nn.Module, Family]:
     args = saved_args(state, path)
     family = FAMILIES[state["family"]]
     net = family.net(args)
-    net.load_state_dict(state["ema"])
+    checkpoint.put(state["ema"], net, path)
     sigma.refresh(net)
     sigma.fold(net)
     return net.eval().requires_grad_(False), family
@@ -86,7 +86,7 @@ def start_from(net: nn.Module, path: str | Path):
     elif different := differences(path, state, net.args):
         raise UserError(f"{path}: no start for this net ({'; '.join(different)}); make these equal")
     else:
-        net.load_state_dict(state["ema"])
+        checkpoint.put(state["ema"], net, path)
 
 
 def refines(args, state: dict) -> bool:

@@ -287,8 +287,8 @@ def resume(args: MainArgs, net, average, optimizers) -> tuple[int, float, float]
         )
     if "net" not in state:
         raise UserError(f"{path}: exported for extraction, training cannot go on from it; move it away")
-    net.load_state_dict(state["net"])
-    average.load_state_dict(state["ema"])
+    checkpoint.put(state["net"], net, path)
+    checkpoint.put(state["ema"], average, path)
     if not isinstance(state["optimizer"], list) or len(state["optimizer"]) != len(optimizers):
         raise UserError(f"{path}: trained with or without Muon, unlike MainArgs.muon; change that, or MainArgs.name")
     for optimizer, saved in zip(optimizers, state["optimizer"], strict=True):

@@ -4,6 +4,7 @@ import io
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
 from extractor import UserError
 from extractor.files import whole
@@ -31,3 +32,13 @@ def load(path: str | Path) -> dict:
     if not isinstance(state, dict) or not {"family", "args", "ema"} <= state.keys():
         raise UserError(f"{path}: no checkpoint of train.py")
     return state
+
+
+def put(weights: dict[str, Tensor], net: nn.Module, path: str | Path):
+    """What was loaded from `path` into a net of the same args. Raises UserError where that has other weights by now."""
+    there, here = ({name: tuple(w.shape) for name, w in of.items()} for of in (weights, net.state_dict()))
+    if different := [name for name in {**here, **there} if there.get(name) != here.get(name)]:
+        name = different[0]
+        was, wanted = (str(of[name]) if name in of else "nowhere" for of in (there, here))
+        raise UserError(f"{path}: written by another version: {name} is {was} there, {wanted} here; train anew")
+    net.load_state_dict(weights)

@@ -92,6 +92,22 @@ def test_args_of_another_version_are_named_with_that_version(state, tmp_path):
         models.load(tmp_path / "best.pt")
 
 
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda weights, name: weights.pop(name), r"nowhere there, \(\d+, .*\) here"),
+        (lambda weights, name: weights.update(horse=torch.zeros(2, 3)), r"horse is \(2, 3\) there, nowhere here"),
+        (lambda weights, name: weights.update({name: torch.zeros(1, 1)}), r"is \(1, 1\) there, \(\d+, .*\) here"),
+    ],
+)
+def test_weights_of_another_version_are_named_and_none_is_loaded(state, tmp_path, change, words):
+    name = next(name for name, weight in state["ema"].items() if weight.ndim > 1)
+    change(state["ema"], name)
+    checkpoint.save(tmp_path / "best.pt", state)
+    with pytest.raises(UserError, match=rf"best\.pt: written by another version: .*{words}; train anew"):
+        models.load(tmp_path / "best.pt")
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # a save that does not come to its end
 
