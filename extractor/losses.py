@@ -12,7 +12,7 @@ from extractor.metrics import EPS, decibel, energy
 @dataclass(frozen=True)
 class LossArgs:
     tau: float = 1e-3          # the log-MSE levels off at 10 log10(tau): -30 dB under the mixture is good enough
-    treble_weight: float = 0.0  # 0 to 1: how much of the log-MSE is that of second differences, see `sharpened`
+    treble_weight: float = 0.15  # 0 to 1: how much of the log-MSE is that of second differences, see `sharpened`
     stft_weight: float = 0.0   # of an STFT term, which is about 1 where the log-MSE is about 0 dB, and slow on a CPU
     stft_sizes: tuple[int, ...] = (512, 2048)  # windows, samples; hop is a quarter
 

@@ -1,5 +1,6 @@
 """What the full-band family promises."""
 
+import math
 
 import pytest
 import torch
@@ -44,7 +45,7 @@ def test_the_net_sees_the_mean_magnitude_of_every_band():
     net, magnitudes = make(), noise(1, 3, 33).abs()
     seen = []
     net.enter.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
-    net.masks(magnitudes)
+    net.gains(magnitudes)
     edges = band_edges(33, 12)
     for k in range(12):
         mean = magnitudes[0, :, edges[k] : edges[k + 1]].mean(-1)
@@ -56,18 +57,34 @@ def test_the_net_sees_the_mean_magnitude_of_every_band():
 
 
 @pytest.mark.parametrize("n_samples", [1, 100, 1001])
-def test_a_mask_of_ones_returns_the_mixture(n_samples):
+def test_gains_of_one_return_the_mixture(n_samples):
     net, mixture = make(), noise(2, n_samples)
-    net.masks = lambda magnitudes: torch.ones_like(magnitudes, dtype=torch.complex64)
+    net.gains = torch.ones_like
     assert_close(net(mixture), mixture, rtol=0, atol=1e-6)
 
 
-def test_a_mask_turns_and_scales_every_bin_by_its_complex_number():
-    net, mixture = make(), noise(1, 800)
-    mask = torch.polar(noise(1, 51, 33).abs(), 30 * noise(1, 51, 33))
-    net.masks = lambda magnitudes: mask
-    expected = spectrum.istft(spectrum.stft(mixture, 64, 16) * mask.mT, 64, 16, 800)
+def test_every_bin_is_scaled_by_its_gain():
+    net, mixture, gains = make(), noise(1, 800), noise(1, 51, 33)
+    net.gains = lambda magnitudes: gains
+    expected = spectrum.istft(spectrum.stft(mixture, 64, 16) * gains.mT, 64, 16, 800)
     assert_close(net(mixture), expected, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_gain_is_its_bins_number_through_a_gate_for_how_far_the_bin_is_over_its_band():
+    net, magnitudes, edges = make(), noise(1, 3, 33).abs(), band_edges(33, 12)
+    for linear in (net.mask, net.gate):
+        linear.weight.zero_()
+    net.mask.bias.copy_(torch.linspace(0.2, 1, 33))
+    net.gate.bias.copy_(torch.linspace(-6, 6, 24))  # slopes, then offsets
+    gains = net.gains(magnitudes)
+    for k in range(12):
+        slope, offset = -6 + 12 * k / 23, -6 + 12 * (12 + k) / 23
+        mean = magnitudes[0, :, edges[k] : edges[k + 1]].mean(-1)
+        for f in range(edges[k], edges[k + 1]):
+            ratio = (magnitudes[0, :, f] + FLOOR) / (mean + FLOOR)
+            gate = 1 / (1 + math.exp(-offset) * ratio ** (-slope / 2))
+            assert_close(gains[0, :, f], 2 * (0.2 + 0.8 * f / 32) * gate, rtol=1e-4, atol=1e-6)
 
 
 def test_at_first_the_estimate_is_about_half_of_the_mixture():
@@ -80,7 +97,7 @@ def test_every_frame_hears_all_others():
     net, magnitudes = make(), noise(1, 40, 33).abs()
     changed = magnitudes.clone()
     changed[:, 20] += 1
-    assert ((net.masks(changed) - net.masks(magnitudes)).abs().amax((0, 2)) > 1e-7).all()
+    assert ((net.gains(changed) - net.gains(magnitudes)).abs().amax((0, 2)) > 1e-7).all()
 
 
 # ---------------------------------------------------------------------------------------------------------------------

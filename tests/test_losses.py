@@ -146,15 +146,19 @@ def whole_loss(estimate: Tensor, target: Tensor, mixture: Tensor) -> Tensor:
 def test_the_loss_is_the_mean_log_mse_plus_the_weighted_mean_stft_distance():
     mixture, target, estimate = (noise(3, 500, seed=seed) for seed in range(3))
     signals = {"estimate": estimate, "target": target, "mixture": mixture}
-    loss, parts = predictive_loss(lambda _: estimate, mixture, target, LossArgs(stft_weight=0.3, stft_sizes=(64,)))
+    args = LossArgs(treble_weight=0.2, stft_weight=0.3, stft_sizes=(64,))
+    loss, parts = predictive_loss(lambda _: estimate, mixture, target, args)
     assert parts["log_mse_db"] == pytest.approx(log_mse(**signals, tau=TAU).mean().item())
     assert parts["stft"] == pytest.approx(stft_distance(**signals, sizes=(64,)).mean().item())
-    assert loss.item() == pytest.approx(parts["log_mse_db"] + 0.3 * parts["stft"], rel=1e-5)
+    assert loss.item() == pytest.approx(
+        0.8 * parts["log_mse_db"] + 0.2 * parts["treble_db"] + 0.3 * parts["stft"], rel=1e-5
+    )
 
 
-def test_a_weight_of_zero_leaves_the_log_mse_alone():
+def test_weights_of_zero_leave_the_log_mse_alone():
     mixture, target = noise(3, 500, seed=0), noise(3, 500, seed=1)
-    loss, parts = predictive_loss(lambda mixture: 0.5 * mixture, mixture, target, LossArgs(stft_weight=0))
+    args = LossArgs(treble_weight=0, stft_weight=0)
+    loss, parts = predictive_loss(lambda mixture: 0.5 * mixture, mixture, target, args)
     assert parts == {"log_mse_db": loss.item()}
 
 

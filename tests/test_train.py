@@ -333,7 +333,8 @@ def test_tensorboard_has_curves_and_the_sound_and_spectrogram_of_every_kind(args
     main(replace(args, steps=21, valid_every=21, loss=LossArgs(stft_weight=1.0)))
     events = EventAccumulator(str(args.folder)).Reload()
     tags = events.Tags()
-    wanted = {f"train/{x}" for x in ("loss", "log_mse_db", "stft", "lr", "grad_norm", "skipped", "audio_s_per_s")}
+    parts = "log_mse_db", "treble_db", "stft"
+    wanted = {f"train/{x}" for x in ("loss", *parts, "lr", "grad_norm", "skipped", "audio_s_per_s")}
     wanted |= {f"valid/{x}" for x in ("loss", "game_si_sdri_db", "voice_si_sdri_db", "both_si_sdri_db", "absent_db")}
     wanted.add("valid/minutes")
     assert set(tags["scalars"]) == wanted
