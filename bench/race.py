@@ -126,7 +126,7 @@ def result(folder: Path) -> dict:
     minutes = plan["minutes"] / plan["steps"]  # a step
     counted = cost(args)
     return {
-        "parameters": counted.n_parameters, "gmac_per_s": round(counted.gmac_per_s, 3),
+        "parameters": counted.n_parameters, "gmac_per_s": round(counted.gmac_per_s, 6),
         "step": state["step"], "minutes": round(minutes * state["step"], 1), "threads": plan["threads"],
         "audio_s_per_s": round(state["args"]["batch_size"] * state["args"]["data"]["segment_s"] / minutes / 60, 1),
         "times_real_time": round(extraction_speed(args)),
