@@ -7,6 +7,7 @@ vector of width D. Blocks read them along time, each band alone, then along the 
 vector come the band's complex mask and what is added to the masked spectrum.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -16,7 +17,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from extractor import UserError, precision, rwkv7, sigma, spectrum
+from extractor import UserError, check_counts, precision, rwkv7, sigma, spectrum
 
 Mixer = Literal["attention", "lstm", "rwkv7"]
 Zones = tuple[tuple[float, float], ...]
@@ -32,30 +33,26 @@ class BandSplitArgs:
     n_fft: int = 2048          # samples, even
     hop: int = 512             # samples; at most n_fft/4
     bands: Zones = FINE        # (up to Hz, width of a band in Hz), ascending; one more band takes the rest
-    width: int = 64            # D; must divide by n_heads
+    width: int = 64            # D; attention, rwkv7: must divide by n_heads
     n_blocks: int = 4          # each a path along time and a path along the bands
     n_heads: int = 4           # of attention and rwkv7
     hidden: int = 64           # lstm: units per direction; attention, rwkv7: width of the feed-forward
     mixer: Mixer = "lstm"      # what reads the sequences
-    sigma_reparam: bool = False  # attention: every matrix is divided by its spectral norm
+    sigma_reparam: bool = False  # attention: every matrix of the blocks is divided by its spectral norm
     checkpointing: bool = False  # recompute every path in the backward pass: slower, far less memory
 
     def __post_init__(self):
-        spectrum.check(self, name="BandSplitArgs")
-        for name in ("width", "n_blocks", "n_heads", "hidden"):
-            if getattr(self, name) < 1:
-                raise UserError(f"BandSplitArgs.{name} = {getattr(self, name)}: give at least 1")
+        spectrum.check(self)
+        check_counts(self, "width", "n_blocks", "n_heads", "hidden")
         if self.mixer not in get_args(Mixer):
             raise UserError(f"BandSplitArgs.mixer = {self.mixer!r}: give one of {', '.join(get_args(Mixer))}")
-        if self.width % self.n_heads:
-            raise UserError(f"BandSplitArgs.width = {self.width}: give a multiple of n_heads = {self.n_heads}")
-        if self.mixer == "attention" and self.width // self.n_heads % 2:
+        if self.mixer == "attention" and self.width % (2 * self.n_heads):
             raise UserError(
                 f"BandSplitArgs.width = {self.width}: attention turns pairs; give an even multiple of "
                 f"n_heads = {self.n_heads}"
             )
         if self.mixer == "rwkv7":
-            rwkv7.check_heads(self.width, self.n_heads, name="BandSplitArgs", dim_name="width")
+            rwkv7.check_heads(self, "width")
         if self.sigma_reparam and self.mixer != "attention":
             raise UserError(f"BandSplitArgs.sigma_reparam is for attention, not {self.mixer}; set it to False")
         zones(self)
@@ -72,12 +69,12 @@ def zones(args: BandSplitArgs) -> list[tuple[int, int]]:
     """
     found, start, bin_hz = [], 0, args.sample_rate / args.n_fft
     for up_to_hz, width_hz in args.bands:
-        if up_to_hz >= args.sample_rate / 2:
+        if not up_to_hz < args.sample_rate / 2:
             raise UserError(
                 f"BandSplitArgs.bands: {up_to_hz} Hz is not below half the sample rate, {args.sample_rate / 2}; "
                 "leave it out: the rest is a band of its own"
             )
-        width = round(width_hz / bin_hz)
+        width = round(width_hz / bin_hz) if 0 < width_hz < math.inf else 0
         n = round((up_to_hz / bin_hz - start) / width) if width > 0 else 0
         if n < 1:
             raise UserError(

@@ -15,7 +15,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from extractor import UserError, dualpath, precision, sigma
+from extractor import UserError, check_counts, dualpath, precision, sigma
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,8 @@ class DPTNetArgs:
     sigma_reparam: bool = False  # matrices but the filterbanks' and LSTMs' as gamma / sigma(W) * W (extractor/sigma.py)
 
     def __post_init__(self):
-        dualpath.check(self, name="DPTNetArgs")
-        if self.hidden < 1:
-            raise UserError(f"DPTNetArgs.hidden = {self.hidden}: give at least 1")
+        dualpath.check(self)
+        check_counts(self, "hidden")
         if self.bottleneck % self.n_heads:
             raise UserError(f"DPTNetArgs.bottleneck = {self.bottleneck}: give a multiple of n_heads = {self.n_heads}")
 

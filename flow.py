@@ -24,8 +24,7 @@ The noise is a function of the absolute position in the recording: pieces of it 
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import torch
@@ -35,7 +34,7 @@ from torch import Tensor, nn
 
 import bandsplit
 import fullband
-from extractor import UserError, checkpoint, precision, spectrum
+from extractor import UserError, check_counts, precision, spectrum
 from extractor.losses import LossArgs, log_mse
 
 PREDICTORS = {fullband.FullBandArgs: fullband.FullBand, bandsplit.BandSplitArgs: bandsplit.BandSplit}
@@ -49,7 +48,8 @@ N_TIMES = 16   # cosines that tell the denoiser the time
 
 @dataclass(frozen=True)
 class FlowArgs:
-    predictor: fullband.FullBandArgs | bandsplit.BandSplitArgs = fullband.PRESETS["light"]  # of the frozen net
+    # of the frozen net; train.py takes them from init_from
+    predictor: fullband.FullBandArgs | bandsplit.BandSplitArgs = fullband.PRESETS["light"]
     n_bands: int = 160   # K, at most F
     n_fine: int = 96     # lowest bins whose real and imaginary parts the denoiser sees, at most F
     width: int = 256     # D
@@ -66,9 +66,7 @@ class FlowArgs:
         if type(self.predictor) not in PREDICTORS:
             known = ", ".join(args.__name__ for args in PREDICTORS)
             raise UserError(f"FlowArgs.predictor is a {type(self.predictor).__name__}: give one of {known}")
-        for name in ("width", "hidden", "n_layers", "steps"):
-            if getattr(self, name) < 1:
-                raise UserError(f"FlowArgs.{name} = {getattr(self, name)}: give at least 1")
+        check_counts(self, "n_bands", "n_fine", "width", "hidden", "n_layers", "steps")
         for name, least in (("n_bands", 2), ("n_fine", 1)):
             if not least <= getattr(self, name) <= self.n_bins:
                 raise UserError(
@@ -297,16 +295,6 @@ class Flow(nn.Module):
 
 # ---------------------------------------------------------------------------------------------------------------------
 # training
-
-
-def start_from(net: Flow, state: dict, path: str | Path):
-    """Puts the averaged weights of a predictive net's checkpoint, as it was loaded from `path`, into net.predictor."""
-    saved, wanted = state["args"]["model"], asdict(net.args.predictor)
-    different = [key for key in {**wanted, **saved} if saved.get(key) != wanted.get(key) and key != "checkpointing"]
-    if different or saved.keys() != wanted.keys():
-        there, here = ({key: args.get(key) for key in different} for args in (saved, wanted))
-        raise UserError(f"{path}: not the flow's net: {there} there, {here} in FlowArgs.predictor; make these equal")
-    checkpoint.put(state["ema"], net.predictor, path)
 
 
 def loss(

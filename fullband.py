@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from extractor import UserError, precision, spectrum
+from extractor import UserError, check_counts, precision, spectrum
 
 FLOOR = 1e-3  # of a band's magnitude, over that of white noise at the mixture's level: what is below is silence
 
@@ -40,10 +40,8 @@ class FullBandArgs:
     checkpointing: bool = False  # recompute every layer in the backward pass: slower, less memory
 
     def __post_init__(self):
-        spectrum.check(self, name="FullBandArgs")
-        for name in ("width", "hidden", "n_layers"):
-            if getattr(self, name) < 1:
-                raise UserError(f"FullBandArgs.{name} = {getattr(self, name)}: give at least 1")
+        spectrum.check(self)
+        check_counts(self, "n_bands", "width", "hidden", "n_layers")
         if not 2 <= self.n_bands <= self.n_bins:
             raise UserError(
                 f"FullBandArgs.n_bands = {self.n_bands}: give at least 2 and at most the {self.n_bins} bins of n_fft"

@@ -37,12 +37,17 @@ FAMILIES = {
     "flow": Family(flow.FlowArgs, flow.Flow, flow.PRESETS, flow.loss, flow.extract),
 }
 
+REFINED = [name for name, family in FAMILIES.items() if family.args in flow.PREDICTORS]  # by flows
 PRESETS = {f"{name}-{preset}": args for name, family in FAMILIES.items() for preset, args in family.presets.items()}
 
 
 def family_name(args) -> str:
     """Of a net's args."""
-    return next(name for name, family in FAMILIES.items() if type(args) is family.args)
+    for name, family in FAMILIES.items():
+        if type(args) is family.args:
+            return name
+    known = ", ".join(family.args.__name__ for family in FAMILIES.values())
+    raise UserError(f"MainArgs.model is a {type(args).__name__}: give one of {known}")
 
 
 def saved_args(state: dict, path: str | Path):
@@ -51,7 +56,7 @@ def saved_args(state: dict, path: str | Path):
         raise UserError(f"{path}: holds a {state['family']!r} net; this version knows {', '.join(FAMILIES)}")
     try:
         return FAMILIES[state["family"]].args(**state["args"]["model"])
-    except TypeError as e:
+    except (TypeError, UserError) as e:
         raise UserError(f"{path}: written by another version ({state.get('versions')}): {e}") from None
 
 
@@ -68,29 +73,35 @@ def load(path: str | Path) -> tuple[nn.Module, Family]:
 
 
 def refining(args, path: str | Path):
-    """A flow's args, with those of the net that it refines from that net's checkpoint; any other args as they are."""
-    state = checkpoint.load(path)
-    return replace(args, predictor=saved_args(state, path)) if refines(args, state) else args
+    """A flow's args with the net that it refines from a checkpoint, of that net or of a flow; any other args, and where
+    the checkpoint holds neither, as they are."""
+    if type(args) is not flow.FlowArgs:
+        return args
+    saved = saved_args(checkpoint.load(path), path)
+    predictor = saved.predictor if type(saved) is flow.FlowArgs else saved
+    if type(predictor) not in flow.PREDICTORS:
+        return args
+    try:
+        return replace(args, predictor=predictor)
+    except UserError as e:
+        raise UserError(f"{path}: no net for this flow to refine: {e}") from None
 
 
 def start_from(net: nn.Module, path: str | Path):
     """Put a checkpoint's averaged weights into a net of the same args; into a flow, those of the net it refines. With
     no path a net keeps its first weights, which a flow cannot: it refines a trained one."""
+    is_flow = type(net.args) is flow.FlowArgs
     if not path:
-        if type(net.args) is flow.FlowArgs:
+        if is_flow:
             raise UserError("MainArgs.init_from = '': a flow refines a trained net; give the checkpoint of that one")
         return
     state = checkpoint.load(path)
-    if refines(net.args, state):
-        flow.start_from(net, state, path)
-    elif different := differences(path, state, net.args):
-        raise UserError(f"{path}: no start for this net ({'; '.join(different)}); make these equal")
-    else:
-        checkpoint.put(state["ema"], net, path)
-
-
-def refines(args, state: dict) -> bool:
-    return type(args) is flow.FlowArgs and state["family"] != "flow"
+    if is_flow and state["family"] in REFINED:
+        net = net.predictor
+    if different := differences(path, state, net.args):
+        remedy = f"; a flow starts from a {' or '.join(REFINED)} net, or another flow" if is_flow else ""
+        raise UserError(f"{path}: no start for this net ({'; '.join(different)}); make these equal{remedy}")
+    checkpoint.put(state["ema"], net, path)
 
 
 def exported(path: str | Path) -> dict:

@@ -29,8 +29,8 @@ class RWKVNetArgs:
     checkpointing: bool = False  # recompute every layer in the backward pass: slower, far less memory
 
     def __post_init__(self):
-        dualpath.check(self, name="RWKVNetArgs")
-        rwkv7.check_heads(self.bottleneck, self.n_heads, name="RWKVNetArgs", dim_name="bottleneck")
+        dualpath.check(self)
+        rwkv7.check_heads(self, "bottleneck")
 
     @property
     def stride(self) -> int:

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 import models
 from dataset import KINDS, Keys, Material, MixtureArgs, MixtureDataset, find_material
-from extractor import UserError, checkpoint, precision, report, sigma
+from extractor import UserError, check_counts, checkpoint, precision, report, sigma
 from extractor.command import command_line
 from extractor.device import pick_device
 from extractor.losses import LossArgs
@@ -62,9 +62,7 @@ class MainArgs:
     seed: int = 0                 # of the first weights
 
     def __post_init__(self):
-        for name in ("steps", "batch_size", "valid_every", "save_every"):
-            if getattr(self, name) < 1:
-                raise UserError(f"MainArgs.{name} = {getattr(self, name)}: give at least 1")
+        check_counts(self, "steps", "batch_size", "valid_every", "save_every")
         if not self.name or Path(self.name).name != self.name:
             raise UserError(f"MainArgs.name = {self.name!r}: give a folder name, without a slash")
 
@@ -76,8 +74,9 @@ class MainArgs:
 def main(args: MainArgs) -> Path:
     """Train to args.steps. Returns the path of the best checkpoint."""
     device = pick_device(args.device)
-    if args.init_from:
-        args = replace(args, model=models.refining(args.model, args.init_from))
+    last = args.folder / "last.pt"
+    if start := last if last.exists() else args.init_from:
+        args = replace(args, model=models.refining(args.model, start))
     family = models.FAMILIES[models.family_name(args.model)]
     sample_rate = args.model.sample_rate
 
@@ -93,7 +92,7 @@ def main(args: MainArgs) -> Path:
     # --- net, optimizer, and what an earlier run left ----------------------------------------------------------------
     torch.manual_seed(args.seed)
     net = family.net(args.model).to(device)
-    if not (args.folder / "last.pt").exists():
+    if not last.exists():
         models.start_from(net, args.init_from)
     average = deepcopy(net).eval().requires_grad_(False)
     optimizers = make_optimizers(net, args)

@@ -15,17 +15,16 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from extractor import UserError, precision
+from extractor import UserError, check_counts, precision, spectrum
 
 
-def check(args, *, name: str):
+def check(args):
     """Raises UserError where the args that every dual-path network has cannot work."""
+    name = type(args).__name__
     for field in ("kernel", "chunk_frames"):
         if getattr(args, field) < 2 or getattr(args, field) % 2:
             raise UserError(f"{name}.{field} = {getattr(args, field)}: give an even number of at least 2")
-    for field in ("sample_rate", "n_filters", "bottleneck", "n_blocks", "n_heads", "n_src"):
-        if getattr(args, field) < 1:
-            raise UserError(f"{name}.{field} = {getattr(args, field)}: give at least 1")
+    check_counts(args, "sample_rate", "n_filters", "bottleneck", "n_blocks", "n_heads", "n_src")
     if args.fourier and args.n_filters != 2 * args.kernel:
         raise UserError(f"{name}.fourier needs n_filters = 2 * kernel = {2 * args.kernel}, not {args.n_filters}")
 
@@ -108,7 +107,7 @@ class DualPath(nn.Module):
     def forward(self, mixture: Tensor) -> Tensor:
         n_samples = mixture.shape[-1]
         # the norm's epsilon is no part of the signal: at a fixed level no recording is too quiet for it
-        level = mixture.square().mean(-1, keepdim=True).clamp(min=1e-24).sqrt()
+        level = spectrum.level(mixture)
         frames = self.encode(mixture / level)
         estimate = self.decode(frames[:, None] * self.masks(frames))
         estimate = estimate[..., self.args.stride :][..., :n_samples] * level[:, None]

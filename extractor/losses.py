@@ -17,6 +17,8 @@ class LossArgs:
     stft_sizes: tuple[int, ...] = (512, 2048)  # windows, samples; hop is a quarter
 
     def __post_init__(self):
+        if not self.tau > 0:
+            raise UserError(f"LossArgs.tau = {self.tau}: give more than 0")
         if not 0 <= self.treble_weight <= 1:
             raise UserError(f"LossArgs.treble_weight = {self.treble_weight}: give a share, 0 to 1")
 

@@ -22,12 +22,13 @@ MIN_LOG_W = -math.exp(-0.5)  # of x070: no channel forgets more than 45 % in a f
 RANKS = {"w": 16, "a": 16, "v": 8, "g": 32}  # the authors' rule is for C >= 768 and gives no less than 32
 
 
-def check_heads(dim: int, n_heads: int, *, name: str, dim_name: str):
-    """Raises UserError where `dim` channels cannot be split into `n_heads`, half of them for either direction."""
+def check_heads(args, width: str):
+    """Raises UserError where the field `width` cannot be split into args.n_heads, half of them for either direction."""
+    dim, n_heads, name = getattr(args, width), args.n_heads, type(args).__name__
     if n_heads < 2 or n_heads % 2:
         raise UserError(f"{name}.n_heads = {n_heads}: give an even number of at least 2, half for each direction")
     if dim % n_heads or dim < 2 * n_heads:
-        raise UserError(f"{name}.{dim_name} = {dim}: give a multiple of n_heads = {n_heads}, at least {2 * n_heads}")
+        raise UserError(f"{name}.{width} = {dim}: give a multiple of n_heads = {n_heads}, at least {2 * n_heads}")
 
 
 # ---------------------------------------------------------------------------------------------------------------------

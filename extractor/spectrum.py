@@ -6,17 +6,17 @@ B batch · T samples · F = n_fft/2 + 1 bins · L = 1 + T//hop frames
 import torch
 from torch import Tensor
 
-from extractor import UserError
+from extractor import UserError, check_counts
 
 
-def check(args, *, name: str):
+def check(args):
     """Raises UserError where no inverse exists or a coarse hop would be heard. args: .n_fft, .hop, .sample_rate"""
+    check_counts(args, "n_fft", "hop", "sample_rate")
+    name = type(args).__name__
     if args.n_fft < 16 or args.n_fft % 2:
         raise UserError(f"{name}.n_fft = {args.n_fft}: give an even number of at least 16")
-    if not 1 <= args.hop <= args.n_fft // 4:
+    if args.hop > args.n_fft // 4:
         raise UserError(f"{name}.hop = {args.hop}: give at least 1 and at most a quarter of n_fft, {args.n_fft // 4}")
-    if args.sample_rate < 1:
-        raise UserError(f"{name}.sample_rate = {args.sample_rate}: give at least 1")
 
 
 def level(signal: Tensor) -> Tensor:

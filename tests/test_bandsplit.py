@@ -81,14 +81,18 @@ def test_every_preset_costs_what_is_stated(preset, n_parameters, gmac_per_s):
         ({"n_blocks": 0}, ["n_blocks = 0", "at least 1"]),
         ({"hidden": 0}, ["hidden = 0", "at least 1"]),
         ({"mixer": "mamba"}, ["mixer = 'mamba'", "attention, lstm, rwkv7"]),
-        ({"width": 66}, ["width = 66", "multiple of n_heads = 4"]),
+        ({"width": 66, "mixer": "attention"}, ["width = 66", "even multiple of n_heads = 4"]),
         ({"width": 60, "mixer": "attention"}, ["width = 60", "even multiple of n_heads = 4"]),
+        ({"width": 64.0}, ["width = 64.0", "whole number"]),
         ({"width": 63, "n_heads": 3, "mixer": "rwkv7"}, ["n_heads = 3", "even number"]),
         ({"sigma_reparam": True, "mixer": "lstm"}, ["sigma_reparam", "lstm", "False"]),
         ({"bands": ((22050, 1000),)}, ["bands", "22050", "22050.0", "leave it out"]),
         ({"sample_rate": 16000}, ["bands", "8000 Hz", "8000.0", "leave it out"]),
         ({"bands": ((1000, 10),)}, ["bands", "10 Hz", "21.5 Hz", "wider"]),
         ({"bands": ((1000, -100),)}, ["bands", "-100 Hz", "wider"]),
+        ({"bands": ((1000, math.inf),)}, ["bands", "inf Hz"]),
+        ({"bands": ((1000, math.nan),)}, ["bands", "nan Hz"]),
+        ({"bands": ((math.nan, 100),)}, ["bands", "nan Hz", "not below half"]),
         ({"bands": ((1000, 100), (1000, 100))}, ["bands", "between 969 and 1000 Hz", "higher limit"]),
         ({"bands": ((1000, 100), (500, 100))}, ["bands", "500 Hz", "higher limit"]),
         ({"bands": ((22040, 400),)}, ["bands", "bin 1026", "no bin of 1025", "lower 22040 Hz"]),
@@ -99,6 +103,10 @@ def test_a_setting_that_cannot_work_is_refused_with_its_value_and_the_remedy(fie
         BandSplitArgs(**fields)
     for words in value_and_remedy:
         assert words in str(error.value)
+
+
+def test_lstms_have_no_heads_to_divide_the_width():
+    assert BandSplit(BandSplitArgs(width=33, n_blocks=1)).paths[0].lstm.input_size == 33
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -85,6 +85,13 @@ def test_a_family_that_this_version_does_not_know_is_named_beside_those_it_knows
         models.load(tmp_path / "best.pt")
 
 
+def test_args_that_are_impossible_by_now_are_named_with_the_file(state, tmp_path):
+    state["args"]["model"]["n_blocks"] = 0
+    checkpoint.save(tmp_path / "best.pt", state)
+    with pytest.raises(UserError, match=r"best\.pt: written by another version .*n_blocks = 0: give"):
+        models.load(tmp_path / "best.pt")
+
+
 def test_args_of_another_version_are_named_with_that_version(state, tmp_path):
     state["args"]["model"]["n_wheels"] = 4
     checkpoint.save(tmp_path / "best.pt", state)

@@ -181,6 +181,22 @@ def test_a_flow_holds_the_net_it_refines_as_that_was(folder):
     assert_close(held, dict(predictor), rtol=0, atol=0)
 
 
+def test_a_flow_goes_on_when_the_net_that_it_refines_is_gone(run, folder, recordings):
+    words = train_words("flow", recordings, 6)
+    (folder / "runs/fullband").rename(folder / "runs/elsewhere")
+    try:
+        assert "step 4 to 6" in run("train.py", *words)
+    finally:
+        (folder / "runs/elsewhere").rename(folder / "runs/fullband")
+
+
+def test_what_no_flow_refines_is_named(run, recordings):
+    words = train_words("flow", recordings, 4)
+    words[words.index("--init-from") + 1] = "runs/dptnet/best.pt"
+    with pytest.raises(UserError, match="dptnet/best.pt: no start .* a flow starts from a fullband or bandsplit net"):
+        run("train.py", *words, "--name", "new")
+
+
 def test_a_flow_without_a_net_to_refine_is_refused(run, recordings):
     words = train_words("flow", recordings, 4)
     at = words.index("--init-from")
@@ -200,6 +216,11 @@ def test_what_a_step_costs_and_how_many_a_flow_takes_may_change(folder):
 
 # ---------------------------------------------------------------------------------------------------------------------
 # by name
+
+
+def test_args_of_no_family_are_named():
+    with pytest.raises(UserError, match="MainArgs.model is a MainArgs: give one of FullBandArgs, BandSplitArgs"):
+        models.family_name(train.MainArgs())
 
 
 def test_every_preset_has_the_name_of_its_family_and_the_rate_of_all():

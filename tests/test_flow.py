@@ -13,8 +13,9 @@ from nets import noise
 from torch.testing import assert_close
 
 import flow
+import models
 from bandsplit import BandSplit, BandSplitArgs
-from extractor import UserError, spectrum
+from extractor import UserError, checkpoint, spectrum
 from extractor.chunked import extract_long
 from extractor.losses import LossArgs, log_mse
 from flow import Condition, Flow, FlowArgs
@@ -265,13 +266,15 @@ def test_a_predictor_that_nobody_knows_is_a_type_error():
 def checkpoint_of(args) -> dict:
     torch.manual_seed(5)
     net = {FullBandArgs: FullBand, BandSplitArgs: BandSplit}[type(args)](args)
-    return {"args": {"model": asdict(args)}, "ema": net.state_dict(), "net": type(net)(args).state_dict()}
+    family = models.family_name(args)
+    return {"family": family, "args": {"model": asdict(args)}, "ema": net.state_dict()}
 
 
 @pytest.mark.parametrize("args", [PREDICTIVE, BANDS], ids=["fullband", "bandsplit"])
-def test_at_first_the_flow_returns_what_its_predictor_estimates(args):
-    net, state = make(replace(SMALL, predictor=args)), checkpoint_of(args)
-    flow.start_from(net, state, "best.pt")
+def test_at_first_the_flow_returns_what_its_predictor_estimates(args, tmp_path):
+    state = checkpoint_of(args)
+    checkpoint.save(tmp_path / "best.pt", state)
+    models.start_from(net := make(replace(SMALL, predictor=args)), tmp_path / "best.pt")
     predictive = (FullBand if args is PREDICTIVE else BandSplit)(args)
     predictive.load_state_dict(state["ema"])
     mixture = noise(2, 501)
@@ -282,21 +285,34 @@ def test_at_first_the_flow_returns_what_its_predictor_estimates(args):
 
 @pytest.mark.parametrize(
     "other, words",
-    [(replace(PREDICTIVE, hop=8), ["'hop': 8", "'hop': 16"]), (replace(PREDICTIVE, width=8), ["'width': 8"]),
-     (BANDS, ["'bands'", "'n_bands': 12"])],
+    [(replace(PREDICTIVE, hop=8), "hop = 8 there, 16 here"), (replace(PREDICTIVE, width=8), "width = 8 there, 16 here"),
+     (BANDS, "family bandsplit there, fullband here")],
     ids=["hop", "width", "family"],
 )
-def test_a_checkpoint_of_another_net_is_refused(other, words):
-    with pytest.raises(UserError) as error:
-        flow.start_from(make(), checkpoint_of(other), "runs/a/best.pt")
-    for word in [*words, "runs/a/best.pt", "FlowArgs.predictor"]:
-        assert word in str(error.value)
+def test_a_checkpoint_of_another_net_is_refused(other, words, tmp_path):
+    checkpoint.save(tmp_path / "best.pt", checkpoint_of(other))
+    with pytest.raises(UserError, match=rf"best\.pt: no start for this net .{words}"):
+        models.start_from(make(), tmp_path / "best.pt")
 
 
-def test_that_the_predictor_was_trained_with_checkpointing_is_no_difference():
+def test_that_the_predictor_was_trained_with_checkpointing_is_no_difference(tmp_path):
     state = checkpoint_of(replace(PREDICTIVE, checkpointing=True))
-    flow.start_from(net := make(), state, "best.pt")
+    checkpoint.save(tmp_path / "best.pt", state)
+    models.start_from(net := make(), tmp_path / "best.pt")
     assert torch.equal(net.predictor.mask.weight, state["ema"]["mask.weight"])
+
+
+@pytest.mark.parametrize("other", [BANDS, replace(PREDICTIVE, hop=8)], ids=["bandsplit", "hop"])
+def test_a_flow_takes_the_args_of_its_predictor_from_the_checkpoint(other, tmp_path):
+    checkpoint.save(tmp_path / "best.pt", checkpoint_of(other))
+    assert models.refining(SMALL, tmp_path / "best.pt") == replace(SMALL, predictor=other)
+    assert models.refining(PREDICTIVE, tmp_path / "best.pt") == PREDICTIVE
+
+
+def test_a_predictor_that_is_too_small_for_the_flow_is_named(tmp_path):
+    checkpoint.save(tmp_path / "best.pt", checkpoint_of(replace(PREDICTIVE, n_fft=16, hop=4, n_bands=4)))
+    with pytest.raises(UserError, match=r"best\.pt: no net for this flow to refine: FlowArgs.n_bands = \d+: give"):
+        models.refining(SMALL, tmp_path / "best.pt")
 
 
 def test_training_leaves_the_predictor_as_it_is_and_moves_the_denoiser():

@@ -20,7 +20,7 @@ BELOW_ALL = {"extractor", "extractor.files"}
 ALLOWED = {
     "extractor": set(),
     **dict.fromkeys(PLUMBING, set()),
-    **dict.fromkeys(LAYERS, {"extractor.precision"}),
+    **dict.fromkeys(LAYERS, {"extractor.precision", "extractor.spectrum"}),
     "extractor.losses": {"extractor.metrics"},
     "extractor.report": {"extractor.audio"},
     "extractor.ledger": {"extractor.tables"},
@@ -32,7 +32,7 @@ ALLOWED = {
     "models": FAMILIES | {"extractor.losses", "extractor.checkpoint", "extractor.sigma"},
     **dict.fromkeys(SCRIPTS, FAMILIES | PLUMBING | LAYERS | OVER_PLUMBING | {"models", "dataset"}),
 }
-ALLOWED["flow"] = FOR_NETS | {"extractor.losses", "extractor.checkpoint", "fullband", "bandsplit"}
+ALLOWED["flow"] = FOR_NETS | {"extractor.losses", "fullband", "bandsplit"}
 ALLOWED["demo"] = ALLOWED["demo"] | {"train", "infer", "evaluate"}
 ALLOWED["evaluate"] = ALLOWED["evaluate"] | {"infer"}
 ALLOWED["slicer"] = {f"extractor.{x}" for x in "audio levels cuts ledger command report".split()}

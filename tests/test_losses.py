@@ -135,6 +135,11 @@ def test_a_share_that_is_none_is_refused(share):
         LossArgs(treble_weight=share)
 
 
+def test_an_error_that_cannot_count_is_refused():
+    with pytest.raises(UserError, match="LossArgs.tau = 0: give more than 0"):
+        LossArgs(tau=0)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # all together
 

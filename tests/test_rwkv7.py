@@ -3,6 +3,7 @@
 import importlib
 import math
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -367,14 +368,14 @@ def test_half_precision_weights_and_autocast_both_run():
 @pytest.mark.parametrize(
     "dim, n_heads, words",
     [
-        (64, 3, ["Args.n_heads = 3", "even", "at least 2"]),
-        (64, 0, ["Args.n_heads = 0", "even", "at least 2"]),
-        (62, 4, ["Args.width = 62", "multiple of n_heads = 4"]),
-        (4, 4, ["Args.width = 4", "at least 8"]),
+        (64, 3, ["Namespace.n_heads = 3", "even", "at least 2"]),
+        (64, 0, ["Namespace.n_heads = 0", "even", "at least 2"]),
+        (62, 4, ["Namespace.width = 62", "multiple of n_heads = 4"]),
+        (4, 4, ["Namespace.width = 4", "at least 8"]),
     ],
 )
 def test_heads_that_cannot_be_are_refused_with_the_value_and_the_remedy(dim, n_heads, words):
     with pytest.raises(ValueError) as error:
-        check_heads(dim, n_heads, name="Args", dim_name="width")
+        check_heads(SimpleNamespace(width=dim, n_heads=n_heads), "width")
     for word in words:
         assert word in str(error.value)
