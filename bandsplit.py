@@ -284,8 +284,3 @@ def make_path(args: BandSplitArgs, block: int) -> nn.Module:
     if args.mixer == "rwkv7":
         return RWKV7Path(args, block)
     return {"attention": AttentionPath, "lstm": LSTMPath}[args.mixer](args)
-
-
-def extract(net: nn.Module, mixture: Tensor, start: int = 0) -> Tensor:
-    """[B, T] -> [B, T]"""
-    return net(mixture)

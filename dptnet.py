@@ -114,8 +114,3 @@ class DPTNet(dualpath.DualPath):
             x = checkpoint(layer, x, use_reentrant=False, preserve_rng_state=False) if recompute else layer(x)
             x = rearrange(x, "here (b there) n -> there (b here) n", b=batch)
         return rearrange(x, "k (b s) n -> b s k n", b=batch)
-
-
-def extract(net: nn.Module, mixture: Tensor, start: int = 0) -> Tensor:
-    """[B, T] -> [B, T]"""
-    return net(mixture)

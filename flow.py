@@ -15,9 +15,9 @@ arXiv 2212.11851). With the condition c = (y, s), everything below being given c
 
 The reach R says, bin by bin, how far the flow may go from s: noise has its level and D stays within `reach` times R of
 s. R is the level of s around the bin, in quiet spots as in loud ones, and falls to 0 where s as a whole is more than 30
-dB under the mixture. So what the frozen net silenced stays silent: whatever the denoiser says, where the target is
-absent the output is that of the frozen net. Since R follows from c alone, the noise given c is Gaussian as ever, and
-all that holds of flows holds of this one.
+dB under the mixture. So what the frozen net silenced stays silent, whatever the denoiser says; where it left more than
+that of an absent target, the flow must have learned better. Since R follows from c alone, the noise given c is Gaussian
+as ever, and all that holds of flows holds of this one.
 
 The noise is a function of the absolute position in the recording: pieces of it see the same where they overlap.
 """
@@ -273,7 +273,7 @@ class Flow(nn.Module):
         around = 2 * round(PRESENCE_S / 2 * args.sample_rate / args.hop) + 1
         power = s.abs().square()
         there = presence(power, y.abs().square(), around)
-        reach = (local_level(power) * there.square()).pow(args.alpha / 2)
+        reach = (local_level(power) * there).pow(args.alpha / 2)
         return Condition(compress(y, args.alpha), compress(s, args.alpha), reach)
 
     def start(self, given: Condition, white: Tensor) -> Tensor:

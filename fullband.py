@@ -147,8 +147,3 @@ class FullBand(nn.Module):
     def in_bins(self, of_bands: Tensor) -> Tensor:
         """A bin has what its band has: as a product, whose backward pass is one, too. [B, L, K] -> [B, L, F]"""
         return precision.at_least_fp32(F.linear(of_bands, self.members))
-
-
-def extract(net: nn.Module, mixture: Tensor, start: int = 0) -> Tensor:
-    """[B, T] -> [B, T]"""
-    return net(mixture)

@@ -5,7 +5,7 @@ from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
 import bandsplit
 import dptnet
@@ -25,15 +25,17 @@ class Family(NamedTuple):
     extract: Callable  # extract(net, mixture [B, T], start = 0, its place in the recording) -> [B, T]
 
 
+def predicted(net: nn.Module, mixture: Tensor, start: int = 0) -> Tensor:
+    """The estimate of a net that need not know where in the recording it is. [B, T] -> [B, T]"""
+    return net(mixture)
+
+
+PREDICTIVE = {"loss": losses.predictive_loss, "extract": predicted}
 FAMILIES = {
-    "fullband": Family(
-        fullband.FullBandArgs, fullband.FullBand, fullband.PRESETS, losses.predictive_loss, fullband.extract
-    ),
-    "bandsplit": Family(
-        bandsplit.BandSplitArgs, bandsplit.BandSplit, bandsplit.PRESETS, losses.predictive_loss, bandsplit.extract
-    ),
-    "dptnet": Family(dptnet.DPTNetArgs, dptnet.DPTNet, dptnet.PRESETS, losses.predictive_loss, dptnet.extract),
-    "rwkvnet": Family(rwkvnet.RWKVNetArgs, rwkvnet.RWKVNet, rwkvnet.PRESETS, losses.predictive_loss, rwkvnet.extract),
+    "fullband": Family(fullband.FullBandArgs, fullband.FullBand, fullband.PRESETS, **PREDICTIVE),
+    "bandsplit": Family(bandsplit.BandSplitArgs, bandsplit.BandSplit, bandsplit.PRESETS, **PREDICTIVE),
+    "dptnet": Family(dptnet.DPTNetArgs, dptnet.DPTNet, dptnet.PRESETS, **PREDICTIVE),
+    "rwkvnet": Family(rwkvnet.RWKVNetArgs, rwkvnet.RWKVNet, rwkvnet.PRESETS, **PREDICTIVE),
     "flow": Family(flow.FlowArgs, flow.Flow, flow.PRESETS, flow.loss, flow.extract),
 }
 

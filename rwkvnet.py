@@ -68,8 +68,3 @@ class RWKVNet(dualpath.DualPath):
         if self.args.checkpointing and self.training:
             return checkpoint(layer, *inputs, use_reentrant=False, preserve_rng_state=False)
         return layer(*inputs)
-
-
-def extract(net: nn.Module, mixture: Tensor, start: int = 0) -> Tensor:
-    """[B, T] -> [B, T]"""
-    return net(mixture)

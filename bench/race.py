@@ -98,13 +98,18 @@ def run_name(name: str, args: RaceArgs) -> str:
 
 
 def planned(run: train.MainArgs, minutes: float) -> train.MainArgs:
-    """The run with the steps that fit, as measured when it was first planned."""
-    path = run.folder / "plan.json"
+    """The run with the steps that fit, as measured when it was first planned. Raises UserError where that was for other
+    recordings or another seed."""
+    path, wanted = run.folder / "plan.json", {"clean": run.data.clean, "dirty": run.data.dirty, "seed": run.seed}
+    wanted = {key: list(value) if isinstance(value, tuple) else value for key, value in wanted.items()}  # as in json
     plan = tables.read_json(path)
     if not plan:
         steps = max(1, round(60 * minutes / seconds_a_step(run)))
-        plan = {"minutes": minutes, "steps": steps, "threads": torch.get_num_threads()}
+        plan = {"minutes": minutes, "steps": steps, "threads": torch.get_num_threads(), **wanted}
         tables.write_json(path, plan)
+    for key, value in wanted.items():
+        if plan.get(key) != value:
+            raise UserError(f"{path}: planned with {key} = {plan.get(key)}, not {value}; give another RaceArgs.runs")
     steps = plan["steps"]
     return replace(run, steps=steps, valid_every=max(1, -(-steps // N_VALID)))
 
@@ -146,7 +151,7 @@ def scores(best: Path, args: RaceArgs) -> dict:
 
 def costs(done: dict[str, dict]) -> str:
     """A row for each run, as markdown."""
-    head = ["run", "parameters", "GMAC/s", "x real time", "threads", "minutes", "steps", "s heard/s"]
+    head = ["run", "parameters", "GMAC/s", "x real time a core", "threads", "minutes", "steps", "s heard/s"]
     return markdown(head, (
         [name, f"{r['parameters']:,}", f"{r['gmac_per_s']:.2f}", str(r["times_real_time"]), str(r["threads"]),
          f"{r['minutes']:.0f}", str(r["step"]), f"{r['audio_s_per_s']:.0f}"]

@@ -10,6 +10,7 @@ Formulas and initial values are those of BlinkDL/RWKV-LM, RWKV-v7/train_temp/src
 import math
 import os
 from functools import cache
+from inspect import signature
 
 import torch
 import torch.nn.functional as F
@@ -109,12 +110,12 @@ def scan(u_0: Tensor, u_state: Tensor, k: Tensor, v: Tensor, b: Tensor, decay: T
 
 @cache
 def fla_kernel():
-    """chunk_rwkv7 of fla-core, or None."""
+    """chunk_rwkv7 of fla-core, or None; old ones know nothing of a bound on the decay."""
     try:
         from fla.ops.rwkv7 import chunk_rwkv7
     except ImportError:
         return None
-    return chunk_rwkv7
+    return chunk_rwkv7 if {"safe_gate", "lower_bound", "chunk_size"} <= {*signature(chunk_rwkv7).parameters} else None
 
 
 # ---------------------------------------------------------------------------------------------------------------------

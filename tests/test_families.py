@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
+import torch
 from conftest import RATE
 from torch.testing import assert_close
 
@@ -16,7 +17,7 @@ import models
 import train
 from bandsplit import BandSplitArgs
 from dptnet import DPTNetArgs
-from extractor import UserError, checkpoint
+from extractor import UserError, checkpoint, sigma
 from flow import FlowArgs
 from fullband import FullBandArgs
 from rwkvnet import RWKVNetArgs
@@ -125,6 +126,23 @@ def test_an_exported_net_has_plain_weights(name, folder):
     assert_close(net.state_dict(), state["ema"], rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("name", [name for name in SMALL if "sigma" in name])
+def test_averaged_weights_are_saved_with_their_own_spectral_norms(name, folder):
+    path = folder / f"runs/{name.replace(', ', '_')}/best.pt"
+    state = checkpoint.load(path)
+    net = models.FAMILIES[state["family"]].net(SMALL[name])
+    net.load_state_dict(state["ema"])
+    for module, reparam in sigma.parametrized(net):
+        matrices = reparam.matrices(module.parametrizations.weight.original)
+        assert_close(reparam.sigma(matrices), torch.linalg.matrix_norm(matrices, 2), rtol=1e-6, atol=0)
+
+    expected = models.load(path)[0].state_dict()
+    for key in [key for key in state["ema"] if key.endswith((".u", ".v"))]:
+        state["ema"][key] = torch.nn.functional.normalize(torch.rand_like(state["ema"][key]), dim=1)
+    checkpoint.save(folder / "stale.pt", state)
+    assert_close(models.load(folder / "stale.pt")[0].state_dict(), expected, rtol=1e-5, atol=1e-7)
+
+
 def test_training_does_not_go_on_from_what_was_exported(run, folder, recordings):
     (folder / "runs/moved").mkdir(parents=True)
     (folder / "fullband.pt").rename(folder / "runs/moved/last.pt")
@@ -230,10 +248,19 @@ def test_every_preset_has_the_name_of_its_family_and_the_rate_of_all():
         assert args.sample_rate == 44100
 
 
+DUAL_PATH = {"layers", "head", "value", "gate"}
+INSIDE = {
+    "fullband": {"layers", "hidden"}, "bandsplit": {"paths"}, "dptnet": DUAL_PATH, "rwkvnet": DUAL_PATH,
+    "flow": {"layers", "time"},
+}
+
+
 @pytest.mark.parametrize("name", SMALL)
 def test_the_ends_of_a_net_are_named_and_something_is_left_for_muon(name):
     net = models.FAMILIES[name.split(",")[0]].net(SMALL[name])
     parts = {part for path, _ in net.named_modules() for part in path.split(".")}
     assert {*net.ends} <= parts
-    adamw, muon = train.make_optimizers(net, train.MainArgs(model=SMALL[name]))
-    assert sum(p.numel() for p in muon.param_groups[0]["params"]) > 100
+    _, muon = train.make_optimizers(net, train.MainArgs(model=SMALL[name]))
+    taken = {id(p) for p in muon.param_groups[0]["params"]}
+    found = {path.removeprefix("denoiser.").split(".")[0] for path, p in net.named_parameters() if id(p) in taken}
+    assert found == INSIDE[name.split(",")[0]]

@@ -65,6 +65,17 @@ def test_a_run_that_was_planned_goes_on_with_its_own_number_of_steps(args, monke
     assert steps_of(args, "small_1min") == 12
 
 
+def test_a_run_is_of_the_seed_and_the_recordings_it_was_planned_with(args):
+    race.main(replace(args, names=("small",), minutes=0.1, seed=3))
+    state = checkpoint.load(Path(args.runs) / "small_0.1min" / "last.pt")
+    assert state["args"]["seed"] == state["args"]["data"]["seed"] == 3
+    with pytest.raises(UserError, match=r"plan\.json: planned with seed = 3, not 4; give another RaceArgs.runs"):
+        race.main(replace(args, names=("small",), minutes=0.1, seed=4))
+    more = args.dirty + args.clean
+    with pytest.raises(UserError, match=r"plan\.json: planned with dirty = \["):
+        race.main(replace(args, names=("small",), minutes=0.1, seed=3, dirty=more))
+
+
 def test_a_race_joins_those_of_earlier_days_and_of_other_lengths(args, capsys):
     race.main(replace(args, names=("small",), minutes=0.2))
     race.main(replace(args, names=("wide",), minutes=0.5, runs=f"{args.runs}/elsewhere"))

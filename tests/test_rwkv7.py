@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from extractor import rwkv7
 from extractor.rwkv7 import MIN_LOG_W, ChannelMix, Layer, TimeMix, check_heads, wkv7, wkv7_recurrent
@@ -95,6 +96,30 @@ def test_the_strongest_and_the_weakest_decay_are_exact_in_fp32(log_w, chunk_fram
     expected = torch.autograd.grad(wkv7_recurrent(*doubles).sum(), doubles)
     for gradient, expected_gradient in zip(gradients, expected, strict=True):
         assert_equal_up_to(gradient.double(), expected_gradient, error=1e-5)
+
+
+def test_chunks_are_done_many_at_a_time():
+    class Count(TorchDispatchMode):
+        n = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            Count.n += 1
+            return function(*args, **(kwargs or {}))
+
+    with Count():
+        wkv7(*signals(640, torch.float32), chunk_frames=16)
+    assert Count.n < 640  # a tenth of what one operation for each term of each frame would be
+
+
+def test_a_kernel_that_cannot_bound_the_decay_is_not_taken(monkeypatch):
+    def old(r, w, k, v, a, b, scale=1.0): ...
+    def new(r, w, k, v, a, b, scale=1.0, safe_gate=False, lower_bound=None, chunk_size=64): ...
+
+    for kernel, taken in ((old, None), (new, new)):
+        monkeypatch.setitem(sys.modules, "fla.ops.rwkv7", SimpleNamespace(chunk_rwkv7=kernel))
+        for package in ("fla", "fla.ops"):
+            monkeypatch.setitem(sys.modules, package, SimpleNamespace())
+        assert rwkv7.fla_kernel.__wrapped__() is taken
 
 
 def test_autocast_does_not_touch_the_recurrence():

@@ -1,0 +1,46 @@
+"""The bench that compares numbers of steps of a flow."""
+
+
+import pytest
+import torch
+
+import evaluate
+from bench import flow_steps
+from extractor import UserError, checkpoint
+from flow import Flow, FlowArgs
+from fullband import FullBandArgs
+
+SMALL = FlowArgs(
+    FullBandArgs(n_fft=256, hop=64, n_bands=20, width=16, hidden=8, n_layers=1), n_bands=20, n_fine=10, width=16,
+    hidden=8, n_layers=1, steps=3,
+)
+
+
+def test_every_number_of_steps_is_scored_beside_the_net_that_is_refined(pairs, tmp_path, capsys):
+    torch.manual_seed(0)
+    net = Flow(SMALL)
+    for parameter in net.denoiser.parameters():
+        parameter.data += 0.3 * torch.randn(parameter.shape)
+    paths = {name: tmp_path / f"{name}.pt" for name in ("flow", "alone")}
+    for path, args, weights in (
+        (paths["flow"], SMALL, net.state_dict()), (paths["alone"], SMALL.predictor, net.predictor.state_dict())
+    ):
+        checkpoint.save(path, flow_steps.checkpoint_of(args, weights))
+    out = {"pairs": str(pairs), "perceptual": False}
+    found = flow_steps.main(flow_steps.BenchArgs(str(paths["flow"]), (1, 3), out_dir=str(tmp_path / "a"), **out))
+    printed = capsys.readouterr().out
+    scores = found["scores"]
+    assert [*scores] == ["mixture", "refined", "steps_1", "steps_3"]
+    for name in ("refined", "steps_1", "steps_3"):
+        assert f"| {name} | " in printed.split("seconds of audio per CPU second:")[1]
+    theirs = [str(path) for path in paths.values()]
+    for i, (path, name) in enumerate(zip(theirs, ("steps_3", "refined"), strict=True)):
+        alone = evaluate.main(evaluate.EvalArgs((path,), out_dir=str(tmp_path / f"b{i}"), page=False, **out))
+        assert [*alone["scores"].values()][1] == scores[name]
+    assert len({rows[0]["si_sdri"] for rows in scores.values()}) == 4
+
+
+def test_what_holds_no_flow_is_refused(state, tmp_path):
+    checkpoint.save(tmp_path / "best.pt", state)
+    with pytest.raises(UserError, match=r"best\.pt: holds no flow; give the checkpoint of one"):
+        flow_steps.main(flow_steps.BenchArgs(str(tmp_path / "best.pt")))
