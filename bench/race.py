@@ -11,6 +11,7 @@ validation; of all of them tables are printed and the learning curves over minut
 """
 
 import math
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -39,7 +40,7 @@ CONTESTANTS = {  # fields of MainArgs
     "dptnet": {"model": PRESETS["dptnet-coarse"], "batch_size": 4},
     "dptnet_sigma": {"model": replace(PRESETS["dptnet-coarse"], sigma_reparam=True), "batch_size": 4},
     "rwkvnet": {"model": PRESETS["rwkvnet-coarse"], "batch_size": 4},
-    "flow": {"model": PRESETS["flow-base"], "init_from": "fullband_base"},  # the run that it refines
+    "flow": {"model": PRESETS["flow-base"], "init_from": "fullband_base"},  # it refines the longest run of that
 }
 N_VALID = 12  # times
 TRIAL = 60    # steps
@@ -89,8 +90,17 @@ def entry(name: str, fields: Mapping, args: RaceArgs) -> train.MainArgs:
     data = MixtureArgs(args.clean, args.dirty, seed=args.seed)
     run = train.MainArgs(runs=args.runs, data=data, workers=args.workers, device=args.device, seed=args.seed)
     if "init_from" in fields:
-        fields = {**fields, "init_from": f"{args.runs}/{run_name(fields['init_from'], args)}/best.pt"}
+        fields = {**fields, "init_from": str(longest(fields["init_from"], args))}
     return replace(run, name=run_name(name, args), **fields)
+
+
+def longest(name: str, args: RaceArgs) -> Path:
+    """The checkpoint of a contestant's longest run; where it has none, of the one that has these minutes."""
+    runs = {0.0: Path(args.runs) / run_name(name, args)}
+    for folder in Path(args.runs).glob(f"{name}_*min"):
+        if found := re.fullmatch(rf"{name}_([0-9.]+)min", folder.name):
+            runs[float(found[1])] = folder
+    return runs[max(runs)] / "best.pt"
 
 
 def run_name(name: str, args: RaceArgs) -> str:

@@ -121,7 +121,13 @@ def test_a_name_that_does_not_run_is_refused():
         race.RaceArgs(names=("horse",))
 
 
-def test_a_flow_refines_the_run_that_it_names():
-    run = race.entry("flow", race.CONTESTANTS["flow"], race.RaceArgs(runs="runs/race"))
-    assert run.init_from == "runs/race/fullband_base_60min/best.pt"
+def test_a_flow_refines_the_longest_run_of_the_net_that_it_names(tmp_path):
+    def found() -> str:
+        return race.entry("flow", race.CONTESTANTS["flow"], race.RaceArgs(runs=str(tmp_path))).init_from
+
+    assert found() == f"{tmp_path}/fullband_base_60min/best.pt"  # which train.py will miss
+    for name in ("fullband_base_9min", "fullband_base_10.5min", "fullband_base_99min.trial", "fullband_120min"):
+        (tmp_path / name).mkdir()
+    assert found() == f"{tmp_path}/fullband_base_10.5min/best.pt"
+    run = race.entry("flow", race.CONTESTANTS["flow"], race.RaceArgs(runs=str(tmp_path)))
     assert run.model.predictor == race.CONTESTANTS["fullband_base"]["model"]
