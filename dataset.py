@@ -4,6 +4,7 @@ An item is a function of (seed, epoch, index) alone, whatever the number of work
 that an item needs is read from the disk.
 """
 
+import math
 import os
 import re
 import warnings
@@ -42,8 +43,8 @@ class MixtureArgs:
     seed: int = 0
 
     def __post_init__(self):
-        if self.segment_s <= 0:
-            raise UserError(f"MixtureArgs.segment_s = {self.segment_s}: give a length above 0 s")
+        if not 0.01 <= self.segment_s < math.inf:
+            raise UserError(f"MixtureArgs.segment_s = {self.segment_s}: give a length of 0.01 s or more")
         if not 0 <= self.max_shift < 1:
             raise UserError(f"MixtureArgs.max_shift = {self.max_shift}: give a share of the segment, 0 to below 1")
         for name in ("snr_db", "voice_db"):

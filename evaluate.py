@@ -8,7 +8,6 @@ your choice, `kind`, `snr_db` and `text` (the words). A silent target means that
 scores.json, the estimates, and index.html: the page to look at and listen to.
 """
 
-import hashlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -261,8 +260,7 @@ def fingerprint(source: str) -> dict:
     """Which checkpoint it was, whatever became of the file since."""
     if not Path(source).is_file():
         return {}
-    digest = hashlib.sha256(Path(source).read_bytes()).hexdigest()[:16]
-    return {"step": checkpoint.load(source).get("step"), "sha256": digest}
+    return {"step": checkpoint.load(source).get("step"), "sha256": checkpoint.fingerprint(source)}
 
 
 def learned(source: str) -> dict:

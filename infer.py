@@ -19,7 +19,7 @@ import torch
 from tqdm import tqdm
 
 import models
-from extractor import UserError, audio, page, provenance, tables
+from extractor import UserError, audio, checkpoint, page, provenance, tables
 from extractor.chunked import extract_long
 from extractor.command import command_line
 from extractor.device import pick_device
@@ -62,6 +62,7 @@ def main(args: InferArgs) -> list[str]:
     net, family = models.load(args.checkpoint)
     net.to(device)
     outputs = plan(args)
+    claim(args, outputs)
     todo = [(source, out) for source, out in outputs.items() if args.overwrite or not out.exists()]
     print(f"{len(outputs)} recordings, {len(outputs) - len(todo)} done before; extracting on {device}")
 
@@ -79,6 +80,19 @@ def main(args: InferArgs) -> list[str]:
     if args.page_s:
         show(outputs, args, net.args.sample_rate, failures)
     return failures
+
+
+def claim(args: InferArgs, outputs: dict[Path, Path]):
+    """Note beside the estimates which checkpoint they are of. Raises UserError where some are of another one."""
+    path = Path(args.out_dir) / "checkpoint.json"
+    before, now = tables.read_json(path), {"path": args.checkpoint, "sha256": checkpoint.fingerprint(args.checkpoint)}
+    other = before.get("sha256", now["sha256"]) != now["sha256"]
+    if other and not args.overwrite and any(out.exists() for out in outputs.values()):
+        raise UserError(
+            f"{args.out_dir}: has estimates of another net ({before.get('path')}, or what that was before); choose "
+            "another out_dir, or overwrite them with --overwrite True"
+        )
+    tables.write_json(path, now)
 
 
 def extract_file(source: Path, out: Path, net, family, args: InferArgs, device: torch.device):

@@ -34,6 +34,7 @@ from extractor.unpack import unpack
 
 MAX_BAD = 10  # steps in a row without a finite loss and gradient before the run stops
 MEASURED_S = 2.0  # that trial steps may take before the first one
+UNPACKED = "unpacked"  # the folder among the runs where decoded recordings lie
 CURVES = 20   # steps from one point of the training curves to the next
 
 
@@ -63,8 +64,18 @@ class MainArgs:
 
     def __post_init__(self):
         check_counts(self, "steps", "batch_size", "valid_every", "save_every")
-        if not self.name or Path(self.name).name != self.name:
-            raise UserError(f"MainArgs.name = {self.name!r}: give a folder name, without a slash")
+        if not self.name or Path(self.name).name != self.name or self.name in ("..", UNPACKED):
+            raise UserError(f"MainArgs.name = {self.name!r}: give a folder name, without a slash, not {UNPACKED}")
+        for name in ("warmup", "muon", "weight_decay", "workers", "unpack_gb"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(f"MainArgs.{name} = {getattr(self, name)}: give 0 or more")
+        for name in ("lr", "clip_norm"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise UserError(f"MainArgs.{name} = {getattr(self, name)}: give more than 0")
+        if not 0 <= self.ema < 1:
+            raise UserError(f"MainArgs.ema = {self.ema}: give a share, 0 to below 1")
+        if not 0 <= self.seed < 2**63:
+            raise UserError(f"MainArgs.seed = {self.seed}: give a number of 0 to 2^63 - 1")
 
     @property
     def folder(self) -> Path:
@@ -286,6 +297,14 @@ def resume(args: MainArgs, net, average, optimizers) -> tuple[int, float, float]
         )
     if "net" not in state:
         raise UserError(f"{path}: exported for extraction, training cannot go on from it; move it away")
+    data, now = state["args"]["data"], asdict(args.data)
+    if data["clean"] != now["clean"]:
+        raise UserError(
+            f"{path}: trained on {', '.join(data['clean'])}, not {', '.join(now['clean'])}; give this run another "
+            f"MainArgs.name, with --init-from {path} to start from these weights"
+        )
+    if data != now:
+        print(f"{path}: mixtures were made otherwise before (MixtureArgs); what is best is judged anew")
     checkpoint.put(state["net"], net, path)
     checkpoint.put(state["ema"], average, path)
     if not isinstance(state["optimizer"], list) or len(state["optimizer"]) != len(optimizers):
@@ -296,7 +315,7 @@ def resume(args: MainArgs, net, average, optimizers) -> tuple[int, float, float]
         for group, now in zip(optimizer.param_groups, told, strict=True):
             group.update(now)  # how to go on is said by args, not by what was said before
     torch.set_rng_state(state["rng"])
-    return state["step"], state["best"], state.get("seconds", 0.0)
+    return state["step"], state["best"] if data == now else math.inf, state.get("seconds", 0.0)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -305,7 +324,7 @@ def resume(args: MainArgs, net, average, optimizers) -> tuple[int, float, float]
 
 def unpacked(material: Material, args: MainArgs) -> Material:
     """Compressed recordings, decoded once for all runs, so that training need not wait for them."""
-    folder = Path(args.runs) / "unpacked"
+    folder = Path(args.runs) / UNPACKED
     everything = [recording for kind in material for recording in kind]
     everything = iter(unpack(everything, folder, 1e9 * args.unpack_gb, progress=True))
     material = Material(*([next(everything) for _ in kind] for kind in material))

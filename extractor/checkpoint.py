@@ -1,6 +1,7 @@
 """Checkpoints: plain values and tensors, whole at every moment, opened without running anybody's code."""
 
 import io
+from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -32,6 +33,11 @@ def load(path: str | Path) -> dict:
     if not isinstance(state, dict) or not {"family", "args", "ema"} <= state.keys():
         raise UserError(f"{path}: no checkpoint of train.py")
     return state
+
+
+def fingerprint(path: str | Path) -> str:
+    """Of the file's content; empty where there is none."""
+    return sha256(Path(path).read_bytes()).hexdigest()[:16] if Path(path).is_file() else ""
 
 
 def put(weights: dict[str, Tensor], net: nn.Module, path: str | Path):

@@ -19,6 +19,11 @@ class LossArgs:
     def __post_init__(self):
         if not self.tau > 0:
             raise UserError(f"LossArgs.tau = {self.tau}: give more than 0")
+        if self.stft_weight and not (self.stft_weight > 0 and self.stft_sizes and min(self.stft_sizes) >= 4):
+            raise UserError(
+                f"LossArgs.stft_weight = {self.stft_weight}, stft_sizes = {self.stft_sizes}: give 0 or more, and "
+                "windows of at least 4 samples"
+            )
         if not 0 <= self.treble_weight <= 1:
             raise UserError(f"LossArgs.treble_weight = {self.treble_weight}: give a share, 0 to 1")
 

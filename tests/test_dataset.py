@@ -453,7 +453,8 @@ def test_clips_of_one_clean_recording_only_are_refused(folders):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"segment_s": 0}, "segment_s = 0: give a length above 0 s"),
+        ({"segment_s": 0}, "segment_s = 0: give a length of 0.01 s or more"),
+        ({"segment_s": 1e-5}, "segment_s = 1e-05: give a length of 0.01 s or more"),
         ({"max_shift": 1}, "max_shift = 1: give a share of the segment, 0 to below 1"),
         ({"max_shift": -0.1}, "max_shift = -0.1: give a share of the segment, 0 to below 1"),
         ({"snr_db": (10, -5)}, "snr_db = (10, -5): the lower end comes first"),

@@ -152,9 +152,15 @@ def test_training_does_not_go_on_from_what_was_exported(run, folder, recordings)
         run("train.py", *words)
 
 
-def test_an_export_does_not_write_over_its_checkpoint(run):
-    with pytest.raises(UserError, match="best.pt: would be written over; choose another ExportArgs.out"):
-        run("export.py", "--checkpoint", "runs/fullband/best.pt", "--out", "runs/fullband/best.pt")
+@pytest.mark.parametrize("out", ["fullband/best.pt", "fullband/last.pt", "dptnet/best.pt"])
+def test_an_export_does_not_write_over_what_training_goes_on_from(out, run):
+    with pytest.raises(UserError, match="pt: a checkpoint that training can go on from; choose another ExportArgs.out"):
+        run("export.py", "--checkpoint", "runs/fullband/best.pt", "--out", f"runs/{out}")
+
+
+def test_an_export_can_be_made_anew(run):
+    for _ in range(2):
+        run("export.py", "--checkpoint", "runs/dptnet/best.pt", "--out", "again.pt")
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -202,14 +202,26 @@ def test_estimates_below_the_inputs_are_no_inputs_of_the_next_run(identity, tmp_
     assert [p.relative_to(tmp_path).as_posix() for p in sorted(tmp_path.rglob("*.wav"))] == ["out/x.wav", "x.wav"]
 
 
-def test_an_output_folder_that_cannot_be_made_is_reported_with_every_file(identity, tmp_path):
-    put(tmp_path / "in" / "a.wav", uniform(100))
-    put(tmp_path / "in" / "b.wav", uniform(100))
+def test_an_output_folder_that_cannot_be_made_is_one_sentence(identity, tmp_path):
+    put(tmp_path / "a.wav", uniform(100))
     (tmp_path / "out").write_text("a file where the folder should be")
-    failures = main(InferArgs(inputs=str(tmp_path / "in"), out_dir=str(tmp_path / "out")))
-    assert [failure.partition(" (")[0] for failure in failures] == [
-        f"{tmp_path}/out/{name}: cannot be written" for name in ("a.wav", "b.wav")
-    ]
+    with pytest.raises(UserError, match=r"out/checkpoint\.json: cannot be written .* choose another output folder"):
+        main(InferArgs(inputs=str(tmp_path / "a.wav"), out_dir=str(tmp_path / "out")))
+
+
+def test_estimates_of_one_net_are_not_taken_for_those_of_another(tiny, state, tmp_path):
+    put(tmp_path / "a.wav", uniform(5000))
+    args = {"checkpoint": tiny, "inputs": str(tmp_path / "a.wav"), "out_dir": str(tmp_path / "out"), "device": "cpu"}
+    main(InferArgs(**args))
+    first = (tmp_path / "out" / "a.wav").read_bytes()
+    state["ema"] = {name: 1.5 * weight for name, weight in state["ema"].items()}  # trained further, under the same name
+    checkpoint.save(tiny, state)
+    with pytest.raises(UserError, match=rf"out: has estimates of another net .{tiny}.*--overwrite True"):
+        main(InferArgs(**args))
+    assert (tmp_path / "out" / "a.wav").read_bytes() == first
+    main(InferArgs(**args, overwrite=True))
+    assert (tmp_path / "out" / "a.wav").read_bytes() != first
+    main(InferArgs(**args))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -51,7 +51,8 @@ def test_the_page_and_its_sounds_lie_beside_the_outputs_whose_tree_is_kept(ident
     items, _ = report(tmp_path / "out")
     assert list(items) == ["a.wav", "b/音 c.wav"]
     assert {p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*") if p.is_file()} == {
-        "a.wav", "b/音 c.wav", "index.html", "scores.json", *(item["sound"] for item in items.values())
+        "a.wav", "b/音 c.wav", "checkpoint.json", "index.html", "scores.json",
+        *(item["sound"] for item in items.values()),
     }
     assert list(sounds(tmp_path / "out", items["a.wav"])) == ["mixture", "alice"]
     page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
@@ -150,7 +151,7 @@ def test_a_recording_that_can_no_longer_be_read_is_named_and_the_page_has_the_ot
 def test_without_seconds_for_it_there_is_no_page(identity, tmp_path):
     put(tmp_path / "a.wav", uniform(500))
     main(InferArgs(inputs=str(tmp_path / "a.wav"), out_dir=str(tmp_path / "out"), page_s=0))
-    assert [p.name for p in (tmp_path / "out").iterdir()] == ["a.wav"]
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"a.wav", "checkpoint.json"}
 
 
 @pytest.mark.parametrize("page_s", [-1.0, float("nan"), float("inf")])

@@ -135,6 +135,12 @@ def test_a_share_that_is_none_is_refused(share):
         LossArgs(treble_weight=share)
 
 
+@pytest.mark.parametrize("fields", [{"stft_sizes": ()}, {"stft_sizes": (2,)}, {"stft_weight": -1.0}])
+def test_spectra_that_cannot_be_compared_are_refused(fields):
+    with pytest.raises(UserError, match="LossArgs.stft_weight = .*, stft_sizes = .*: give 0 or more, and windows of"):
+        LossArgs(**{"stft_weight": 1.0} | fields)
+
+
 def test_an_error_that_cannot_count_is_refused():
     with pytest.raises(UserError, match="LossArgs.tau = 0: give more than 0"):
         LossArgs(tau=0)

@@ -2,6 +2,7 @@
 
 import math
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -440,6 +441,25 @@ def test_a_checkpoint_of_another_architecture_is_refused_with_what_differs(args)
     main(replace(args, model=replace(NET, checkpointing=True), steps=7))  # the cost may change
 
 
+def test_a_run_of_another_speaker_is_refused(args, tmp_path):
+    main(args)
+    bob = shutil.copytree(args.data.clean[0], tmp_path / "clean" / "bob")
+    before = (args.folder / "last.pt").read_bytes()
+    with pytest.raises(UserError, match=r"last\.pt: trained on .*alice, not .*bob; .*another MainArgs.name, with --in"):
+        main(replace(args, data=replace(args.data, clean=(str(bob),))))
+    assert (args.folder / "last.pt").read_bytes() == before
+
+
+def test_with_other_mixtures_what_is_best_is_judged_anew(args, capsys):
+    main(args)
+    state = checkpoint.load(args.folder / "last.pt")
+    checkpoint.save(args.folder / "last.pt", state | {"best": -1000.0})
+    before = (args.folder / "best.pt").read_bytes()
+    main(replace(args, steps=args.steps + 1, data=replace(args.data, snr_db=(0.0, 1.0))))
+    assert "what is best is judged anew" in capsys.readouterr().out
+    assert (args.folder / "best.pt").read_bytes() != before
+
+
 def test_a_damaged_checkpoint_is_refused(args):
     main(args)
     last = args.folder / "last.pt"
@@ -448,7 +468,12 @@ def test_a_damaged_checkpoint_is_refused(args):
         main(args)
 
 
-@pytest.mark.parametrize("field, value", [("steps", 0), ("batch_size", 0), ("name", ""), ("name", "a/b")])
+@pytest.mark.parametrize(
+    "field, value",
+    [("steps", 0), ("batch_size", 0), ("name", ""), ("name", "a/b"), ("name", ".."), ("name", "unpacked"), ("lr", -1),
+     ("lr", float("nan")), ("clip_norm", 0), ("weight_decay", -0.1), ("workers", -1), ("warmup", -1), ("ema", 2),
+     ("unpack_gb", -1), ("seed", -1), ("seed", 2**63), ("muon", -1)],
+)
 def test_args_out_of_range_are_refused_by_name(field, value):
     with pytest.raises(UserError, match=f"MainArgs.{field} = {value!r}: give"):
         MainArgs(**{field: value})
