@@ -54,7 +54,8 @@ def variants(args: BenchArgs) -> Iterator[tuple[str, dict]]:
     flow = models.saved_args(state, args.checkpoint)
     if type(flow) is not FlowArgs:
         raise UserError(f"{args.checkpoint}: holds no flow; give the checkpoint of one")
-    held = {key.removeprefix("predictor."): value for key, value in state["ema"].items() if "predictor." in key}
+    prefix = "predictor."
+    held = {key.removeprefix(prefix): value for key, value in state["ema"].items() if key.startswith(prefix)}
     yield "refined", checkpoint_of(flow.predictor, held)
     for n in args.steps:
         yield f"steps_{n}", checkpoint_of(replace(flow, steps=n), state["ema"])
