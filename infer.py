@@ -92,6 +92,8 @@ def claim(args: InferArgs, outputs: dict[Path, Path]):
             f"{args.out_dir}: has estimates of another net ({before.get('path')}, or what that was before); choose "
             "another out_dir, or overwrite them with --overwrite True"
         )
+    for out in outputs.values() if other else ():  # all that is there afterwards is of this net, even after a kill
+        out.unlink(missing_ok=True)
     tables.write_json(path, now)
 
 

@@ -219,9 +219,12 @@ def test_estimates_of_one_net_are_not_taken_for_those_of_another(tiny, state, tm
     with pytest.raises(UserError, match=rf"out: has estimates of another net .{tiny}.*--overwrite True"):
         main(InferArgs(**args))
     assert (tmp_path / "out" / "a.wav").read_bytes() == first
+    put(tmp_path / "a.wav", np.zeros(0))  # as if killed: nothing is extracted
     main(InferArgs(**args, overwrite=True))
-    assert (tmp_path / "out" / "a.wav").read_bytes() != first
+    assert not (tmp_path / "out" / "a.wav").exists()
+    put(tmp_path / "a.wav", uniform(5000))
     main(InferArgs(**args))
+    assert (tmp_path / "out" / "a.wav").read_bytes() != first
 
 
 # ---------------------------------------------------------------------------------------------------------------------
