@@ -58,7 +58,7 @@ class FlowArgs:
     alpha: float = 0.5   # exponent of magnitudes, over 0 and at most 1: the lower, the more quiet bins count
     sigma: float = 0.5   # noise at t = 1, over the reach; more than 0
     reach: float = 2.0   # how far the flow may go from the frozen net's estimate, over R; more than 0
-    steps: int = 4       # N; 1 is another predictive net
+    steps: int = 1       # N; 1 is another predictive net, and no number was better so far (docs/log.md)
 
     def __post_init__(self):
         if isinstance(self.predictor, dict):  # as it comes out of a checkpoint
