@@ -21,7 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import models
-from extractor import precision, spectrum
+from extractor import precision, sigma, spectrum
 from extractor.command import command_line
 from extractor.device import keep_freed_memory
 from extractor.losses import LossArgs
@@ -42,11 +42,13 @@ class Cost(NamedTuple):
 
 
 def cost(args: models.Args) -> Cost:
-    """Counted on tensors without content."""
-    with FakeTensorMode(), patch.object(spectrum, "stft", no_stft), patch.object(spectrum, "istft", no_istft):
-        net = models.FAMILIES[models.family_name(args)].net(args).eval()
+    """Parameters as trained; multiply-adds as extracted, of plain weights, counted on tensors without content."""
+    net = models.FAMILIES[models.family_name(args)].net(args)
+    n_parameters, net = sum(p.numel() for p in net.parameters()), sigma.fold(net).eval()
+    without_content = FakeTensorMode(allow_non_fake_inputs=True)  # the weights
+    with without_content, patch.object(spectrum, "stft", no_stft), patch.object(spectrum, "istft", no_istft):
         mixture = torch.zeros(1, SECONDS * args.sample_rate)
-        return Cost(sum(p.numel() for p in net.parameters()), macs(net, net, mixture) / SECONDS / 1e9)
+        return Cost(n_parameters, macs(net, net, mixture) / SECONDS / 1e9)
 
 
 def no_stft(signal: Tensor, n_fft: int, hop: int) -> Tensor:
@@ -113,7 +115,7 @@ def speeds(args: models.Args, batch: int, passes: int) -> tuple[float, float, fl
 def extraction_speed(args: models.Args, passes: int = 3) -> float:
     """Seconds of audio per CPU second."""
     family = models.FAMILIES[models.family_name(args)]
-    net, mixture = family.net(args).eval(), 0.1 * torch.randn(1, SECONDS * args.sample_rate)
+    net, mixture = sigma.fold(family.net(args)).eval(), 0.1 * torch.randn(1, SECONDS * args.sample_rate)
     return SECONDS / cpu_s(lambda: family.extract(net, mixture), passes)
 
 
