@@ -9,6 +9,7 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile as sf
 from scipy.signal import butter, sosfilt
 
@@ -94,3 +95,14 @@ def run_slicer(folder: Path, *words) -> subprocess.Popen:
     words = ("--inputs", folder / "in", "--out-dir", folder / "out", "--sample-rate", RATE, *words)
     command = [sys.executable, "slicer.py", *map(str, words)]
     return subprocess.Popen(command, stdout=-1, stderr=-1, encoding="utf-8", cwd=Path(__file__).parent.parent)
+
+
+def assert_every_second_is_accounted_for(rows: list[dict], seconds: float):
+    inner = [splice for clip in clips_of(rows) for splice in splices_of(clip, rows)]
+    outer = sorted((row for row in rows if row not in inner), key=lambda row: row["start_s"])
+    edges = [0.0, *(row[end] for row in outer for end in ("start_s", "end_s")), seconds]
+    np.testing.assert_allclose(edges[::2], edges[1::2], rtol=0, atol=1e-6)  # each starts where the one before ends
+    for row in rows:
+        removed = sum(splice["seconds"] for splice in splices_of(row, rows)) if row["clip"] else 0
+        assert row["seconds"] == pytest.approx(row["end_s"] - row["start_s"] - removed, abs=2e-6)
+    assert sum(row["seconds"] for row in rows) == pytest.approx(seconds, abs=1e-6 * len(rows))

@@ -1,0 +1,252 @@
+"""The net of the flow: its args, the net that it refines, pieces of recordings, silence."""
+
+import math
+from copy import deepcopy
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+import torch
+from flows import BANDS, PREDICTIVE, RATE, SMALL, constant_predictor, given_by, make, relative, trained
+from nets import noise
+from torch.testing import assert_close
+
+import flow
+import models
+from bandsplit import BandSplit, BandSplitArgs
+from extractor import UserError, checkpoint, spectrum
+from extractor.chunked import extract_long
+from extractor.losses import LossArgs
+from flow import Flow, FlowArgs
+from fullband import FullBand, FullBandArgs
+
+# ---------------------------------------------------------------------------------------------------------------------
+# gradients and weights
+
+
+def test_every_parameter_of_the_denoiser_has_a_finite_gradient_that_is_not_zero():
+    net = trained().train()
+    flow.loss(net, noise(2, 500), noise(2, 500) / 2, LossArgs())[0].backward()
+    for name, parameter in net.denoiser.named_parameters():
+        assert parameter.grad.isfinite().all() and parameter.grad.any(), name
+    assert net.denoiser.time[2].weight.grad.any(1).all()  # every scale and every shift of every layer
+
+
+def test_silence_has_finite_losses_and_gradients():
+    net = trained().train()
+    for mixture, target in ((torch.zeros(2, 500), torch.zeros(2, 500)), (noise(2, 500), torch.zeros(2, 500))):
+        total, _ = flow.loss(net, mixture, target, LossArgs())
+        total.backward()
+        assert total.isfinite() and all(p.grad.isfinite().all() for p in net.denoiser.parameters())
+
+
+def test_a_state_dict_holds_the_predictor_too_and_gives_the_same_net():
+    net, other = trained(), Flow(SMALL).eval()
+    assert relative(other(noise(1, 500)), net(noise(1, 500))) > 0.01
+    other.load_state_dict(deepcopy(net.state_dict()))
+    assert torch.equal(other(noise(1, 500)), net(noise(1, 500)))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# args
+
+
+@pytest.mark.parametrize(
+    "fields, value_and_remedy",
+    [
+        ({"steps": 0}, ["steps = 0", "at least 1"]),
+        ({"hidden": 0}, ["hidden = 0", "at least 1"]),
+        ({"n_bands": 34}, ["n_bands = 34", "at most the 33 bins"]),
+        ({"n_bands": 1}, ["n_bands = 1", "at least 2"]),
+        ({"n_fine": 34}, ["n_fine = 34", "at most the 33 bins"]),
+        ({"alpha": 0.0}, ["alpha = 0.0", "more than 0"]),
+        ({"alpha": 1.1}, ["alpha = 1.1", "at most 1"]),
+        ({"sigma": 0.0}, ["sigma = 0.0", "over 0"]),
+        ({"sigma": math.nan}, ["sigma = nan", "finite"]),
+        ({"reach": math.inf}, ["reach = inf", "finite"]),
+        ({"predictor": LossArgs()}, ["LossArgs", "FullBandArgs, BandSplitArgs"]),
+    ],
+)
+def test_a_setting_that_cannot_work_is_refused_with_its_value_and_the_remedy(fields, value_and_remedy):
+    with pytest.raises(UserError) as error:
+        replace(SMALL, **fields)
+    for words in value_and_remedy:
+        assert words in str(error.value)
+
+
+@pytest.mark.parametrize("predictor", [PREDICTIVE, BANDS], ids=["fullband", "bandsplit"])
+def test_args_come_back_from_a_checkpoint_with_those_of_the_predictor(predictor):
+    args = replace(SMALL, predictor=predictor)
+    assert FlowArgs(**asdict(args)) == args
+    assert (args.sample_rate, args.n_fft, args.hop) == (RATE, 64, 16)
+
+
+def test_a_predictor_that_nobody_knows_is_a_type_error():
+    with pytest.raises(TypeError, match="volume"):
+        FlowArgs(**asdict(SMALL) | {"predictor": {"volume": 11}})
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the frozen net
+
+
+def checkpoint_of(args) -> dict:
+    torch.manual_seed(5)
+    net = {FullBandArgs: FullBand, BandSplitArgs: BandSplit}[type(args)](args)
+    family = models.family_name(args)
+    return {"family": family, "args": {"model": asdict(args)}, "ema": net.state_dict()}
+
+
+@pytest.mark.parametrize("args", [PREDICTIVE, BANDS], ids=["fullband", "bandsplit"])
+def test_at_first_the_flow_returns_what_its_predictor_estimates(args, tmp_path):
+    state = checkpoint_of(args)
+    checkpoint.save(tmp_path / "best.pt", state)
+    models.start_from(net := make(replace(SMALL, predictor=args)), tmp_path / "best.pt")
+    predictive = (FullBand if args is PREDICTIVE else BandSplit)(args)
+    predictive.load_state_dict(state["ema"])
+    mixture = noise(2, 501)
+    for steps in (1, 4):
+        net.args = replace(net.args, steps=steps)
+        assert relative(net(mixture), predictive(mixture)) < 1e-3
+
+
+@pytest.mark.parametrize(
+    "other, words",
+    [(replace(PREDICTIVE, hop=8), "hop = 8 there, 16 here"), (replace(PREDICTIVE, width=8), "width = 8 there, 16 here"),
+     (BANDS, "family bandsplit there, fullband here")],
+    ids=["hop", "width", "family"],
+)
+def test_a_checkpoint_of_another_net_is_refused(other, words, tmp_path):
+    checkpoint.save(tmp_path / "best.pt", checkpoint_of(other))
+    with pytest.raises(UserError, match=rf"best\.pt: no start for this net .{words}"):
+        models.start_from(make(), tmp_path / "best.pt")
+
+
+def test_that_the_predictor_was_trained_with_checkpointing_is_no_difference(tmp_path):
+    state = checkpoint_of(replace(PREDICTIVE, checkpointing=True))
+    checkpoint.save(tmp_path / "best.pt", state)
+    models.start_from(net := make(), tmp_path / "best.pt")
+    assert torch.equal(net.predictor.mask.weight, state["ema"]["mask.weight"])
+
+
+@pytest.mark.parametrize("other", [BANDS, replace(PREDICTIVE, hop=8)], ids=["bandsplit", "hop"])
+def test_a_flow_takes_the_args_of_its_predictor_from_the_checkpoint(other, tmp_path):
+    checkpoint.save(tmp_path / "best.pt", checkpoint_of(other))
+    assert models.refining(SMALL, tmp_path / "best.pt") == replace(SMALL, predictor=other)
+    assert models.refining(PREDICTIVE, tmp_path / "best.pt") == PREDICTIVE
+
+
+def test_a_predictor_that_is_too_small_for_the_flow_is_named(tmp_path):
+    checkpoint.save(tmp_path / "best.pt", checkpoint_of(replace(PREDICTIVE, n_fft=16, hop=4, n_bands=4)))
+    with pytest.raises(UserError, match=r"best\.pt: no net for this flow to refine: FlowArgs.n_bands = \d+: give"):
+        models.refining(SMALL, tmp_path / "best.pt")
+
+
+def test_training_leaves_the_predictor_as_it_is_and_moves_the_denoiser():
+    net = trained().train()
+    before = deepcopy(net.state_dict())
+    optimizer = torch.optim.AdamW(net.parameters(), lr=0.1, weight_decay=0.5)
+    flow.loss(net, noise(2, 500), noise(2, 500) / 2, LossArgs())[0].backward()
+    optimizer.step()
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, before[name]) == name.startswith("predictor."), name
+    assert {name for name, p in net.named_parameters() if p.requires_grad} == {
+        f"denoiser.{name}" for name, _ in net.denoiser.named_parameters()
+    }
+
+
+def test_the_predictor_never_leaves_eval_mode():
+    net = make().train()
+    assert net.training and net.denoiser.training and not any(m.training for m in net.predictor.modules())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# noise in pieces of a recording
+
+
+def test_two_extractions_are_the_same_to_the_bit():
+    net, mixture = trained(), noise(1, 500)
+    torch.manual_seed(1)
+    first = net(mixture)
+    torch.manual_seed(2)
+    assert torch.equal(net(mixture), first)
+
+
+def steps_apart(net: Flow, mixture: torch.Tensor) -> list[float]:
+    estimates = []
+    for steps in (1, 2, 4):
+        net.args = replace(net.args, steps=steps)
+        estimates.append(net(mixture))
+    return [relative(a, b) for a, b in zip(estimates, estimates[1:], strict=False)]
+
+
+def test_the_number_of_steps_matters_once_the_denoiser_is_trained():
+    assert min(steps_apart(trained(), noise(1, 500))) > 0.01
+
+
+@pytest.mark.parametrize("start", [320, 333], ids=["at a frame", "between frames"])
+def test_a_piece_of_a_recording_hears_the_noise_of_its_place(start):
+    """The noise as it reaches the estimate: of a net that returns what it starts from, and hears a tone."""
+    net = constant_predictor(make(replace(SMALL, steps=1, sigma=1.0)), 0.5)
+    net.denoise = lambda x, given, t: x
+    recording = torch.sin(0.3 * torch.arange(2000.0))[None]
+    whole, margin = net(recording), 128
+    piece = flow.extract(net, recording[:, start : start + 800], start)
+    elsewhere = flow.extract(net, recording[:, start : start + 800], start + 400)
+    inner = slice(start + margin, start + 800 - margin)
+    # not equal: the level of the piece is not quite that of the recording, and frames between frames are other frames
+    assert relative(piece[:, margin:-margin], whole[:, inner]) < 0.05
+    assert relative(elsewhere[:, margin:-margin], whole[:, inner]) > 1
+
+
+def test_pieces_of_a_long_recording_come_out_as_in_one_go_although_there_is_noise():
+    net = constant_predictor(make(replace(SMALL, steps=1, sigma=1.0)), 0.5)
+    net.denoise = lambda x, given, t: x
+    recording = torch.sin(0.3 * torch.arange(4000.0))[None]
+
+    def pieces(told: float) -> torch.Tensor:
+        """told: of where a piece starts, how much the net is told"""
+        blocks = extract_long(
+            lambda piece: flow.extract(net, piece[0], int(told * piece[1]))[0].numpy(),
+            lambda start, n: (recording[:, start : start + n], start), 4000, chunk=900, context=200, fade=50,
+        )
+        return torch.from_numpy(np.concatenate(list(blocks)))[None]
+
+    whole = net(recording)
+    assert relative(pieces(told=1), whole) < 0.2 and relative(pieces(told=0), whole) > 0.4
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# where the target is absent
+
+
+def test_where_the_predictor_is_silent_the_flow_is_silent():
+    net = constant_predictor(trained(size=3), 0.0)
+    assert not net(noise(2, 2000)).any()
+
+
+def test_where_the_predictor_hears_next_to_nothing_its_estimate_is_left_as_it_is():
+    net, mixture = constant_predictor(trained(size=3), 0.03), noise(1, 2000)  # -30.5 dB
+    assert relative(net(mixture), 0.03 * mixture) < 1e-3
+    assert relative(constant_predictor(net, 0.1)(mixture), 0.1 * mixture) > 0.1
+
+
+def test_no_weights_take_the_flow_further_from_the_predictor_than_its_reach():
+    net, mixture = trained(size=3), noise(1, 2000)
+    given = given_by(net, mixture)
+    x = net.denoise(net.start(given, 100 * noise(1, 2000)), given, torch.tensor([0.5]))
+    assert ((x - given.estimate).abs() <= SMALL.reach * given.reach * 1.001 + 1e-6).all()
+    assert (x - given.estimate).abs().max() > 0.5 * SMALL.reach * given.reach.max()
+
+
+def test_the_noise_at_the_start_follows_the_level_of_the_estimate_bin_by_bin():
+    net = constant_predictor(make(replace(SMALL, alpha=0.5)), 0.12)
+    seconds = torch.arange(4000.0) / RATE
+    mixture = torch.sin(2 * torch.pi * 1000 * seconds)[None]  # bin 8, of level 1 / sqrt(2)
+    given, z = given_by(net, mixture), flow.noise(0, 4000)[None]
+    added = (net.start(given, z) - given.estimate)[:, 50:-50].abs().square().mean(1)[0].sqrt()
+    tone = spectrum.stft(0.12 * mixture / spectrum.level(mixture), 64, 16).mT[:, 50:-50]
+    power = tone.abs().square().mean(1, keepdim=True)
+    expected = SMALL.sigma * flow.local_level(power)[0, 0] ** 0.25
+    assert_close(added[6:11], expected[6:11], rtol=0.15, atol=0)
+    assert added[20:].max() < 0.05 * added[8]
