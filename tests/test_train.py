@@ -1,64 +1,33 @@
-"""The training loop: that it learns, stops, goes on and says what a user needs to know."""
+"""The training loop: that it learns, stops and goes on."""
 
 import math
-import re
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from conftest import RATE
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny import NET, ROOT, assert_equal, scalars, tiny_run, weights
 from torch import nn
 
 import models
 import train
-from dataset import KINDS, MixtureArgs
-from dptnet import DPTNet, DPTNetArgs
+from dataset import KINDS
+from dptnet import DPTNet
 from extractor import UserError, checkpoint
-from extractor.losses import LossArgs, predictive_loss
+from extractor.losses import predictive_loss
 from extractor.parallel import Backward
 from train import MainArgs, learning_rate, main, update_average
-
-ROOT = Path(__file__).parent.parent
-NET = DPTNetArgs(RATE, kernel=32, n_filters=64, bottleneck=16, hidden=16, n_blocks=1, n_heads=2, chunk_frames=16,
-                 fourier=True)
 
 
 @pytest.fixture
 def args(recordings, tmp_path) -> MainArgs:
-    return MainArgs(
-        name="alice", runs=str(tmp_path),
-        data=MixtureArgs((f"{recordings}/clean/alice",), (f"{recordings}/dirty/other",), segment_s=0.5, n_valid=8),
-        model=NET, steps=6, batch_size=2, warmup=2, valid_every=3, save_every=1, workers=0, device="cpu",
-    )
-
-
-def weights(path: Path) -> dict[str, torch.Tensor]:
-    """All tensors of a checkpoint, by name."""
-    found = {}
-
-    def walk(name, value):
-        if isinstance(value, dict):
-            for k, v in value.items():
-                walk(f"{name}.{k}", v)
-        elif isinstance(value, torch.Tensor):
-            found[name] = value
-
-    walk("", checkpoint.load(path))
-    return found
-
-
-def assert_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]):
-    assert a.keys() == b.keys() and len(a) > 50
-    assert not [name for name in a if not torch.equal(a[name], b[name])]
+    return tiny_run(recordings, tmp_path)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -319,167 +288,3 @@ def test_best_holds_the_averaged_weights_that_scored_best(args):
     net, family = models.load(best)
     assert all(torch.equal(p, state["ema"][name]) for name, p in net.state_dict().items())
     assert not all(torch.equal(state["net"][name], state["ema"][name]) for name in state["net"])
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# what the user sees
-
-
-def scalars(folder: Path) -> dict[str, list[float]]:
-    events = EventAccumulator(str(folder)).Reload()
-    return {tag: [event.value for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
-
-
-def test_tensorboard_has_curves_and_the_sound_and_spectrogram_of_every_kind(args):
-    main(replace(args, steps=21, valid_every=21, loss=LossArgs(stft_weight=1.0)))
-    events = EventAccumulator(str(args.folder)).Reload()
-    tags = events.Tags()
-    parts = "log_mse_db", "treble_db", "stft"
-    wanted = {f"train/{x}" for x in ("loss", *parts, "lr", "grad_norm", "skipped", "audio_s_per_s")}
-    wanted |= {f"valid/{x}" for x in ("loss", "game_si_sdri_db", "voice_si_sdri_db", "both_si_sdri_db", "absent_db")}
-    wanted.add("valid/minutes")
-    assert set(tags["scalars"]) == wanted
-    assert set(tags["audio"]) == {f"{k}/{x}" for k in KINDS for x in ("mixture", "target", "estimate")}
-    assert set(tags["images"]) == {f"{k}/spectrogram" for k in KINDS}
-    assert events.Audio("game/mixture")[0].sample_rate == RATE
-
-
-def test_minutes_go_on_where_an_earlier_run_stopped(args):
-    main(args)
-    before = checkpoint.load(args.folder / "last.pt")
-    before["seconds"] += 3600
-    checkpoint.save(args.folder / "last.pt", before)
-    main(replace(args, steps=9))
-    minutes = scalars(args.folder)["valid/minutes"]
-    assert 0 < minutes[0] < minutes[1] < 30 and 60 < minutes[2] < 90
-    assert 3600 < checkpoint.load(args.folder / "last.pt")["seconds"] < 3600 + 1800
-
-
-def test_speed_is_of_training_alone_not_of_validation(args, monkeypatch):
-    clock = SimpleNamespace(now=0.0)
-
-    def takes(seconds, function):
-        def slow(*args, **kwargs):
-            clock.now += seconds
-            return function(*args, **kwargs)
-        return slow
-
-    monkeypatch.setattr(train, "time", SimpleNamespace(monotonic=lambda: clock.now, perf_counter=time.perf_counter))
-    monkeypatch.setattr(train, "learning_rate", takes(0.25, train.learning_rate))  # once a step
-    monkeypatch.setattr(train, "validate", takes(100, train.validate))
-    main(replace(args, steps=60, valid_every=30, save_every=15))
-    assert scalars(args.folder)["train/audio_s_per_s"] == [args.batch_size * args.data.segment_s / 0.25] * 3
-
-
-def test_before_the_first_step_it_says_what_it_found_and_what_it_costs(args, capsys):
-    main(args)
-    out = capsys.readouterr().out
-    assert "clean       2 files      0.2 min  4000 Hz" in out
-    assert "games       1 files      0.1 min  4000 Hz" in out
-    assert "voices      1 files      0.1 min  4000 Hz" in out
-    n_parameters = sum(p.numel() for p in DPTNet(NET).parameters())
-    assert f"dptnet: {n_parameters:,} parameters, about 0.0 GiB for batches of 2 x 0.5 s" in out
-    assert "steps per hour on cpu" in out and "training on cpu, step 0 to 6" in out
-
-
-@pytest.mark.parametrize(("limit", "decoded"), [(1.0, True), (0.0, False)])
-def test_compressed_recordings_are_decoded_once_beside_the_runs(limit, decoded, args, capsys):
-    main(replace(args, unpack_gb=limit))  # one of the four is a FLAC file
-    lines = re.findall(r"1 compressed recordings lie decoded in .*unpacked, 0.0 GB; delete it at will",
-                       capsys.readouterr().out)
-    assert len(lines) == decoded == len(list((args.folder.parent / "unpacked").glob("src_0-*.wav")))
-
-
-def test_a_recording_that_lost_its_end_is_used_up_to_there_and_named(args, tmp_path, capsys):
-    whole = Path(args.data.dirty[0], "voices", "bob.wav").read_bytes()
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "cut.wav").write_bytes(whole[: 44 + 2 * 5 * RATE + 1])  # 5 of 6 s
-    main(replace(args, steps=1, data=replace(args.data, dirty=(*args.data.dirty, str(tmp_path / "other")))))
-    named = [line for line in capsys.readouterr().out.splitlines() if "cut off" in line]
-    assert named == [f"{tmp_path}/other/cut.wav: cut off at its end; the 5.0 s that are there are used"]
-
-
-def test_the_estimated_memory_is_that_of_what_a_step_keeps(args):
-    """A net that keeps one tensor of the mixture's size: y = w x needs x for the gradient of w."""
-    class Scale(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.w = nn.Parameter(torch.ones(()))
-
-        def forward(self, x):
-            return self.w * x
-
-    family = models.FAMILIES["dptnet"]._replace(loss=lambda net, mixture, target, *_: (net(mixture).sum(), {}))
-    size, seconds = train.measure_step(args, family, Scale(), torch.device("cpu"))
-    n_samples = 0.5 * RATE
-    assert size == pytest.approx(20 + args.batch_size * 4 * n_samples, abs=64) and seconds > 0
-
-
-def test_the_time_of_a_step_is_that_of_a_moment_when_the_machine_was_not_busy(args, threads):
-    threads(1)  # a call is a step
-    delays = [0, 0.3, 0.3, 0, *9 * [0.3]]  # on an item, on batches
-
-    def loss(net, mixture, target, *_):
-        time.sleep(delays.pop(0))
-        return net(mixture).sum(), {}
-
-    family = models.FAMILIES["dptnet"]._replace(loss=loss)
-    _, seconds = train.measure_step(args, family, nn.Linear(round(0.5 * RATE), 1), torch.device("cpu"))
-    assert seconds < 0.2
-
-
-@pytest.mark.parametrize("minutes, steps", [(1.0, 30), (0.25, 8), (0.001, 1)])
-def test_the_steps_that_fit_are_the_minutes_over_the_time_of_one(minutes, steps, args, monkeypatch):
-    monkeypatch.setattr(train, "measure_step", lambda *_: (0, 2.0))
-    assert train.steps_that_fit(args, minutes) == steps
-
-
-def test_a_checkpoint_of_another_architecture_is_refused_with_what_differs(args):
-    main(args)
-    with pytest.raises(UserError, match=r"last\.pt: a checkpoint of another net \(hidden = 16 there, 24 here\); give"):
-        main(replace(args, model=replace(NET, hidden=24)))
-    main(replace(args, model=replace(NET, checkpointing=True), steps=7))  # the cost may change
-
-
-def test_a_run_of_another_speaker_is_refused(args, tmp_path):
-    main(args)
-    bob = shutil.copytree(args.data.clean[0], tmp_path / "clean" / "bob")
-    before = (args.folder / "last.pt").read_bytes()
-    with pytest.raises(UserError, match=r"last\.pt: trained on .*alice, not .*bob; .*another MainArgs.name, with --in"):
-        main(replace(args, data=replace(args.data, clean=(str(bob),))))
-    assert (args.folder / "last.pt").read_bytes() == before
-
-
-def test_with_other_mixtures_what_is_best_is_judged_anew(args, capsys):
-    main(args)
-    state = checkpoint.load(args.folder / "last.pt")
-    checkpoint.save(args.folder / "last.pt", state | {"best": -1000.0})
-    before = (args.folder / "best.pt").read_bytes()
-    main(replace(args, steps=args.steps + 1, data=replace(args.data, snr_db=(0.0, 1.0))))
-    assert "what is best is judged anew" in capsys.readouterr().out
-    assert (args.folder / "best.pt").read_bytes() != before
-
-
-def test_a_damaged_checkpoint_is_refused(args):
-    main(args)
-    last = args.folder / "last.pt"
-    last.write_bytes(last.read_bytes()[: last.stat().st_size // 2])
-    with pytest.raises(UserError, match=r"last\.pt: damaged"):
-        main(args)
-
-
-@pytest.mark.parametrize(
-    "field, value",
-    [("steps", 0), ("batch_size", 0), ("name", ""), ("name", "a/b"), ("name", ".."), ("name", "unpacked"), ("lr", -1),
-     ("lr", float("nan")), ("clip_norm", 0), ("weight_decay", -0.1), ("workers", -1), ("warmup", -1), ("ema", 2),
-     ("unpack_gb", -1), ("seed", -1), ("seed", 2**63), ("muon", -1)],
-)
-def test_args_out_of_range_are_refused_by_name(field, value):
-    with pytest.raises(UserError, match=f"MainArgs.{field} = {value!r}: give"):
-        MainArgs(**{field: value})
-
-
-def test_a_folder_where_nothing_can_be_written_is_one_sentence(args, tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="file/alice.*cannot be written"):
-        main(replace(args, runs=str(tmp_path / "file")))
