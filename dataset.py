@@ -123,7 +123,8 @@ def mix(target: np.ndarray, interference: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 class MixtureDataset(Dataset):
-    """Keys are (epoch, index); items are {"mixture": [T], "target": [T], "interference": [T]} float32."""
+    """Keys are (epoch, index); items are {"mixture": [T], "target": [T], "interference": [T]} float32, and "seed": [],
+    for what a loss may draw."""
 
     def __init__(self, material: "Material", args: MixtureArgs, sample_rate: int, *, split: str):
         clean, games, voices = material.split(split, args, sample_rate)
@@ -144,7 +145,8 @@ class MixtureDataset(Dataset):
         if level_db(target) > QUIET_DB and level_db(interference) > QUIET_DB:
             interference = at_snr(interference, under=target, snr_db=rng.uniform(*self.args.snr_db))
         names = "mixture", "target", "interference"
-        return {name: torch.from_numpy(x) for name, x in zip(names, mix(target, interference), strict=True)}
+        item = {name: torch.from_numpy(x) for name, x in zip(names, mix(target, interference), strict=True)}
+        return item | {"seed": torch.tensor(rng.integers(1 << 62))}
 
     def kind(self, rng: np.random.Generator) -> str:
         args, u = self.args, rng.random()

@@ -298,18 +298,19 @@ class Flow(nn.Module):
 
 
 def loss(
-    net: Flow, mixture: Tensor, target: Tensor, args: LossArgs, generator: torch.Generator | None = None
+    net: Flow, mixture: Tensor, target: Tensor, args: LossArgs, seeds: Tensor | None = None
 ) -> tuple[Tensor, dict[str, float]]:
     """The log-MSE of the denoiser in compressed bins, plus (1 - t) times that of its waveform: near t = 1 the mean of
     compressed bins is not that of waveforms. At random times in training, otherwise at the sampler's; the logarithm
     weighs them: each counts by the share of its error that goes. Of the args, only tau is used.
-    [B, T], [B, T] -> scalar, its parts by name"""
+    seeds: an item's time and noise come from its own, so that no batch, thread or process matters; without, from torch
+    [B, T], [B, T], [B] -> scalar, its parts by name"""
     level, batch = spectrum.level(mixture), len(mixture)
     given = net.condition(mixture / level)
     bins = compress(net.frames(target / level), net.args.alpha)
     x = given.estimate + within(bins - given.estimate, net.args.reach * given.reach)  # as near as the flow can get
-    if net.training:  # drawn on the CPU
-        times, white = 1 - torch.rand(1, batch, generator=generator), torch.randn(mixture.shape, generator=generator)
+    if net.training:
+        times, white = drawn(torch.randint(1 << 62, (batch,)) if seeds is None else seeds, mixture.shape[-1])
     else:
         times = repeat(torch.arange(1, net.args.steps + 1) / net.args.steps, "n -> n b", b=batch)
         white = noise(0, mixture.shape[-1])[None]
@@ -324,6 +325,13 @@ def loss(
         in_time.append((1 - t) * log_mse(estimate=estimate, target=target, mixture=mixture, tau=args.tau))
     in_bins, in_time = torch.stack(in_bins).mean(), torch.stack(in_time).mean()
     return in_bins + in_time, {"bins_db": in_bins.item(), "time_db": in_time.item()}
+
+
+def drawn(seeds: Tensor, n_samples: int) -> tuple[Tensor, Tensor]:
+    """A time in (0, 1] and a white noise for each item, on the CPU. [B] -> [1, B], [B, n_samples]"""
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds.tolist()]
+    times = 1 - torch.stack([torch.rand(1, generator=g) for g in generators], dim=1)
+    return times, torch.stack([torch.randn(n_samples, generator=g) for g in generators])
 
 
 def extract(net: Flow, mixture: Tensor, start: int = 0) -> Tensor:

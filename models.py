@@ -21,7 +21,7 @@ class Family(NamedTuple):
     args: type         # what the user puts in MainArgs.model: its class picks the family
     net: type          # net(args)
     presets: dict      # args by name
-    loss: Callable     # loss(net, mixture [B, T], target [B, T], LossArgs, generator or None) -> scalar, {name: value}
+    loss: Callable     # loss(net, mixture [B, T], target [B, T], LossArgs, seeds [B] or None) -> scalar, {name: value}
     extract: Callable  # extract(net, mixture [B, T], start = 0, its place in the recording) -> [B, T]
 
 

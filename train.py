@@ -10,7 +10,6 @@ Run it again and it goes on from runs/<name>/last.pt; runs/<name>/best.pt is wha
 
 import math
 import time
-from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -29,6 +28,7 @@ from extractor.command import command_line
 from extractor.device import pick_device
 from extractor.losses import LossArgs
 from extractor.metrics import attenuation, si_sdri
+from extractor.optim import hold, learning_rate, make_optimizers, set_learning_rate, update_average
 from extractor.parallel import Backward
 from extractor.unpack import unpack
 
@@ -46,6 +46,7 @@ class MainArgs:
     model: models.Args = models.PRESETS["fullband-light"]   # its class picks the family
     loss: LossArgs = field(default_factory=LossArgs)
     init_from: str = ""           # a checkpoint whose weights the net starts from; for a flow, of the net it refines
+    freeze: tuple[str, ...] = ()  # parts of the net that keep these weights, by dotted names: enter layers.0
     steps: int = 20_000
     batch_size: int = 16
     lr: float = 5e-4              # peak; linear warm-up, then half a cosine down to a hundredth
@@ -105,6 +106,7 @@ def main(args: MainArgs) -> Path:
     net = family.net(args.model).to(device)
     if not last.exists():
         models.start_from(net, args.init_from)
+    hold(net, args.freeze)
     average = deepcopy(net).eval().requires_grad_(False)
     optimizers = make_optimizers(net, args)
     step, best, seconds = resume(args, net, average, optimizers)
@@ -130,11 +132,9 @@ def main(args: MainArgs) -> Path:
     save = saver(args, net, average, optimizers)
     backward, batch_loss = Backward(net, device, args.batch_size), loss_function(args, family, device)
     for batch in loader:
-        mixture, target = (batch[k].to(device, non_blocking=True) for k in ("mixture", "target"))
         lr = learning_rate(step, args)
-        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
-            group["lr"] = lr * group["over_lr"]
-        loss, parts = backward(batch_loss, mixture, target)
+        set_learning_rate(optimizers, lr)
+        loss, parts = backward(batch_loss, [batch], args.batch_size)
         norm = nn.utils.clip_grad_norm_(net.parameters(), args.clip_norm)
         finite = bool(torch.isfinite(loss) & torch.isfinite(norm))
         if finite:
@@ -188,48 +188,10 @@ def main(args: MainArgs) -> Path:
 
 
 def loss_function(args: MainArgs, family, device: torch.device):
-    def loss(net: nn.Module, mixture: Tensor, target: Tensor, generator: torch.Generator):
+    def loss(net: nn.Module, mixture: Tensor, target: Tensor, seeds: Tensor):
         with precision.autocast(device, args.precision):
-            return family.loss(net, mixture, target, args.loss, generator)
+            return family.loss(net, mixture, target, args.loss, seeds)
     return loss
-
-
-def learning_rate(step: int, args: MainArgs) -> float:
-    """Linear warm-up over the first steps, then half a cosine from the peak down to a hundredth of it."""
-    warm = min(1.0, (step + 1) / max(1, args.warmup))
-    done = min(1.0, max(0, step - args.warmup) / max(1, args.steps - args.warmup))
-    return args.lr * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
-
-
-def make_optimizers(net: nn.Module, args: MainArgs) -> list[torch.optim.Optimizer]:
-    """AdamW, and for the matrices that lead from vectors to vectors Muon (Jordan et al. 2024), which makes a step
-    equally long in all directions. At the ends of a net, where some directions are signals, that costs more than a dB.
-    """
-    inner = {name: p for name, p in net.named_parameters() if not {*name.split(".")} & {*net.ends}}
-    matrices = [p for p in inner.values() if p.requires_grad and p.ndim == 2] if args.muon else []
-    groups = decay_groups(net, args.weight_decay, but=matrices)
-    optimizers = [torch.optim.AdamW(groups, lr=args.lr, betas=(0.9, 0.98))]
-    if matrices:  # original: what comes of a unit vector changes by lr sqrt(max(1, rows/columns)), in nets of any width
-        optimizers.append(torch.optim.Muon(matrices, weight_decay=args.weight_decay, adjust_lr_fn="original"))
-    for optimizer, over_lr in zip(optimizers, (1.0, args.muon), strict=False):
-        for group in optimizer.param_groups:
-            group["over_lr"] = over_lr
-    return optimizers
-
-
-def decay_groups(net: nn.Module, weight_decay: float, *, but: Sequence[nn.Parameter] = ()) -> list[dict]:
-    """What is trained, but for some: norms and biases do not decay."""
-    others = {id(p) for p in but}
-    parameters = [p for p in net.parameters() if p.requires_grad and id(p) not in others]
-    matrices, rest = [p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim < 2]
-    return [{"params": matrices, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
-
-
-@torch.no_grad()
-def update_average(average: nn.Module, net: nn.Module, keep: float, step: int):
-    """Exponential moving average of the weights; young ones forget faster, or the first weights would stay for long."""
-    keep = min(keep, (1 + step) / (10 + step))
-    torch._foreach_lerp_(list(average.parameters()), list(net.parameters()), 1 - keep)
 
 
 @torch.no_grad()
@@ -311,7 +273,12 @@ def resume(args: MainArgs, net, average, optimizers) -> tuple[int, float, float]
         raise UserError(f"{path}: trained with or without Muon, unlike MainArgs.muon; change that, or MainArgs.name")
     for optimizer, saved in zip(optimizers, state["optimizer"], strict=True):
         told = [dict(group) for group in optimizer.param_groups]
-        optimizer.load_state_dict(saved)
+        try:
+            optimizer.load_state_dict(saved)
+        except ValueError:
+            raise UserError(
+                f"{path}: trained with other parts held; change MainArgs.freeze, or MainArgs.name"
+            ) from None
         for group, now in zip(optimizer.param_groups, told, strict=True):
             group.update(now)  # how to go on is said by args, not by what was said before
     torch.set_rng_state(state["rng"])
@@ -373,6 +340,7 @@ def measure_step(args: MainArgs, family, net: nn.Module, device: torch.device) -
     trial = deepcopy(net)
     shape = args.batch_size, round(args.data.segment_s * args.model.sample_rate)
     mixtures = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
+    batch = {"mixture": mixtures, "target": mixtures, "seed": torch.arange(args.batch_size)}
     saved: dict[int, int] = {}
 
     def note(t: Tensor) -> Tensor:
@@ -381,12 +349,11 @@ def measure_step(args: MainArgs, family, net: nn.Module, device: torch.device) -
 
     loss, backward = loss_function(args, family, device), Backward(trial, device, args.batch_size)
     with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
-        item = mixtures[:1].clone()  # not a view, which would keep the batch
-        backward(loss, item, item)
+        backward(loss, [{name: x[:1].clone() for name, x in batch.items()}], 1)  # no view, which would keep the batch
     taken: list[float] = []
     while len(taken) < 2 or len(taken) < 10 and sum(taken) < MEASURED_S:
         started = time.perf_counter()
-        backward(loss, mixtures, mixtures)
+        backward(loss, [batch], args.batch_size)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         taken.append(time.perf_counter() - started)

@@ -34,6 +34,7 @@ def medians(preset: str, args: BenchArgs) -> list[float]:
     family, device = models.FAMILIES[models.family_name(main_args.model)], torch.device("cpu")
     net, loss = family.net(main_args.model), train.loss_function(main_args, family, device)
     mixture = 0.1 * torch.randn(args.batch, round(main_args.data.segment_s * main_args.model.sample_rate))
+    batch = {"mixture": mixture, "target": 0.5 * mixture, "seed": torch.arange(args.batch)}
     whole, parts = (Backward(net, device, n) for n in (1, args.batch))
     ways = (1, whole), (args.threads, whole), (args.threads, parts)
     taken = [[] for _ in ways]
@@ -41,7 +42,7 @@ def medians(preset: str, args: BenchArgs) -> list[float]:
         for (threads, backward), seconds in zip(ways, taken, strict=True):
             torch.set_num_threads(threads)
             start = time.perf_counter()
-            backward(loss, mixture, 0.5 * mixture)
+            backward(loss, [batch], args.batch)
             seconds.append(time.perf_counter() - start)
     return [median(seconds[1:]) for seconds in taken]  # the first one warms up
 

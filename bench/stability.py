@@ -38,7 +38,8 @@ from extractor import UserError, report, sigma, tables
 from extractor.command import command_line
 from extractor.device import keep_freed_memory
 from extractor.losses import LossArgs, predictive_loss
-from train import MAX_BAD, MainArgs, decay_groups, learning_rate
+from extractor.optim import decay_groups, learning_rate
+from train import MAX_BAD, MainArgs
 
 SAME = 0.1  # a loss that is better by no more than this is no better
 

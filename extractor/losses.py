@@ -62,7 +62,7 @@ def _spectrum(x: Tensor, window: Tensor) -> Tensor:
 
 
 def predictive_loss(
-    net: nn.Module, mixture: Tensor, target: Tensor, args: LossArgs, generator: torch.Generator | None = None
+    net: nn.Module, mixture: Tensor, target: Tensor, args: LossArgs, seeds: Tensor | None = None
 ) -> tuple[Tensor, dict[str, float]]:
     """For nets that return the estimate in one go; draws nothing. net, [B, T], [B, T] -> scalar, its parts by name"""
     estimate = net(mixture)

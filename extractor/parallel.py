@@ -4,7 +4,7 @@ Torch by itself splits every operation over the cores, and they wait for one ano
 once, at the end, since no item of a batch sees another (bench/parts.py).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 
@@ -13,27 +13,42 @@ from torch import Tensor, nn
 
 
 class Backward:
-    """backward(loss, mixture, target) -> the loss of a batch, and its parts by name; the net has the gradient.
+    """backward(loss, batches, n_items) -> what all batches have of the mean loss of n_items, and of its parts by name;
+    the net has the gradient, that of one batch of n_items where the batches hold them all.
 
-    loss(net, mixture [B, T], target [B, T], generator) -> scalar, {name: value}, means over the items. It may draw from
-    the generator only, and layers must not draw, or what is drawn would depend on which thread comes first.
-    On a CPU there are as many parts as torch has threads, at most one an item; on other devices there is one.
+    loss(net, mixture [B, T], target [B, T], seeds [B]) -> scalar, {name: value}, means over the items. What it draws
+    comes from the seeds, and layers must not draw, or it would depend on which thread comes first.
+    batches: {"mixture": [B, T], "target": [B, T], "seed": [B]}, one at a time on the device.
+    On a CPU there are as many parts of a batch as torch has threads, at most one an item; on other devices one.
     """
 
     def __init__(self, net: nn.Module, device: torch.device, batch_size: int):
-        self.threads = torch.get_num_threads()
+        self.device, self.threads = device, torch.get_num_threads()
         self.nets = [net]
         if device.type == "cpu":
             self.nets += [twin(net) for _ in range(min(self.threads, batch_size) - 1)]
         self.pool = ThreadPoolExecutor(len(self.nets))
 
-    def __call__(self, loss: Callable, mixture: Tensor, target: Tensor) -> tuple[Tensor, dict[str, float]]:
-        n_parts = min(len(self.nets), len(mixture))
-        nets, n_items = self.nets[:n_parts], len(mixture)
-
-        def work(net: nn.Module, mixture: Tensor, target: Tensor, seed: int) -> tuple[Tensor, dict[str, float]]:
+    def __call__(
+        self, loss: Callable, batches: Iterable[Mapping[str, Tensor]], n_items: int
+    ) -> tuple[Tensor, dict[str, float]]:
+        for net in self.nets:
             net.zero_grad(set_to_none=True)
-            value, named = loss(net, mixture, target, torch.Generator().manual_seed(seed))
+        total, named = torch.zeros((), device=self.device), {}
+        for batch in batches:
+            for value, parts in self.parts(loss, batch, n_items):
+                total = total + value
+                named = {name: named.get(name, 0.0) + part for name, part in parts.items()}
+        for net in self.nets[1:]:
+            if there := gradients(net):
+                torch._foreach_add_(gradients(self.nets[0]), there)
+        return total, named
+
+    def parts(self, loss: Callable, batch: Mapping[str, Tensor], n_items: int) -> Iterator[tuple[Tensor, dict]]:
+        n_parts = min(len(self.nets), len(batch["mixture"]))
+
+        def work(net: nn.Module, mixture: Tensor, target: Tensor, seeds: Tensor) -> tuple[Tensor, dict[str, float]]:
+            value, named = loss(net, mixture, target, seeds)
             share = len(mixture) / n_items
             (share * value).backward()
             return share * value.detach(), {name: share * v for name, v in named.items()}
@@ -42,12 +57,9 @@ class Backward:
             torch.set_num_threads(max(1, self.threads // n_parts))  # this one's
             return work(*part)
 
-        seeds = torch.randint(2**62, (n_parts,)).tolist()
-        parts = nets, mixture.tensor_split(n_parts), target.tensor_split(n_parts), seeds
-        done = [*map(work, *parts)] if n_parts == 1 else [*self.pool.map(work_in_thread, *parts)]
-        for net in nets[1:]:
-            torch._foreach_add_(gradients(nets[0]), gradients(net))
-        return sum(value for value, _ in done), {k: sum(named[k] for _, named in done) for k in done[0][1]}
+        signals = (batch[name].to(self.device, non_blocking=True) for name in ("mixture", "target"))
+        parts = self.nets[:n_parts], *(x.tensor_split(n_parts) for x in (*signals, batch["seed"]))
+        return map(work, *parts) if n_parts == 1 else self.pool.map(work_in_thread, *parts)
 
 
 def twin(net: nn.Module) -> nn.Module:

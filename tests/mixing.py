@@ -56,9 +56,9 @@ def mixtures(args, split="train"):
 
 
 def items(args, n, split="train"):
-    """n items, as dicts of arrays."""
+    """Signals of n items, as dicts of arrays."""
     data = mixtures(args, split)
-    return [{name: x.numpy() for name, x in data[0, i].items()} for i in range(n)]
+    return [{name: x.numpy() for name, x in data[0, i].items() if x.ndim} for i in range(n)]
 
 
 def power(x):

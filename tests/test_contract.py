@@ -155,9 +155,10 @@ def test_parts_of_a_batch_on_threads_have_the_gradient_of_the_whole(case, checkp
         return (net(mixture) - target).square().mean(), {}
 
     backward = Backward(net, torch.device("cpu"), batch_size=7)
+    batch = {"mixture": mixture, "target": target, "seed": torch.arange(7)}
     assert len(backward.nets) == 3
     for _ in range(2):  # the second time gradients are there already
-        loss, _ = backward(squared, mixture, target)
+        loss, _ = backward(squared, [batch], 7)
         assert_close(loss, squared(net, mixture, target, None)[0].detach())
         found = {name: p.grad for name, p in net.named_parameters()}
         assert_close(found, expected, rtol=1e-4, atol=1e-5 * max(g.abs().max().item() for g in expected.values()))

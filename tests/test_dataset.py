@@ -241,3 +241,10 @@ def test_a_mixture_below_full_scale_is_left_as_it_is(folders):
     only_clean(folders, clip)
     for item in items(replace(folders, max_shift=0, absent=0, snr_db=(10, 10)), 50):
         np.testing.assert_array_equal(item["target"], clip.astype(np.float32))
+
+
+def test_an_item_has_a_seed_of_its_own(folders):
+    data = mixtures(folders)
+    seeds = [data[epoch, index]["seed"].item() for epoch in range(2) for index in range(20)]
+    assert len(set(seeds)) == 40 and min(seeds) >= 0
+    assert seeds == [mixtures(folders)[epoch, index]["seed"].item() for epoch in range(2) for index in range(20)]

@@ -18,6 +18,7 @@ import train
 from bandsplit import BandSplitArgs
 from dptnet import DPTNetArgs
 from extractor import UserError, checkpoint, sigma
+from extractor.optim import make_optimizers
 from flow import FlowArgs
 from fullband import FullBandArgs
 from rwkvnet import RWKVNetArgs
@@ -134,7 +135,7 @@ def test_averaged_weights_are_saved_with_their_own_spectral_norms(name, folder):
     net.load_state_dict(state["ema"])
     for module, reparam in sigma.parametrized(net):
         matrices = reparam.matrices(module.parametrizations.weight.original)
-        assert_close(reparam.sigma(matrices), torch.linalg.matrix_norm(matrices, 2), rtol=1e-6, atol=0)
+        assert_close(reparam.sigma(matrices), torch.linalg.matrix_norm(matrices, 2), rtol=1e-5, atol=0)
 
     expected = models.load(path)[0].state_dict()
     for key in [key for key in state["ema"] if key.endswith((".u", ".v"))]:
@@ -266,7 +267,7 @@ def test_the_ends_of_a_net_are_named_and_something_is_left_for_muon(name):
     net = models.FAMILIES[name.split(",")[0]].net(SMALL[name])
     parts = {part for path, _ in net.named_modules() for part in path.split(".")}
     assert {*net.ends} <= parts
-    _, muon = train.make_optimizers(net, train.MainArgs(model=SMALL[name]))
+    _, muon = make_optimizers(net, train.MainArgs(model=SMALL[name]))
     taken = {id(p) for p in muon.param_groups[0]["params"]}
     found = {path.removeprefix("denoiser.").split(".")[0] for path, p in net.named_parameters() if id(p) in taken}
     assert found == INSIDE[name.split(",")[0]]

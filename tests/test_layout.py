@@ -11,7 +11,7 @@ FAMILIES = {"dptnet", "rwkvnet", "bandsplit", "fullband", "flow"}
 FOR_NETS = {f"extractor.{name}" for name in ("precision", "spectrum", "dualpath", "sigma", "rwkv7")}
 LEAVES = (
     "files audio tables levels cuts landmarks metrics chunked checkpoint command device "
-    "scores curves provenance perceptual rivals precision spectrum parallel"
+    "scores curves provenance perceptual rivals precision spectrum parallel optim"
 )
 PLUMBING = {f"extractor.{name}" for name in LEAVES.split()}
 LAYERS = {f"extractor.{name}" for name in ("dualpath", "sigma", "rwkv7")}

@@ -36,16 +36,25 @@ def small_flow() -> flow.Flow:
     return flow.Flow(flow.FlowArgs(predictor, n_bands=10, n_fine=5, width=16, hidden=8, n_layers=2))
 
 
-def mean(net, mixture, target, generator):
+def mean(net, mixture, target, seeds):
     value = net(mixture).mean()
     return value, {"mean": value.item(), "items": float(len(mixture))}
+
+
+def batch(mixture, target=None) -> dict:
+    target = torch.zeros_like(mixture) if target is None else target
+    return {"mixture": mixture, "target": target, "seed": torch.arange(len(mixture))}
+
+
+def step(backward, loss, mixture, target=None):
+    return backward(loss, [batch(mixture, target)], len(mixture))
 
 
 def test_every_item_counts_the_same_in_parts_of_unequal_size(threads):
     """Of the items 1, 2, 6 the part {1, 2} has the mean 1.5 and the weight 2/3, {6} the weight 1/3: 3 in all."""
     threads(2)
     net = Scale()
-    loss, named = Backward(net, CPU, batch_size=3)(mean, torch.tensor([[1.0], [2.0], [6.0]]), torch.zeros(3, 1))
+    loss, named = step(Backward(net, CPU, batch_size=3), mean, torch.tensor([[1.0], [2.0], [6.0]]))
     assert loss.item() == pytest.approx(3) and not loss.requires_grad
     assert net.w.grad.item() == pytest.approx(3) and net.unused.grad is None
     assert named == pytest.approx({"mean": 3, "items": 2 * 2 / 3 + 1 * 1 / 3})
@@ -56,14 +65,14 @@ def test_the_parts_run_at_the_same_time_each_on_its_share_of_the_threads(threads
     in_this_thread, meeting, seen = torch.get_num_threads, threading.Barrier(2), []
     threads(5)
 
-    def loss(net, mixture, target, generator):
+    def loss(net, mixture, target, seeds):
         meeting.wait(timeout=60)
         seen.append(in_this_thread())
-        return mean(net, mixture, target, generator)
+        return mean(net, mixture, target, seeds)
 
     backward = Backward(Scale(), CPU, batch_size=2)
     for _ in range(2):
-        backward(loss, torch.ones(2, 1), torch.ones(2, 1))
+        step(backward, loss, torch.ones(2, 1))
     assert seen == 4 * [2] and in_this_thread() == before
 
 
@@ -78,7 +87,7 @@ def test_there_are_as_many_parts_as_threads_or_items(device, n_threads, batch_si
 def test_a_batch_smaller_than_the_others_has_a_part_an_item(threads):
     threads(4)
     net = Scale()
-    loss, _ = Backward(net, CPU, batch_size=4)(mean, torch.tensor([[1.0], [3.0]]), torch.zeros(2, 1))
+    loss, _ = step(Backward(net, CPU, batch_size=4), mean, torch.tensor([[1.0], [3.0]]))
     assert loss.item() == 2 and net.w.grad.item() == 2
 
 
@@ -89,7 +98,7 @@ def test_parts_have_the_weights_and_buffers_of_the_net_after_every_step(threads)
     backward, optimizer = Backward(net, CPU, batch_size=2), torch.optim.AdamW(net.parameters(), lr=0.1)
     for _ in range(2):
         before = {name: value.clone() for name, value in net.state_dict().items()}
-        backward(lambda net, x, *_: (net(x)[0].square().mean(), {}), noise(2, 3), noise(2, 3))
+        step(backward, lambda net, x, *_: (net(x)[0].square().mean(), {}), noise(2, 3))
         optimizer.step()
         sigma.update(net)
         after = net.state_dict()
@@ -97,22 +106,41 @@ def test_parts_have_the_weights_and_buffers_of_the_net_after_every_step(threads)
         assert_close(backward.nets[1].state_dict(), after, rtol=0, atol=0)
 
 
-def test_what_parts_draw_does_not_depend_on_which_comes_first_and_is_new_every_time(threads):
-    threads(3)
+def gradient(net: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: p.grad for name, p in net.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("n_threads, sizes", [(1, [2, 4]), (3, [6]), (2, [1, 1, 4])])
+def test_what_is_drawn_is_an_items_own_whatever_the_threads_and_the_batches(n_threads, sizes, threads):
+    """A batch in one piece, one thread, is the yardstick of any other way; another seed is another loss."""
     torch.manual_seed(0)
-    net = small_flow().train()
-    state = torch.get_rng_state()
+    net, whole = small_flow().train(), batch(noise(6, 900), noise(6, 900) / 2)
 
-    def losses() -> list[float]:
-        torch.set_rng_state(state)
-        backward = Backward(net, CPU, batch_size=6)
-        return [backward(lambda *a: flow.loss(*a[:3], LossArgs(), a[3]), noise(6, 900), noise(6, 900) / 2)[0].item()
-                for _ in range(3)]
+    def loss(*given):
+        return flow.loss(*given[:3], LossArgs(), given[3])
 
-    first = losses()
-    assert len(set(first)) == 3
-    for _ in range(5):
-        assert losses() == first
+    threads(1)
+    expected, named = Backward(net, CPU, 6)(loss, [whole], 6)
+    gradients = gradient(net)
+    threads(n_threads)
+    pieces = zip(*(x.split(sizes) for x in whole.values()), strict=True)
+    found, parts = Backward(net, CPU, max(sizes))(loss, [dict(zip(whole, x, strict=True)) for x in pieces], 6)
+    assert_close(found, expected)
+    assert parts == pytest.approx(named, rel=1e-5)
+    assert_close(gradient(net), gradients, rtol=1e-3, atol=1e-5 * max(g.abs().max().item() for g in gradients.values()))
+    other, _ = Backward(net, CPU, 6)(loss, [whole | {"seed": torch.arange(6) + 6}], 6)
+    assert abs(other - expected) > 1e-3
+
+
+def test_batches_are_added_up_and_those_of_others_count_in_the_mean(threads):
+    """1, 2 and 6 are three of four items: their means add up to 9 / 4."""
+    threads(2)
+    net = Scale()
+    pieces = [batch(torch.tensor([[1.0], [2.0]])), batch(torch.tensor([[6.0]]))]
+    loss, named = Backward(net, CPU, batch_size=2)(mean, iter(pieces), 4)
+    assert loss.item() == net.w.grad.item() == named["mean"] == pytest.approx(9 / 4)
+    Backward(net, CPU, batch_size=2)(mean, pieces[1:], 1)
+    assert net.w.grad.item() == 6  # nothing is left of an earlier step
 
 
 def test_parts_have_the_gradient_of_the_whole_for_a_flow_whose_noise_is_given(threads):
@@ -125,25 +153,24 @@ def test_parts_have_the_gradient_of_the_whole_for_a_flow_whose_noise_is_given(th
     mixture, target = noise(5, 900), noise(5, 900) / 2
     whole, _ = flow.loss(net, mixture, target, LossArgs())
     whole.backward()
-    expected = {name: p.grad for name, p in net.named_parameters() if p.grad is not None}
+    expected = gradient(net)
     assert expected
-    loss, named = Backward(net, CPU, 5)(lambda *a: flow.loss(*a[:3], LossArgs(), a[3]), mixture, target)
+    loss, named = step(Backward(net, CPU, 5), lambda *a: flow.loss(*a[:3], LossArgs(), a[3]), mixture, target)
     assert_close(loss, whole.detach())
     assert sum(named.values()) == pytest.approx(loss.item(), rel=1e-5)
-    found = {name: p.grad for name, p in net.named_parameters() if p.grad is not None}
-    assert_close(found, expected, rtol=1e-3, atol=1e-5 * max(g.abs().max().item() for g in expected.values()))
+    assert_close(gradient(net), expected, rtol=1e-3, atol=1e-5 * max(g.abs().max().item() for g in expected.values()))
 
 
 def test_what_fails_in_a_part_fails_the_step(threads):
     threads(2)
 
-    def loss(net, mixture, target, generator):
+    def loss(net, mixture, target, seeds):
         if mixture.sum() > 1:
             raise ValueError("the second part")
-        return mean(net, mixture, target, generator)
+        return mean(net, mixture, target, seeds)
 
     with pytest.raises(ValueError, match="the second part"):
-        Backward(Scale(), CPU, batch_size=2)(loss, torch.tensor([[1.0], [2.0]]), torch.zeros(2, 1))
+        step(Backward(Scale(), CPU, batch_size=2), loss, torch.tensor([[1.0], [2.0]]))
 
 
 def test_the_bench_prints_a_row_a_preset():

@@ -15,7 +15,7 @@ from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint
 
 from extractor import sigma
-from train import decay_groups, update_average
+from extractor.optim import decay_groups, update_average
 
 # ---------------------------------------------------------------------------------------------------------------------
 # gradients

@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 import torch
 from conftest import RATE
-from tiny import NET, ROOT, assert_equal, scalars, tiny_run, weights
+from tiny import ROOT, assert_equal, scalars, tiny_run, weights
 from torch import nn
 
 import models
 import train
 from dataset import KINDS
-from dptnet import DPTNet
 from extractor import UserError, checkpoint
 from extractor.losses import predictive_loss
+from extractor.optim import learning_rate
 from extractor.parallel import Backward
-from train import MainArgs, learning_rate, main, update_average
+from train import MainArgs, main
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_steps_without_a_finite_loss_are_skipped_counted_and_leave_no_trace(args
     threads(1)  # a call is a step
     seen = []
 
-    def nan_at_first(net, mixture, target, loss_args, generator=None):
+    def nan_at_first(net, mixture, target, loss_args, seeds=None):
         value, parts = predictive_loss(net, mixture, target, loss_args)
         if net.training:
             seen.append({name: p.detach().clone() for name, p in net.named_parameters()})
@@ -125,7 +125,7 @@ def test_steps_without_a_finite_loss_are_skipped_counted_and_leave_no_trace(args
 
 
 def test_ten_steps_in_a_row_without_a_finite_gradient_stop_the_run(args, monkeypatch):
-    def infinite_gradient(net, mixture, target, loss_args, generator=None):
+    def infinite_gradient(net, mixture, target, loss_args, seeds=None):
         value, parts = predictive_loss(net, mixture, target, loss_args)
         return value + (next(net.parameters()).sum() * 0).sqrt(), parts  # d sqrt(0) = inf
 
@@ -150,23 +150,6 @@ def test_training_on_cuda_ends_near_training_on_the_cpu(args):
 # its parts
 
 
-def test_the_learning_rate_rises_in_a_line_and_falls_in_half_a_cosine():
-    args = MainArgs(lr=1.0, warmup=10, steps=110)
-    assert [learning_rate(step, args) for step in (0, 4, 9)] == pytest.approx([0.1, 0.5, 1.0])
-    assert learning_rate(60, args) == pytest.approx(0.01 + 0.99 / 2)  # half way down
-    assert learning_rate(110, args) == pytest.approx(0.01)
-
-
-def test_the_average_keeps_a_tenth_of_the_first_weights_and_later_what_it_is_told():
-    net, average = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
-    net.weight.data.fill_(1.0)
-    average.weight.data.fill_(0.0)
-    update_average(average, net, 0.75, step=0)
-    assert average.weight.item() == pytest.approx(0.9)
-    update_average(average, net, 0.75, step=10**6)
-    assert average.weight.item() == pytest.approx(0.75 * 0.9 + 0.25)
-
-
 def test_products_in_training_are_of_the_precision_asked_for_all_else_is_full(args, monkeypatch):
     dtypes = []
     monkeypatch.setattr(train, "measure_step", lambda *_: (0, 1.0))  # whose products do not count
@@ -186,51 +169,6 @@ def noting(dtypes, forward):
         dtypes.append(out.dtype)
         return out
     return noted
-
-
-def test_norms_and_biases_do_not_decay():
-    decayed, free = train.decay_groups(DPTNet(NET), 0.5)
-    assert (decayed["weight_decay"], free["weight_decay"]) == (0.5, 0.0)
-    assert {p.ndim for p in decayed["params"]} == {2} and {p.ndim for p in free["params"]} == {1}
-
-
-class Mixed(nn.Module):
-    """A parameter of each kind: matrices at an end and inside, a kernel, a bias, one that is not trained."""
-
-    ends = ("enter",)
-
-    def __init__(self):
-        super().__init__()
-        self.enter = nn.Linear(2, 3, bias=False)
-        self.matrix, self.kernel = nn.Linear(3, 2, bias=False), nn.Conv1d(2, 2, 3)
-        self.frozen = nn.Linear(2, 2, bias=False).requires_grad_(False)
-
-
-def test_every_trained_parameter_has_one_optimizer_and_inner_matrices_have_muon():
-    net = Mixed()
-    adamw, muon = train.make_optimizers(net, MainArgs(weight_decay=0.5))
-    groups = [(g["weight_decay"], [id(p) for p in g["params"]]) for o in (adamw, muon) for g in o.param_groups]
-    end, inside, kernel, bias = map(id, (net.enter.weight, net.matrix.weight, net.kernel.weight, net.kernel.bias))
-    assert groups == [(0.5, [end, kernel]), (0.0, [bias]), (0.5, [inside])]
-    (adamw,) = train.make_optimizers(net, MainArgs(muon=0))
-    assert [[id(p) for p in g["params"]] for g in adamw.param_groups] == [[end, inside, kernel], [bias]]
-
-
-@pytest.mark.parametrize("rows, columns, stretch", [(30, 40, 1.0), (80, 20, 2.0)])
-def test_a_step_by_muon_turns_the_gradient_into_equal_singular_values(args, rows, columns, stretch):
-    """At a momentum of 0 a step is u v^T times lr and sqrt(max(1, rows/columns)); Newton-Schulz gives 0.7 to 1.2."""
-    net = nn.Linear(columns, rows, bias=False)
-    net.ends = ()
-    _, muon = train.make_optimizers(net, replace(args, lr=0.1, muon=5.0, weight_decay=0.0))
-    for group in muon.param_groups:
-        group["lr"], group["momentum"] = 0.1 * group["over_lr"], 0.0
-    before = net.weight.detach().clone()
-    net.weight.grad = torch.randn(rows, columns, generator=torch.Generator().manual_seed(0))
-    muon.step()
-    u, _, vh = torch.linalg.svd(net.weight.grad, full_matrices=False)
-    turned = u.T @ (before - net.weight.detach()) @ vh.T / (0.5 * stretch)
-    assert ((turned.diagonal() > 0.6) & (turned.diagonal() < 1.3)).all()
-    assert (turned - turned.diagonal().diag()).abs().max() < 0.05
 
 
 def test_both_optimizers_follow_the_schedule(args, monkeypatch):
@@ -259,6 +197,17 @@ def test_a_run_with_muon_does_not_go_on_without(args):
     main(args)
     with pytest.raises(UserError, match=r"last\.pt: trained with or without Muon, unlike MainArgs.muon; change that"):
         main(replace(args, muon=0.0, steps=7))
+
+
+def test_frozen_parts_keep_the_weights_that_the_net_starts_from(args):
+    first = main(args)
+    again = replace(args, name="again", init_from=str(first), freeze=("encoder", "layers.0"))
+    main(again)
+    before, after = checkpoint.load(first)["ema"], checkpoint.load(again.folder / "last.pt")["net"]
+    for name, weight in after.items():
+        assert torch.equal(weight, before[name]) == name.startswith(("encoder.", "layers.0.")), name
+    with pytest.raises(UserError, match=r"last\.pt: trained with other parts held; change MainArgs.freeze"):
+        main(replace(again, freeze=("encoder",), steps=7))
 
 
 def test_validation_of_the_identity_finds_no_improvement_and_nothing_removed(args):

@@ -1,0 +1,91 @@
+"""How weights move."""
+
+import pytest
+import torch
+from tiny import NET
+from torch import nn
+
+from dptnet import DPTNet
+from extractor import UserError
+from extractor.optim import decay_groups, hold, learning_rate, make_optimizers, update_average
+from train import MainArgs
+
+
+def test_the_learning_rate_rises_in_a_line_and_falls_in_half_a_cosine():
+    args = MainArgs(lr=1.0, warmup=10, steps=110)
+    assert [learning_rate(step, args) for step in (0, 4, 9)] == pytest.approx([0.1, 0.5, 1.0])
+    assert learning_rate(60, args) == pytest.approx(0.01 + 0.99 / 2)  # half way down
+    assert learning_rate(110, args) == pytest.approx(0.01)
+
+
+def test_the_average_keeps_a_tenth_of_the_first_weights_and_later_what_it_is_told():
+    net, average = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+    net.weight.data.fill_(1.0)
+    average.weight.data.fill_(0.0)
+    update_average(average, net, 0.75, step=0)
+    assert average.weight.item() == pytest.approx(0.9)
+    update_average(average, net, 0.75, step=10**6)
+    assert average.weight.item() == pytest.approx(0.75 * 0.9 + 0.25)
+
+
+def test_norms_and_biases_do_not_decay():
+    decayed, free = decay_groups(DPTNet(NET), 0.5)
+    assert (decayed["weight_decay"], free["weight_decay"]) == (0.5, 0.0)
+    assert {p.ndim for p in decayed["params"]} == {2} and {p.ndim for p in free["params"]} == {1}
+
+
+class Mixed(nn.Module):
+    """A parameter of each kind: matrices at an end and inside, a kernel, a bias, one that is not trained."""
+
+    ends = ("enter",)
+
+    def __init__(self):
+        super().__init__()
+        self.enter = nn.Linear(2, 3, bias=False)
+        self.matrix, self.kernel = nn.Linear(3, 2, bias=False), nn.Conv1d(2, 2, 3)
+        self.frozen = nn.Linear(2, 2, bias=False).requires_grad_(False)
+
+
+def test_every_trained_parameter_has_one_optimizer_and_inner_matrices_have_muon():
+    net = Mixed()
+    adamw, muon = make_optimizers(net, MainArgs(weight_decay=0.5))
+    groups = [(g["weight_decay"], [id(p) for p in g["params"]]) for o in (adamw, muon) for g in o.param_groups]
+    end, inside, kernel, bias = map(id, (net.enter.weight, net.matrix.weight, net.kernel.weight, net.kernel.bias))
+    assert groups == [(0.5, [end, kernel]), (0.0, [bias]), (0.5, [inside])]
+    (adamw,) = make_optimizers(net, MainArgs(muon=0))
+    assert [[id(p) for p in g["params"]] for g in adamw.param_groups] == [[end, inside, kernel], [bias]]
+
+
+@pytest.mark.parametrize("rows, columns, stretch", [(30, 40, 1.0), (80, 20, 2.0)])
+def test_a_step_by_muon_turns_the_gradient_into_equal_singular_values(rows, columns, stretch):
+    """At a momentum of 0 a step is u v^T times lr and sqrt(max(1, rows/columns)); Newton-Schulz gives 0.7 to 1.2."""
+    net = nn.Linear(columns, rows, bias=False)
+    net.ends = ()
+    _, muon = make_optimizers(net, MainArgs(lr=0.1, muon=5.0, weight_decay=0.0))
+    for group in muon.param_groups:
+        group["lr"], group["momentum"] = 0.1 * group["over_lr"], 0.0
+    before = net.weight.detach().clone()
+    net.weight.grad = torch.randn(rows, columns, generator=torch.Generator().manual_seed(0))
+    muon.step()
+    u, _, vh = torch.linalg.svd(net.weight.grad, full_matrices=False)
+    turned = u.T @ (before - net.weight.detach()) @ vh.T / (0.5 * stretch)
+    assert ((turned.diagonal() > 0.6) & (turned.diagonal() < 1.3)).all()
+    assert (turned - turned.diagonal().diag()).abs().max() < 0.05
+
+
+def trained(net: nn.Module) -> set[str]:
+    return {name for name, p in net.named_parameters() if p.requires_grad}
+
+
+def test_parts_are_held_by_name_with_all_below_them():
+    net = nn.Sequential(*(nn.Linear(2, 2) for _ in range(11)))
+    hold(net, ["1", "2.bias"])
+    everything = {f"{i}.{kind}" for i in range(11) for kind in ("weight", "bias")}
+    assert trained(net) == everything - {"1.weight", "1.bias", "2.bias"}  # and not 10's
+
+
+def test_parts_that_are_not_there_and_all_of_a_net_are_not_held():
+    with pytest.raises(UserError, match=r"MainArgs.freeze: the net has no 'encodr'; give parts of enter, matrix, kern"):
+        hold(Mixed(), ["encodr"])
+    with pytest.raises(UserError, match="MainArgs.freeze = enter, matrix, kernel: nothing is left to train"):
+        hold(Mixed(), ["enter", "matrix", "kernel"])
