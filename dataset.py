@@ -10,6 +10,7 @@ import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -226,16 +227,18 @@ class MixtureDataset(Dataset):
 
 
 class Keys:
-    """The training items from number `start` on, as (epoch, index), without end; a sampler."""
+    """Training items from a step on, as (epoch, index), without end; a sampler. Of the `batch_size` items of a step it
+    gives `n`, from number `first` on: the others are for other processes."""
 
-    def __init__(self, start: int, per_epoch: int):
-        self.start, self.per_epoch = start, per_epoch
+    def __init__(self, step: int, batch_size: int, steps_per_epoch: int, first: int, n: int):
+        self.step, self.batch_size, self.steps_per_epoch = step, batch_size, steps_per_epoch
+        self.part = range(first, first + n)
 
     def __iter__(self):
-        item = self.start
-        while True:
-            yield divmod(item, self.per_epoch)
-            item += 1
+        for step in count(self.step):
+            epoch, step = divmod(step, self.steps_per_epoch)
+            for i in self.part:
+                yield epoch, step * self.batch_size + i
 
 
 # ---------------------------------------------------------------------------------------------------------------------

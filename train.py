@@ -3,39 +3,42 @@
     python train.py                                     # the MainArgs at the foot of this file
     python train.py --name alice --data.clean datasets/clean/alice --steps 50000
     python train.py --model bandsplit-small --model.n-blocks 3
+    torchrun --nproc_per_node 8 train.py                # on eight GPUs
     tensorboard --logdir runs
 
 Run it again and it goes on from runs/<name>/last.pt; runs/<name>/best.pt is what infer.py wants.
 """
 
 import math
+import sys
 import time
+from collections import ChainMap
+from collections.abc import Iterable
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 import models
 from dataset import KINDS, Keys, Material, MixtureArgs, MixtureDataset, find_material
-from extractor import UserError, check_counts, checkpoint, precision, report, sigma
+from extractor import UserError, check_counts, checkpoint, ddp, journal, precision, sigma
 from extractor.command import command_line
 from extractor.device import pick_device
 from extractor.losses import LossArgs
 from extractor.metrics import attenuation, si_sdri
 from extractor.optim import hold, learning_rate, make_optimizers, set_learning_rate, update_average
-from extractor.parallel import Backward
+from extractor.parallel import Backward, gradients
+from extractor.stop import STATUS, Stop, outlive
 from extractor.unpack import unpack
 
 MAX_BAD = 10  # steps in a row without a finite loss and gradient before the run stops
 MEASURED_S = 2.0  # that trial steps may take before the first one
 UNPACKED = "unpacked"  # the folder among the runs where decoded recordings lie
-CURVES = 20   # steps from one point of the training curves to the next
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,8 @@ class MainArgs:
     init_from: str = ""           # a checkpoint whose weights the net starts from; for a flow, of the net it refines
     freeze: tuple[str, ...] = ()  # parts of the net that keep these weights, by dotted names: enter layers.0
     steps: int = 20_000
-    batch_size: int = 16
+    batch_size: int = 16          # items a step, of all processes together
+    accumulate: int = 1           # a step's items go through the net in so many turns, where they do not fit at once
     lr: float = 5e-4              # peak; linear warm-up, then half a cosine down to a hundredth
     muon: float = 14.0            # the matrices' learning rate, by Muon, over lr; 0: AdamW for them, too
     warmup: int = 100             # steps
@@ -57,6 +61,8 @@ class MainArgs:
     ema: float = 0.999            # the averaged weights, which are validated and extract, keep this much a step
     valid_every: int = 500        # steps: an epoch
     save_every: int = 100         # steps between two writes of last.pt; a kill loses no more
+    keep: int = 1                 # from 2 on the so many best checkpoints stay, each as step_<n>.pt too
+    patience: int = 0             # end after so many validations without a better one; 0: never
     unpack_gb: float = 10.0       # compressed recordings are decoded once, to <runs>/unpacked, up to this much of it
     workers: int = 2              # processes that make mixtures; 0 makes them in this one
     device: str = "auto"          # auto, cpu, cuda, cuda:1
@@ -64,10 +70,10 @@ class MainArgs:
     seed: int = 0                 # of the first weights
 
     def __post_init__(self):
-        check_counts(self, "steps", "batch_size", "valid_every", "save_every")
+        check_counts(self, "steps", "batch_size", "accumulate", "valid_every", "save_every", "keep")
         if not self.name or Path(self.name).name != self.name or self.name in ("..", UNPACKED):
             raise UserError(f"MainArgs.name = {self.name!r}: give a folder name, without a slash, not {UNPACKED}")
-        for name in ("warmup", "muon", "weight_decay", "workers", "unpack_gb"):
+        for name in ("warmup", "muon", "weight_decay", "workers", "unpack_gb", "patience"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"MainArgs.{name} = {getattr(self, name)}: give 0 or more")
         for name in ("lr", "clip_norm"):
@@ -83,9 +89,35 @@ class MainArgs:
         return Path(self.runs) / self.name
 
 
+@dataclass
+class Progress:
+    """How far a run has come."""
+
+    step: int = 0
+    best: float = math.inf   # validation loss
+    best_step: int = 0
+    kept: list[tuple[float, int]] = field(default_factory=list)  # loss and step of every step_<n>.pt, the best first
+    seconds: float = 0.0
+
+    def ended(self, args: MainArgs) -> str:
+        """Why there is nothing more to do, if so."""
+        if self.step >= args.steps:
+            return f"{args.folder} has its {self.step} steps already; raise MainArgs.steps to go on"
+        if args.patience and self.step - self.best_step >= args.patience * args.valid_every:
+            since = f"nothing better since step {self.best_step}"
+            return f"{args.folder} ended early at step {self.step}, {since}; raise MainArgs.patience to go on"
+        return ""
+
+
 def main(args: MainArgs) -> Path:
-    """Train to args.steps. Returns the path of the best checkpoint."""
-    device = pick_device(args.device)
+    """Train to args.steps. Returns the path of the best checkpoint. Told to end by SIGTERM, it saves and exits with
+    stop.STATUS."""
+    device = pick_device(args.device, ddp.local_rank())
+    with ddp.joined(device) as team, Stop() as stop:
+        return run(args, device, team, stop)
+
+
+def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Path:
     last = args.folder / "last.pt"
     if start := last if last.exists() else args.init_from:
         args = replace(args, model=models.refining(args.model, start))
@@ -95,8 +127,8 @@ def main(args: MainArgs) -> Path:
     make_folder(args.folder)
 
     # --- data --------------------------------------------------------------------------------------------------------
-    material = find_material(args.data, progress=True)
-    material = unpacked(material, args)
+    with team.first_alone():
+        material = unpacked(find_material(args.data, progress=team.rank == 0), args, progress=team.rank == 0)
     training = MixtureDataset(material, args.data, sample_rate, split="train")
     held_out = MixtureDataset(material, args.data, sample_rate, split="valid")
     describe_material(material, training, held_out)
@@ -109,78 +141,83 @@ def main(args: MainArgs) -> Path:
     hold(net, args.freeze)
     average = deepcopy(net).eval().requires_grad_(False)
     optimizers = make_optimizers(net, args)
-    step, best, seconds = resume(args, net, average, optimizers)
-    describe_cost(args, family, net, device)
-    if step >= args.steps:
-        print(f"{args.folder} has its {step} steps already; raise MainArgs.steps to go on")
+    progress = resume(args, net, average, optimizers)
+    here = share(args, team)  # items of a step that are this process's
+    describe_cost(args, family, net, device, here // args.accumulate)
+    if why := progress.ended(args):
+        print(why)
         return args.folder / "best.pt"
 
+    keys = Keys(progress.step, args.batch_size, args.valid_every, team.rank * here, here)
     loader = DataLoader(
-        training, args.batch_size, sampler=Keys(step * args.batch_size, args.valid_every * args.batch_size),
-        num_workers=args.workers, pin_memory=device.type == "cuda",
+        training, here // args.accumulate, sampler=keys, num_workers=args.workers, worker_init_fn=outlive,
+        pin_memory=device.type == "cuda",
         generator=torch.Generator(),  # the loader seeds its workers; torch's own state is the net's
     )
-    frozen = [held_out[0, i] for i in range(len(held_out))]
-    writer = SummaryWriter(str(args.folder), purge_step=step + 1)
-    print(f"training on {device}, step {step} to {args.steps}; curves: tensorboard --logdir {args.runs}")
+    frozen = {i: held_out[0, i] for i in range(team.rank, len(held_out), team.size)}
+    examples = [held_out[0, i] for i in range(min(len(KINDS), len(held_out)))]
+    told = journal.Journal(args.folder, progress.step, args.steps) if team.rank == 0 else journal.Silence()
+    print(f"training on {device}, step {progress.step} to {args.steps}; curves: tensorboard --logdir {args.runs}")
 
     # --- the loop ----------------------------------------------------------------------------------------------------
-    bad, skipped = 0, 0  # in a row; in all
-    started = time.monotonic() - seconds
-    timed_from = step, time.monotonic()
-    bar = tqdm(total=args.steps, initial=step, unit="step", dynamic_ncols=True, mininterval=1)
-    save = saver(args, net, average, optimizers)
-    backward, batch_loss = Backward(net, device, args.batch_size), loss_function(args, family, device)
-    for batch in loader:
-        lr = learning_rate(step, args)
+    bad, skipped = 0, 0  # steps in a row; in all
+    started = time.monotonic() - progress.seconds
+    meter = journal.Meter(device, args.batch_size * args.data.segment_s)
+    save = saver(args, net, average, optimizers) if team.rank == 0 else lambda *_: None
+    backward, batch_loss = Backward(net, device, here // args.accumulate), loss_function(args, family, device)
+    for batches in meter.waiting(in_turns(loader, args.accumulate)):
+        lr = learning_rate(progress.step, args)
         set_learning_rate(optimizers, lr)
-        loss, parts = backward(batch_loss, [batch], args.batch_size)
-        norm = nn.utils.clip_grad_norm_(net.parameters(), args.clip_norm)
-        finite = bool(torch.isfinite(loss) & torch.isfinite(norm))
+        loss, parts = backward(batch_loss, batches, args.batch_size)
+        loss, asked, *values = team.total(gradients(net), [loss.item(), stop.asked, *parts.values()])
+        norm = nn.utils.clip_grad_norm_(net.parameters(), args.clip_norm).item()
+        finite = math.isfinite(loss) and math.isfinite(norm)
         if finite:
             for optimizer in optimizers:
                 optimizer.step()
             sigma.update(net)
-            update_average(average, net, args.ema, step)
-        step += 1
+            update_average(average, net, args.ema, progress.step)
+        progress.step += 1
         bad, skipped = (0, skipped) if finite else (bad + 1, skipped + 1)
         if bad >= MAX_BAD:
             raise UserError(
-                f"{bad} steps in a row had no finite loss or gradient (last: loss {loss.item():.3g}, gradient norm "
-                f"{norm.item():.3g}) at step {step}; they left no trace: lower MainArgs.lr = {args.lr} and run again"
+                f"{bad} steps in a row had no finite loss or gradient (last: loss {loss:.3g}, gradient norm "
+                f"{norm:.3g}) at step {progress.step}; they left no trace: lower MainArgs.lr = {args.lr} and run again"
             )
 
-        bar.update()
-        shown = {"loss": f"{loss.item():.2f}", **{k: f"{v:.2f}" for k, v in parts.items()}}
-        bar.set_postfix(shown | ({"skipped": skipped} if skipped else {}), refresh=False)
-        if step % CURVES == 0:
-            heard = (step - timed_from[0]) * args.batch_size * args.data.segment_s
-            speed = {"audio_s_per_s": heard / (time.monotonic() - timed_from[1])}
-            curves = {"loss": loss.item(), **parts, "lr": lr, "grad_norm": norm.item(), **speed, "skipped": skipped}
-            for name, value in curves.items():
-                writer.add_scalar(f"train/{name}", value, step)
-            timed_from = step, time.monotonic()
-        if step % args.valid_every == 0 or step == args.steps:
+        parts = {"loss": loss, **dict(zip(parts, values, strict=True))}
+        told.step(parts, skipped)
+        if progress.step % journal.EVERY == 0:
+            clipped = {"grad_norm": norm, "clip": min(1.0, args.clip_norm / max(norm, 1e-12)), "skipped": skipped}
+            told.point("train", progress.step, {**parts, "lr": lr, **clipped, **meter.read()})
+        validated = progress.step % args.valid_every == 0 or progress.step >= args.steps
+        if validated:
             sigma.refresh(average)
-            scores, estimates = validate(family, average, frozen, args, device)
-            for name, value in (scores | {"minutes": (time.monotonic() - started) / 60}).items():
-                writer.add_scalar(f"valid/{name}", value, step)
-            report.add_examples(writer, step, frozen[: len(KINDS)], estimates, KINDS, sample_rate)
-            writer.flush()
-            tqdm.write(f"step {step}: " + "  ".join(f"{k} {v:+.2f}" for k, v in scores.items()))
-            if scores["loss"] < best:
-                best = scores["loss"]
-                save("best.pt", step, best, time.monotonic() - started)
-        if step % args.save_every == 0 or step % args.valid_every == 0 or step == args.steps:
-            save("last.pt", step, best, time.monotonic() - started)
-            timed_from = step, time.monotonic()  # the speed is that of steps
-        if step == args.steps:
+            scores, estimates = validate(family, average, frozen, args, device, team)
+            told.point("valid", progress.step, scores | {"minutes": (time.monotonic() - started) / 60})
+            told.examples(progress.step, dict(zip(KINDS, examples, strict=False)), estimates, sample_rate)
+            told.say(f"step {progress.step}: " + "  ".join(f"{k} {v:+.2f}" for k, v in scores.items()))
+            progress.seconds = time.monotonic() - started
+            keep_best(args, progress, scores["loss"], save)
+        over = progress.ended(args)
+        if validated or over or asked or progress.step % args.save_every == 0:
+            progress.seconds = time.monotonic() - started
+            save("last.pt", progress)
+            meter.restart()  # the speed is that of steps
+        if over or asked:
             break
-    bar.close()
-    writer.close()
+    told.close()
     if skipped:
         print(f"{skipped} steps were skipped: no finite loss or gradient")
-    return args.folder / "best.pt"
+    if asked and not over:
+        print(f"told to end at step {progress.step} of {args.steps}, saved; run it again to go on")
+        sys.exit(STATUS)
+    best = args.folder / "best.pt"
+    print(
+        f"best at step {progress.best_step}, validation loss {progress.best:+.2f}: {best}; next: python infer.py "
+        f'--checkpoint {best} --inputs "datasets/dirty/{args.name}/**/*" --out-dir extracted/{args.name}'
+    )
+    return best
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -195,24 +232,29 @@ def loss_function(args: MainArgs, family, device: torch.device):
 
 
 @torch.no_grad()
-def validate(family, net, frozen: list[dict], args: MainArgs, device) -> tuple[dict[str, float], list[Tensor]]:
-    """The averaged net on the frozen mixtures: mean loss, SI-SDRi by kind, attenuation where the target is absent.
-    Also returns the first estimates, one of each kind."""
-    values: dict[str, list[float]] = {"loss": []}
-    estimates = []
-    for i, item in enumerate(frozen):
+def validate(
+    family, net, frozen: dict[int, dict], args: MainArgs, device, team: ddp.Team
+) -> tuple[dict[str, float], list[Tensor]]:
+    """The averaged net on the frozen mixtures, of which each process has its own: mean loss, SI-SDRi by kind,
+    attenuation where the target is absent. Also returns the first estimates, one of each kind."""
+    values, estimates = {}, {}
+    for i, item in frozen.items():
         mixture, target = item["mixture"][None].to(device), item["target"][None].to(device)
-        values["loss"].append(family.loss(net, mixture, target, args.loss)[0].item())
-        estimate = family.extract(net, mixture)
-        kind = KINDS[i % len(KINDS)]
+        estimate, kind = family.extract(net, mixture), KINDS[i % len(KINDS)]
         if kind == "absent":
             name, value = "absent_db", attenuation(estimate=estimate, mixture=mixture)
         else:
             name, value = f"{kind}_si_sdri_db", si_sdri(estimate=estimate, mixture=mixture, reference=target)
-        values.setdefault(name, []).append(value.item())
+        values[i] = {"loss": family.loss(net, mixture, target, args.loss)[0].item(), name: value.item()}
         if i < len(KINDS):
-            estimates.append(estimate[0].cpu())
-    return {name: float(np.mean(v)) for name, v in values.items()}, estimates
+            estimates[i] = estimate[0].cpu()
+    everyones = ChainMap(*team.gather(values))
+    by_name: dict[str, list[float]] = {}
+    for i in sorted(everyones):
+        for name, value in everyones[i].items():
+            by_name.setdefault(name, []).append(value)
+    first = ChainMap(*team.gather(estimates))
+    return {name: float(np.mean(v)) for name, v in by_name.items()}, [first[i] for i in sorted(first)]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -227,7 +269,7 @@ def make_folder(folder: Path):
 
 
 def saver(args: MainArgs, net, average, optimizers):
-    def save(name: str, step: int, best: float, seconds: float):
+    def save(name: str, progress: Progress):
         sigma.refresh(average)
         checkpoint.save(args.folder / name, {
             "family": models.family_name(args.model),
@@ -236,21 +278,33 @@ def saver(args: MainArgs, net, average, optimizers):
             "ema": average.state_dict(),
             "optimizer": [optimizer.state_dict() for optimizer in optimizers],
             "schedule": {"steps": args.steps, "warmup": args.warmup, "lr": args.lr},
-            "step": step,
-            "epoch": step // args.valid_every,
+            **asdict(progress),
+            "epoch": progress.step // args.valid_every,
             "rng": torch.get_rng_state(),
-            "best": best,
-            "seconds": seconds,
             "versions": {"torch": str(torch.__version__), "numpy": np.__version__},
         })
     return save
 
 
-def resume(args: MainArgs, net, average, optimizers) -> tuple[int, float, float]:
-    """Take up last.pt, if there is one. Returns the steps done, the best validation loss and the seconds so far."""
+def keep_best(args: MainArgs, progress: Progress, loss: float, save):
+    """What a validation at this step came to: best.pt, and step_<n>.pt of the best few."""
+    if loss < progress.best:
+        progress.best, progress.best_step = loss, progress.step
+        save("best.pt", progress)
+    progress.kept = sorted([*progress.kept, (loss, progress.step)])[: args.keep if args.keep > 1 else 0]
+    steps = [step for _, step in progress.kept]
+    if progress.step in steps:
+        save(f"step_{progress.step}.pt", progress)
+        for path in args.folder.glob("step_*.pt"):
+            if path.stem not in [f"step_{step}" for step in steps]:
+                path.unlink(missing_ok=True)
+
+
+def resume(args: MainArgs, net, average, optimizers) -> Progress:
+    """Take up last.pt, if there is one."""
     path = args.folder / "last.pt"
     if not path.exists():
-        return 0, math.inf, 0.0
+        return Progress()
     state = checkpoint.load(path)
     if different := models.differences(path, state, args.model):
         raise UserError(
@@ -259,13 +313,13 @@ def resume(args: MainArgs, net, average, optimizers) -> tuple[int, float, float]
         )
     if "net" not in state:
         raise UserError(f"{path}: exported for extraction, training cannot go on from it; move it away")
-    data, now = state["args"]["data"], asdict(args.data)
-    if data["clean"] != now["clean"]:
+    data, now_data = state["args"]["data"], asdict(args.data)
+    if data["clean"] != now_data["clean"]:
         raise UserError(
-            f"{path}: trained on {', '.join(data['clean'])}, not {', '.join(now['clean'])}; give this run another "
+            f"{path}: trained on {', '.join(data['clean'])}, not {', '.join(now_data['clean'])}; give this run another "
             f"MainArgs.name, with --init-from {path} to start from these weights"
         )
-    if data != now:
+    if data != now_data:
         print(f"{path}: mixtures were made otherwise before (MixtureArgs); what is best is judged anew")
     checkpoint.put(state["net"], net, path)
     checkpoint.put(state["ema"], average, path)
@@ -282,18 +336,20 @@ def resume(args: MainArgs, net, average, optimizers) -> tuple[int, float, float]
         for group, now in zip(optimizer.param_groups, told, strict=True):
             group.update(now)  # how to go on is said by args, not by what was said before
     torch.set_rng_state(state["rng"])
-    return state["step"], state["best"] if data == now else math.inf, state.get("seconds", 0.0)
+    found = Progress(**{f.name: state[f.name] for f in fields(Progress) if f.name in state})
+    found.kept = [tuple(x) for x in found.kept]
+    return found if data == now_data else replace(found, best=math.inf, best_step=found.step, kept=[])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # before the first step
 
 
-def unpacked(material: Material, args: MainArgs) -> Material:
+def unpacked(material: Material, args: MainArgs, *, progress: bool) -> Material:
     """Compressed recordings, decoded once for all runs, so that training need not wait for them."""
     folder = Path(args.runs) / UNPACKED
     everything = [recording for kind in material for recording in kind]
-    everything = iter(unpack(everything, folder, 1e9 * args.unpack_gb, progress=True))
+    everything = iter(unpack(everything, folder, 1e9 * args.unpack_gb, progress=progress))
     material = Material(*([next(everything) for _ in kind] for kind in material))
     if decoded := [r for kind in material for r in kind if r.unpacked]:
         size = sum(r.unpacked.stat().st_size for r in decoded) / 1e9
@@ -316,12 +372,31 @@ def describe_material(material: Material, training: MixtureDataset, held_out: Mi
         print(f"no dirty scene is named {training.args.voices!r}: items without the target use all dirty recordings")
 
 
-def describe_cost(args: MainArgs, family, net: nn.Module, device: torch.device):
+def share(args: MainArgs, team: ddp.Team) -> int:
+    """Items of a step that one process makes."""
+    if args.batch_size % (team.size * args.accumulate):
+        turns = f" in {args.accumulate} turns (MainArgs.accumulate)" if args.accumulate > 1 else ""
+        raise UserError(
+            f"MainArgs.batch_size = {args.batch_size} cannot be shared by {team.size} processes{turns}: "
+            f"give a multiple of {team.size * args.accumulate}"
+        )
+    return args.batch_size // team.size
+
+
+def in_turns(loader: Iterable[dict], n: int) -> Iterable[list[dict]]:
+    """The batches of every step."""
+    batches = iter(loader)
+    while step := list(islice(batches, n)):
+        yield step
+
+
+def describe_cost(args: MainArgs, family, net: nn.Module, device: torch.device, batch_size: int):
     """Parameters, and what a step takes."""
-    size, seconds = measure_step(args, family, net, device)
+    size, seconds = measure_step(replace(args, batch_size=batch_size), family, net, device)
+    seconds *= args.accumulate
     print(
         f"{models.family_name(args.model)}: {sum(p.numel() for p in net.parameters()):,} parameters, "
-        f"about {size / 2**30:.1f} GiB for batches of {args.batch_size} x {args.data.segment_s:g} s, "
+        f"about {size / 2**30:.1f} GiB for batches of {batch_size} x {args.data.segment_s:g} s, "
         f"about {3600 / seconds:,.0f} steps per hour on {device}"
     )
 

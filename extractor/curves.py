@@ -1,49 +1,57 @@
-"""The curves that training left beside a checkpoint, from TensorBoard's event files."""
+"""The curves that training leaves beside a checkpoint: <folder>/curves.csv, a row for each point in time."""
 
+import csv
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 
-from google.protobuf.message import DecodeError
-from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from extractor import UserError
+from extractor.files import whole
 
-LONGEST = 4096  # bytes of an event with one number; what is longer is sound and pictures
+NAME = "curves.csv"
+
+
+class Table:
+    """The file, to be added to. Of what is there, rows after `step` are taken back: that is where a run goes on."""
+
+    def __init__(self, folder: str | Path, step: int):
+        self.path = Path(folder) / NAME
+        self.columns, rows = _rows(self.path)
+        self._write([row for row in rows if int(row["step"]) <= step])
+
+    def add(self, step: int, values: Mapping[str, float]):
+        """Raises UserError where it cannot be written."""
+        if new := [name for name in values if name not in self.columns]:
+            self.columns += new
+            self._write(_rows(self.path)[1])
+        row = {"step": step, **{name: float(value) for name, value in values.items()}}
+        try:
+            with open(self.path, "a", newline="", encoding="utf-8") as f:
+                csv.DictWriter(f, self.columns, lineterminator="\n").writerow(row)
+        except OSError as e:
+            raise UserError(f"{self.path}: cannot be written ({e.strerror or e}); make room, and run again") from None
+
+    def _write(self, rows: list[dict]):
+        with whole(self.path) as aside, open(aside, "w", newline="", encoding="utf-8") as f:
+            writer = csv.DictWriter(f, self.columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
 
 
 def read(folder: str | Path) -> dict[str, list[tuple[int, float]]]:
-    """Name of the curve -> (step, value), in order. Empty where there is none. A run that was taken up again at a step
-    takes back what an earlier one did from there on.
-    """
+    """Name of the curve -> (step, value), in order. Empty where there is none."""
     found: dict[str, dict[int, float]] = defaultdict(dict)
-    for path in sorted(Path(folder).glob("events.out.tfevents.*")):
-        for event in events(path):
-            if event.session_log.status == SessionLog.START:
-                found = defaultdict(dict, {
-                    tag: {step: x for step, x in points.items() if step < event.step} for tag, points in found.items()
-                })
-            for value in event.summary.value:
-                if value.HasField("simple_value"):
-                    found[value.tag][event.step] = value.simple_value
-    return {tag: sorted(points.items()) for tag, points in found.items() if points}
+    for row in _rows(Path(folder) / NAME)[1]:
+        for name, value in row.items():
+            if name != "step" and value:
+                found[name][int(row["step"])] = float(value)
+    return {name: sorted(points.items()) for name, points in found.items()}
 
 
-def events(path: Path) -> Iterator[Event]:
-    """The short ones of a file, up to where it is damaged or cut off.
-
-    TensorBoard's own reader takes minutes, since it looks at every byte of the sound too. Here the records' lengths
-    (uint64, crc32, record, crc32) say what to pass over.
-    """
-    size = path.stat().st_size
-    with open(path, "rb") as f:
-        while len(head := f.read(12)) == 12:
-            length = int.from_bytes(head[:8], "little")
-            if f.tell() + length + 4 > size:
-                return
-            if length > LONGEST:
-                f.seek(length + 4, 1)
-                continue
-            try:
-                yield Event.FromString(f.read(length))
-            except DecodeError:
-                return
-            f.read(4)
+def _rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Columns, and the rows that are whole: a kill may leave half of the last one."""
+    if not path.is_file():
+        return ["step"], []
+    *lines, _ = path.read_text(encoding="utf-8").split("\n")  # what follows the last end of line is no row
+    reader = csv.DictReader(lines)
+    return list(reader.fieldnames or ["step"]), [dict(row) for row in reader]

@@ -7,10 +7,12 @@ import torch
 from extractor import UserError
 
 
-def pick_device(name: str) -> torch.device:
-    """'auto' is CUDA where there is one, else the CPU."""
+def pick_device(name: str, local_rank: int = 0) -> torch.device:
+    """'auto' is CUDA where there is one, else the CPU. 'cuda' is the GPU of the process's number on this machine."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and local_rank:
+        name = f"cuda:{local_rank}"
     try:
         device = torch.device(name)
     except RuntimeError:

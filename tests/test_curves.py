@@ -1,100 +1,68 @@
-"""Curves are read as TensorBoard reads them, but without looking at the sound and the pictures between them."""
+"""The table of curves."""
 
-import numpy as np
+import csv
+
 import pytest
-from matplotlib.figure import Figure
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from torch.utils.tensorboard import SummaryWriter
 
-from extractor import curves
+from extractor import UserError, curves
+from extractor.curves import Table, read
 
 
-def write(folder, first: int, last: int, offset: float = 0.0, suffix: str = "", **how):
-    """A curve of step / 8 + offset."""
-    with SummaryWriter(str(folder), filename_suffix=suffix, **how) as writer:
-        for step in range(first, last + 1):
-            writer.add_scalar("loss/train", step / 8 + offset, step)
+def lines(folder) -> list[list[str]]:
+    with open(folder / curves.NAME, newline="") as f:
+        return list(csv.reader(f))
 
 
-def files(folder) -> list:
-    return sorted(folder.glob("events*"))
+def test_every_point_in_time_is_a_row_and_later_curves_are_new_columns(tmp_path):
+    table = Table(tmp_path, 0)
+    table.add(20, {"train/loss": -1.5, "train/lr": 0.25})
+    table.add(30, {"valid/loss": -2.0})
+    table.add(40, {"train/loss": -3.0, "train/lr": 1e-7})
+    assert lines(tmp_path) == [
+        ["step", "train/loss", "train/lr", "valid/loss"],
+        ["20", "-1.5", "0.25", ""], ["30", "", "", "-2.0"], ["40", "-3.0", "1e-07", ""],
+    ]
+    assert read(tmp_path) == read(str(tmp_path)) == {
+        "train/loss": [(20, -1.5), (40, -3.0)], "train/lr": [(20, 0.25), (40, 1e-7)], "valid/loss": [(30, -2.0)]
+    }
 
 
-def test_curves_are_tensorboards_own_with_sound_and_pictures_between(tmp_path):
-    rng = np.random.default_rng(0)
-    with SummaryWriter(str(tmp_path)) as writer:
-        for step, loss in enumerate(rng.normal(size=20)):
-            writer.add_scalar("loss/train", loss, step)
-            if step % 5 == 0:
-                writer.add_scalar("valid/SI-SDRi дБ", 10 * loss, step)
-                writer.add_audio("valid/estimate", rng.uniform(-1, 1, 30_000), step, 44100)
-                figure = Figure()
-                figure.subplots().plot(rng.normal(size=100))
-                writer.add_figure("valid/spectrogram", figure, step)
-                writer.add_text("note", "short, and no number", step)
-                writer.add_image("small", rng.uniform(size=(3, 4, 4)), step)
-    theirs = EventAccumulator(str(tmp_path))
-    theirs.Reload()
-    expected = {tag: [(e.step, e.value) for e in theirs.Scalars(tag)] for tag in theirs.Tags()["scalars"]}
-    assert set(expected) == {"loss/train", "valid/SI-SDRi дБ"} and len(expected["loss/train"]) == 20
-    assert curves.read(tmp_path) == expected
+def test_what_is_not_finite_is_there_as_it_is(tmp_path):
+    Table(tmp_path, 0).add(1, {"loss": float("inf")})
+    assert read(tmp_path) == {"loss": [(1, float("inf"))]}
 
 
-def test_the_values_are_those_that_were_written(tmp_path):
-    write(tmp_path, 0, 3)
-    assert curves.read(tmp_path) == {"loss/train": [(0, 0.0), (1, 0.125), (2, 0.25), (3, 0.375)]}
-    assert curves.read(str(tmp_path)) == curves.read(tmp_path)
+def test_a_run_that_goes_on_at_a_step_takes_back_what_came_after_it(tmp_path):
+    table = Table(tmp_path, 0)
+    for step in range(1, 10):
+        table.add(step, {"loss": step / 8})
+    table = Table(tmp_path, 4)
+    assert read(tmp_path)["loss"] == [(step, step / 8) for step in range(1, 5)]
+    table.add(5, {"loss": 100.0})
+    assert read(tmp_path)["loss"][-2:] == [(4, 0.5), (5, 100.0)]
 
 
-@pytest.mark.parametrize("how", [{}, {"purge_step": 4}])
-def test_of_steps_that_a_resumed_run_did_again_the_later_value_counts(how, tmp_path):
-    write(tmp_path, 1, 6, suffix=".first")
-    write(tmp_path, 4, 8, offset=100, suffix=".second", **how)
-    first, second = sorted(files(tmp_path), key=lambda p: p.suffix)
-    first.rename(tmp_path / "events.out.tfevents.1700000000.host.9.0")
-    second.rename(tmp_path / "events.out.tfevents.1700000001.host.1.0")
-    values = [(step, step / 8 + (100 if step >= 4 else 0)) for step in range(1, 9)]
-    assert curves.read(tmp_path) == {"loss/train": values}
-
-
-def test_what_a_resumed_run_took_back_is_gone(tmp_path):
-    write(tmp_path, 1, 9, suffix=".first")
-    write(tmp_path, 4, 6, offset=100, suffix=".second", purge_step=4)
-    first, second = sorted(files(tmp_path), key=lambda p: p.suffix)
-    first.rename(tmp_path / "events.out.tfevents.1700000000.host.1.0")
-    second.rename(tmp_path / "events.out.tfevents.1700000001.host.1.0")
-    assert [step for step, _ in curves.read(tmp_path)["loss/train"]] == [1, 2, 3, 4, 5, 6]
-
-
-@pytest.mark.parametrize("lost", [1, 4, 5, 20, 40])
-def test_a_last_record_that_is_cut_off_is_left_out(lost, tmp_path):
-    write(tmp_path, 1, 5)
-    (path,) = files(tmp_path)
+@pytest.mark.parametrize("lost", [1, 2, 3, 7])
+def test_a_row_that_a_kill_cut_off_is_left_out_and_overwritten(lost, tmp_path):
+    table = Table(tmp_path, 0)
+    for step in (1, 2, 3):
+        table.add(step, {"loss": step / 8})
+    path = tmp_path / curves.NAME
     path.write_bytes(path.read_bytes()[:-lost])
-    assert curves.read(tmp_path) == {"loss/train": [(1, 0.125), (2, 0.25), (3, 0.375), (4, 0.5)]}
-
-
-def test_a_sound_that_is_cut_off_is_no_end_of_the_other_files(tmp_path):
-    with SummaryWriter(str(tmp_path)) as writer:
-        writer.add_scalar("loss/train", 0.5, 1)
-        writer.add_audio("valid/estimate", np.random.default_rng(0).uniform(-1, 1, 30_000), 1, 44100)
-    (path,) = files(tmp_path)
-    path.write_bytes(path.read_bytes()[:-1000])
-    path.rename(tmp_path / "events.out.tfevents.1700000000.host.1.0")
-    write(tmp_path, 2, 2)
-    assert curves.read(tmp_path) == {"loss/train": [(1, 0.5), (2, 0.25)]}
-
-
-def test_a_damaged_file_is_read_up_to_the_damage(tmp_path):
-    write(tmp_path, 1, 5)
-    (path,) = files(tmp_path)
-    content = path.read_bytes()
-    for junk in (b"\xff" * 100, b"\x00" * 100, (50).to_bytes(8, "little") + bytes(range(200, 250)) * 2):
-        path.write_bytes(content + junk)
-        assert [step for step, _ in curves.read(tmp_path)["loss/train"]] == [1, 2, 3, 4, 5]
+    assert read(tmp_path) == {"loss": [(1, 0.125), (2, 0.25)]}
+    Table(tmp_path, 3).add(4, {"loss": 0.5})
+    assert read(tmp_path) == {"loss": [(1, 0.125), (2, 0.25), (4, 0.5)]}
 
 
 def test_where_nothing_was_trained_there_is_no_curve(tmp_path):
-    assert curves.read(tmp_path) == {} == curves.read(tmp_path / "nowhere")
-    (tmp_path / "events.out.tfevents.1.host.1.0").touch()
-    assert curves.read(tmp_path) == {}
+    assert read(tmp_path) == {} == read(tmp_path / "nowhere")
+    (tmp_path / curves.NAME).touch()
+    assert read(tmp_path) == {}
+
+
+def test_a_table_that_cannot_be_written_is_one_sentence(tmp_path):
+    table = Table(tmp_path, 0)
+    table.add(1, {"loss": 1.0})
+    table.path = tmp_path / "nowhere" / curves.NAME
+    with pytest.raises(UserError, match=r"curves\.csv: cannot be written \(No such file.*\); make room, and run again"):
+        table.add(2, {"loss": 1.0})

@@ -39,13 +39,16 @@ def folders(tmp_path):
 
 
 def test_keys_count_items_on_from_any_start():
-    assert list(islice(Keys(5, per_epoch=3), 5)) == [(1, 2), (2, 0), (2, 1), (2, 2), (3, 0)]
+    assert list(islice(Keys(5, 1, 3, first=0, n=1), 5)) == [(1, 2), (2, 0), (2, 1), (2, 2), (3, 0)]
+    parts = (islice(Keys(1, 6, 2, first=3 * rank, n=3), 6) for rank in (0, 1))
+    firsts = (0, 6), (0, 7), (0, 8), (1, 0), (1, 1), (1, 2)
+    assert list(zip(*parts, strict=True)) == [((epoch, i), (epoch, i + 3)) for epoch, i in firsts]
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_any_number_of_workers_gives_the_items_that_the_keys_name(folders, workers):
     data = mixtures(folders)
-    batches = islice(DataLoader(data, batch_size=3, sampler=Keys(5, per_epoch=8), num_workers=workers), 4)
+    batches = islice(DataLoader(data, batch_size=3, sampler=Keys(5, 1, 8, 0, 1), num_workers=workers), 4)
     seen = [{name: x[i] for name, x in batch.items()} for batch in batches for i in range(3)]
     expected = [data[key] for key in [(0, 5), (0, 6), (0, 7), *((1, i) for i in range(8)), (2, 0)]]
     for item, same in zip(seen, expected, strict=True):

@@ -11,11 +11,11 @@ FAMILIES = {"dptnet", "rwkvnet", "bandsplit", "fullband", "flow"}
 FOR_NETS = {f"extractor.{name}" for name in ("precision", "spectrum", "dualpath", "sigma", "rwkv7")}
 LEAVES = (
     "files audio tables levels cuts landmarks metrics chunked checkpoint command device "
-    "scores curves provenance perceptual rivals precision spectrum parallel optim"
+    "scores stop ddp curves provenance perceptual rivals precision spectrum parallel optim"
 )
 PLUMBING = {f"extractor.{name}" for name in LEAVES.split()}
 LAYERS = {f"extractor.{name}" for name in ("dualpath", "sigma", "rwkv7")}
-OVER_PLUMBING = {f"extractor.{name}" for name in ("losses", "report", "page", "pairs", "unpack")}
+OVER_PLUMBING = {f"extractor.{name}" for name in ("losses", "report", "page", "pairs", "unpack", "journal")}
 BELOW_ALL = {"extractor", "extractor.files"}
 ALLOWED = {
     "extractor": set(),
@@ -26,6 +26,7 @@ ALLOWED = {
     "extractor.ledger": {"extractor.tables"},
     "extractor.pairs": {"extractor.audio"},
     "extractor.unpack": {"extractor.audio"},
+    "extractor.journal": {"extractor.curves", "extractor.report"},
     "extractor.page": {"extractor.tables", "extractor.scores"},
     **dict.fromkeys(FAMILIES, FOR_NETS),
     "dataset": {"extractor.audio"},

@@ -17,7 +17,7 @@ README = (ROOT / "README.md").read_text()
 COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", README, re.S) for line in block.strip().split("\n")]
 RATE = 44100
 SMALL = {  # appended, so that a test is over in seconds
-    "train.py": "--steps 2 --valid-every 1 --batch-size 1 --workers 0 --data.segment-s 0.5 --data.n-valid 4",
+    "train.py": "--steps 2 --valid-every 1 --batch-size 2 --workers 0 --data.segment-s 0.5 --data.n-valid 4",
     "infer.py": "",
     "export.py": "",
     "evaluate.py": "",
@@ -67,7 +67,7 @@ def test_every_command_on_recordings_runs(checkout):
         if command.startswith("tensorboard"):
             assert "audio" in run(f"{command} --inspect", checkout)
         elif not command.startswith("pip"):
-            script = re.fullmatch(r"python (\w+\.py).*", command)[1]
+            script = re.fullmatch(r"(?:python|.*torchrun) .*?(\w+\.py).*", command)[1]
             run(f"{command} {SMALL[script]}", checkout)
             seen.add(script)
     assert seen == SMALL.keys() - {"demo.py"}

@@ -11,14 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import RATE
-from tiny import ROOT, assert_equal, scalars, tiny_run, weights
+from tiny import ROOT, assert_equal, scalars, tiny_command, tiny_run, weights
 from torch import nn
 
 import models
 import train
 from dataset import KINDS
-from extractor import UserError, checkpoint
+from extractor import UserError, checkpoint, ddp
 from extractor.losses import predictive_loss
 from extractor.optim import learning_rate
 from extractor.parallel import Backward
@@ -72,17 +71,11 @@ def test_stopped_and_resumed_is_the_same_as_never_stopped(args, monkeypatch, thr
 
 @pytest.mark.slow
 def test_a_killed_process_goes_on_to_the_same_weights(args, recordings, tmp_path):
-    straight = replace(args, name="straight", steps=30, valid_every=10, workers=1)
+    straight = replace(args, name="straight", steps=30, valid_every=10, workers=1, precision="fp32")
     main(straight)
 
-    command = [
-        sys.executable, "train.py", "--name", "alice", "--runs", str(tmp_path), "--device", "cpu", "--workers", "1",
-        "--data.clean", f"{recordings}/clean/alice", "--data.dirty", f"{recordings}/dirty/other",
-        "--data.segment-s", "0.5", "--data.n-valid", "8", "--steps", "30", "--batch-size", "2", "--warmup", "2",
-        "--valid-every", "10", "--save-every", "1", "--model", "dptnet-coarse", "--model.sample-rate", str(RATE),
-        "--model.kernel", "32", "--model.n-filters", "64", "--model.bottleneck", "16", "--model.hidden", "16",
-        "--model.n-blocks", "1", "--model.n-heads", "2", "--model.chunk-frames", "16", "--model.fourier", "True",
-    ]
+    run = {"steps": 30, "valid_every": 10, "workers": 1}
+    command = [sys.executable, *tiny_command(recordings, tmp_path, "alice", **run)]
     last = args.folder / "last.pt"
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None and not (last.exists() and checkpoint.load(last)["step"] >= 5):
@@ -219,7 +212,7 @@ def test_validation_of_the_identity_finds_no_improvement_and_nothing_removed(arg
         target = target * (kind != "absent")
         frozen.append({"mixture": target + interference, "target": target})
 
-    scores, estimates = train.validate(family, nn.Identity(), frozen, args, "cpu")
+    scores, estimates = train.validate(family, nn.Identity(), dict(enumerate(frozen)), args, "cpu", ddp.Team())
 
     loss = scores.pop("loss")
     assert scores == pytest.approx({"game_si_sdri_db": 0, "voice_si_sdri_db": 0, "both_si_sdri_db": 0, "absent_db": 0})

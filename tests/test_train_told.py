@@ -18,9 +18,11 @@ import models
 import train
 from dataset import KINDS
 from dptnet import DPTNet
-from extractor import UserError, checkpoint
+from extractor import UserError, checkpoint, curves, journal
 from extractor.losses import LossArgs
 from train import MainArgs, main
+
+RATES = "steps_per_s", "audio_s_per_s", "data_wait", "memory_gib"
 
 
 @pytest.fixture
@@ -33,10 +35,12 @@ def test_tensorboard_has_curves_and_the_sound_and_spectrogram_of_every_kind(args
     events = EventAccumulator(str(args.folder)).Reload()
     tags = events.Tags()
     parts = "log_mse_db", "treble_db", "stft"
-    wanted = {f"train/{x}" for x in ("loss", *parts, "lr", "grad_norm", "skipped", "audio_s_per_s")}
+    wanted = {f"train/{x}" for x in ("loss", *parts, "lr", "grad_norm", "clip", "skipped", *RATES)}
     wanted |= {f"valid/{x}" for x in ("loss", "game_si_sdri_db", "voice_si_sdri_db", "both_si_sdri_db", "absent_db")}
     wanted.add("valid/minutes")
     assert set(tags["scalars"]) == wanted
+    theirs = {tag: [(e.step, pytest.approx(e.value, rel=1e-6)) for e in events.Scalars(tag)] for tag in wanted}
+    assert curves.read(args.folder) == theirs
     assert set(tags["audio"]) == {f"{k}/{x}" for k in KINDS for x in ("mixture", "target", "estimate")}
     assert set(tags["images"]) == {f"{k}/spectrogram" for k in KINDS}
     assert events.Audio("game/mixture")[0].sample_rate == RATE
@@ -62,7 +66,7 @@ def test_speed_is_of_training_alone_not_of_validation(args, monkeypatch):
             return function(*args, **kwargs)
         return slow
 
-    monkeypatch.setattr(train, "time", SimpleNamespace(monotonic=lambda: clock.now, perf_counter=time.perf_counter))
+    monkeypatch.setattr(journal, "time", SimpleNamespace(monotonic=lambda: clock.now))
     monkeypatch.setattr(train, "learning_rate", takes(0.25, train.learning_rate))  # once a step
     monkeypatch.setattr(train, "validate", takes(100, train.validate))
     main(replace(args, steps=60, valid_every=30, save_every=15))

@@ -24,6 +24,19 @@ def tiny_run(recordings: Path, runs: Path) -> MainArgs:
     )
 
 
+def tiny_command(recordings: Path, runs: Path, name: str, **fields) -> list[str]:
+    """The same run as words after `python`, with other fields of MainArgs."""
+    fields = {"steps": 6, "batch_size": 2, "warmup": 2, "valid_every": 3, "save_every": 1, "workers": 0} | fields
+    words = [w for field, value in fields.items() for w in (f"--{field.replace('_', '-')}", str(value))]
+    return [
+        "train.py", "--name", name, "--runs", str(runs), "--device", "cpu", "--precision", "fp32", *words,
+        "--data.clean", f"{recordings}/clean/alice", "--data.dirty", f"{recordings}/dirty/other",
+        "--data.segment-s", "0.5", "--data.n-valid", "8", "--model", "dptnet-coarse", "--model.sample-rate", str(RATE),
+        "--model.kernel", "32", "--model.n-filters", "64", "--model.bottleneck", "16", "--model.hidden", "16",
+        "--model.n-blocks", "1", "--model.n-heads", "2", "--model.chunk-frames", "16", "--model.fourier", "True",
+    ]
+
+
 def weights(path: Path) -> dict[str, torch.Tensor]:
     """All tensors of a checkpoint, by name."""
     found = {}
@@ -42,6 +55,13 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
 def assert_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]):
     assert a.keys() == b.keys() and len(a) > 50
     assert not [name for name in a if not torch.equal(a[name], b[name])]
+
+
+def assert_near(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]):
+    """Nets and their averages are the same but for rounding, which Adam makes much of where a gradient is near 0."""
+    names = [name for name in a if name.startswith((".net", ".ema"))]
+    one, two = (torch.cat([x[name].flatten() for name in names]) for x in (a, b))
+    assert len(names) > 20 and (one - two).norm() < 1e-4 * one.norm()
 
 
 def scalars(folder: Path) -> dict[str, list[float]]:

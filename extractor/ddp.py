@@ -1,0 +1,84 @@
+"""Processes that train one net together, a GPU each, as torchrun starts them. A process by itself is a team of one.
+
+They share every batch, and add up their gradients in one message a step. (DistributedDataParallel sends them while
+others are still computed; but it wants one backward pass a step, and here every thread and part of a batch has one.)
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+PATIENCE = timedelta(hours=2)  # while one of them looks through the recordings, or decodes them
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Team:
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0  # on this machine
+
+    def total(self, tensors: Sequence[Tensor], numbers: Sequence[float]) -> list[float]:
+        """Sums over all processes: of tensors of one device in place, of numbers as what is returned."""
+        if self.size == 1:
+            return list(numbers)
+        like = tensors[0] if tensors else torch.zeros(())
+        message = torch.cat([*(t.flatten() for t in tensors), torch.tensor(numbers).to(like)])
+        dist.all_reduce(message)
+        *parts, sums = message.split([*(t.numel() for t in tensors), len(numbers)])
+        for tensor, part in zip(tensors, parts, strict=True):
+            tensor.copy_(part.view_as(tensor))
+        return sums.tolist()
+
+    def gather(self, value: T) -> list[T]:
+        """What each of them has, in order of rank. Plain values and tensors on the CPU."""
+        found = [value] * self.size
+        if self.size > 1:
+            dist.all_gather_object(found, value)
+        return found
+
+    @contextmanager
+    def first_alone(self) -> Iterator[None]:
+        """The first process of every machine goes ahead, so that the others find what it made."""
+        for turn in (True, False):
+            if (self.local_rank == 0) == turn:
+                yield
+            if self.size > 1:
+                dist.barrier()
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[Team]:
+    """All processes that torchrun has started, once they have met. Only the first one prints."""
+    if (size := int(os.environ.get("WORLD_SIZE", 1))) == 1:
+        yield Team()
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    store, rank, size = next(dist.rendezvous("env://", timeout=PATIENCE))
+    if size == int(os.environ.get("LOCAL_WORLD_SIZE", size)):
+        # torchrun's own store, which is this one, still has the addresses of those who met before a restart
+        store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
+    said = sys.stdout
+    if rank:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    try:
+        yield Team(rank, size, local_rank())
+    finally:
+        sys.stdout = said
+        dist.destroy_process_group()
+
+
+def local_rank() -> int:
+    return int(os.environ.get("LOCAL_RANK", 0))

@@ -1,0 +1,112 @@
+"""What a run tells while it runs: a bar, TensorBoard's curves and examples, and the curves once more as a table."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from extractor import UserError, curves, report
+
+EVERY = 20  # steps from one point of the training curves to the next
+
+Batch = TypeVar("Batch")
+
+
+class Journal:
+    """From a step on; what an earlier run told of later ones is taken back."""
+
+    def __init__(self, folder: Path, step: int, steps: int):
+        self.folder = folder
+        self.table = curves.Table(folder, step)
+        self.writer = SummaryWriter(str(folder), purge_step=step + 1)
+        self.bar = tqdm(total=steps, initial=step, unit="step", dynamic_ncols=True, mininterval=1)
+
+    def step(self, values: Mapping[str, float], skipped: int):
+        """One more is done."""
+        self.bar.update()
+        shown = {name: f"{value:.2f}" for name, value in values.items()}
+        self.bar.set_postfix(shown | ({"skipped": skipped} if skipped else {}), refresh=False)
+
+    def point(self, kind: str, step: int, values: Mapping[str, float]):
+        """Of the curves <kind>/<name>."""
+        named = {f"{kind}/{name}": value for name, value in values.items()}
+        self.table.add(step, named)
+        try:
+            for name, value in named.items():
+                self.writer.add_scalar(name, value, step)
+        except OSError as e:  # of the thread that writes, told here
+            reason = e.strerror or e
+            raise UserError(f"{self.folder}: cannot be written ({reason}); make room, and run again") from None
+
+    def examples(self, step: int, items: Mapping[str, dict], estimates: list, sample_rate: int):
+        """Sound and spectrograms of validation items, by name."""
+        report.add_examples(self.writer, step, list(items.values()), estimates, items, sample_rate)
+        self.writer.flush()
+
+    def say(self, line: str):
+        tqdm.write(line)
+
+    def close(self):
+        self.bar.close()
+        self.writer.close()
+
+
+class Silence:
+    """A journal for the processes of a team but the first."""
+
+    def step(self, *_): ...
+    def point(self, *_): ...
+    def examples(self, *_): ...
+    def say(self, *_): ...
+    def close(self): ...
+
+
+class Meter:
+    """Where the time of steps goes; what lies between them, such as validation, `restart` leaves out."""
+
+    def __init__(self, device: torch.device, heard_s: float):
+        """heard_s: of audio, a step"""
+        self.device, self.heard_s = device, heard_s
+        self.restart()
+
+    def restart(self):
+        self.steps, self.waited, self.since = 0, 0.0, time.monotonic()
+
+    def waiting(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """The same batches, a step each."""
+        batches = iter(batches)
+        while True:
+            started = time.monotonic()
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            self.waited += time.monotonic() - started
+            self.steps += 1
+            yield batch
+
+    def read(self) -> dict[str, float]:
+        """Since the last restart or reading."""
+        taken = max(1e-9, time.monotonic() - self.since)
+        rates = {
+            "steps_per_s": self.steps / taken, "audio_s_per_s": self.steps * self.heard_s / taken,
+            "data_wait": self.waited / taken, "memory_gib": memory_gib(self.device),
+        }
+        self.restart()
+        return rates
+
+
+def memory_gib(device: torch.device) -> float:
+    """The most that this process had so far, of the GPU or of the machine."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    try:
+        import resource
+    except ImportError:  # on Windows
+        return float("nan")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)

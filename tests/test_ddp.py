@@ -1,0 +1,144 @@
+"""Several processes train one net."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from tiny import ROOT, assert_near, scalars, tiny_command, tiny_run, weights
+
+from extractor import UserError, checkpoint, ddp
+from extractor.stop import STATUS
+from train import MainArgs, main, share
+
+
+@pytest.fixture
+def args(recordings, tmp_path) -> MainArgs:
+    return replace(tiny_run(recordings, tmp_path), batch_size=4, precision="fp32", muon=0.0)
+
+
+def torchrun(*words: str, n: int = 2, restarts: int = 0) -> list[str]:
+    return [
+        sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(n), "--max-restarts", str(restarts),
+        "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", *words,
+    ]
+
+
+def in_a_team(rank: int, size: int, port: int, folder: Path):
+    os.environ |= {
+        "RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(size),
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+    }
+    with ddp.joined(torch.device("cpu")) as team:
+        x, y = torch.full((2, 3), 1.0 + rank), torch.tensor([10.0 * rank])
+        numbers = team.total([x, y], [0.5, rank])
+        everyones = team.gather({rank: torch.tensor([rank])})
+        with team.first_alone():
+            seen = sorted(p.name for p in folder.glob("made_by_*"))
+            (folder / f"made_by_{rank}").touch()
+        print("not for people's eyes" if rank else "heard")
+        torch.save((team, x, y, numbers, everyones, seen), folder / f"of_{rank}.pt")
+
+
+def test_sums_go_to_all_values_are_gathered_in_order_and_the_first_goes_ahead(tmp_path):
+    mp.start_processes(in_a_team, (3, free_port(), tmp_path), nprocs=3, start_method="spawn")
+    for rank in range(3):
+        team, x, y, numbers, everyones, seen = torch.load(tmp_path / f"of_{rank}.pt", weights_only=False)
+        assert team == ddp.Team(rank, 3, rank)
+        assert torch.equal(x, torch.full((2, 3), 6.0)) and y.item() == 30 and numbers == [1.5, 3.0]
+        assert [list(found) for found in everyones] == [[0], [1], [2]] and everyones[2][2].item() == 2
+        assert ("made_by_0" in seen) == (rank > 0)
+
+
+def free_port() -> int:
+    import socket
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def test_alone_a_team_changes_nothing():
+    with ddp.joined(torch.device("cpu")) as team, team.first_alone():
+        x = torch.ones(2)
+        assert team == ddp.Team() and team.total([x], [0.1, 2]) == [0.1, 2] and torch.equal(x, torch.ones(2))
+        assert team.gather("a") == ["a"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_two_processes_do_what_one_does_with_the_same_batch(accumulate, args, recordings, tmp_path):
+    args = replace(args, steps=20, valid_every=10)
+    main(args)
+    fields = {"steps": 20, "valid_every": 10, "batch_size": 4, "muon": 0, "accumulate": accumulate}
+    command = tiny_command(recordings, tmp_path, "team", **fields)
+    ended = subprocess.run(torchrun(*command), cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+
+    one, two = weights(args.folder / "last.pt"), weights(tmp_path / "team" / "last.pt")
+    assert_near(one, two)
+    ours, theirs = scalars(args.folder), scalars(tmp_path / "team")
+    assert theirs["train/loss"] == pytest.approx(ours["train/loss"], rel=1e-5)
+    assert theirs["train/log_mse_db"] == pytest.approx(ours["train/log_mse_db"], rel=1e-5)
+    for name in ours:
+        if name.startswith("valid/") and name != "valid/minutes":
+            assert theirs[name] == pytest.approx(ours[name], rel=1e-4, abs=1e-4), name
+
+
+@pytest.mark.slow
+def test_a_killed_process_is_started_again_and_all_end_at_the_same_weights(args, recordings, tmp_path):
+    args = replace(args, name="straight", steps=60, valid_every=20)
+    main(args)
+    command = tiny_command(recordings, tmp_path, "killed", steps=60, valid_every=20, batch_size=4, muon=0)
+    last = tmp_path / "killed" / "last.pt"
+    process = subprocess.Popen(
+        torchrun(*command, restarts=1), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    wait_for_step(last, 5, process)
+    victim = max(children(process.pid))
+    os.kill(victim, signal.SIGKILL)
+    assert process.wait(timeout=240) == 0, process.stderr.read()[-3000:]
+    one, two = weights(args.folder / "last.pt"), weights(last)
+    assert checkpoint.load(last)["step"] == 60
+    assert_near(one, two)
+
+
+@pytest.mark.slow
+def test_told_to_end_all_stop_at_the_same_step_and_go_on_from_there(args, recordings, tmp_path):
+    command = tiny_command(recordings, tmp_path, "told", steps=2000, valid_every=1000, batch_size=4, muon=0)
+    last = tmp_path / "told" / "last.pt"
+    process = subprocess.Popen(
+        torchrun(*command), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    wait_for_step(last, 5, process)
+    os.kill(min(children(process.pid)), signal.SIGTERM)  # one of the two
+    out, _ = process.communicate(timeout=120)
+    step = checkpoint.load(last)["step"]
+    assert 5 <= step < 2000 and re.search(rf"told to end at step {step} of 2000, saved; run it again to go on", out)
+    assert process.returncode != 0 and len(re.findall(rf"exitcode  : {STATUS}", out)) == 2
+
+
+def wait_for_step(path: Path, step: int, process: subprocess.Popen):
+    until = time.monotonic() + 120
+    while not (path.exists() and checkpoint.load(path)["step"] >= step):
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.02)
+
+
+def children(pid: int) -> list[int]:
+    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_a_batch_that_cannot_be_shared_is_refused():
+    args = MainArgs(batch_size=6, accumulate=1)
+    assert share(args, ddp.Team(0, 3)) == 2
+    with pytest.raises(UserError, match="batch_size = 6 cannot be shared by 4 processes: give a multiple of 4"):
+        share(args, ddp.Team(0, 4))
+    with pytest.raises(UserError, match=r"by 3 processes in 4 turns \(MainArgs.accumulate\): give a multiple of 12"):
+        share(replace(args, accumulate=4), ddp.Team(0, 3))

@@ -1,0 +1,83 @@
+"""What a run tells, and where its time goes."""
+
+from itertools import count
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from tiny import scalars
+
+from extractor import UserError, curves, journal
+from extractor.journal import Journal, Meter, memory_gib
+
+CPU = torch.device("cpu")
+
+
+def test_tensorboard_and_the_table_have_the_same_curves_also_of_a_run_that_went_on(tmp_path):
+    for first in (0, 30):
+        told = Journal(tmp_path, first, 60)
+        for step in range(first + 10, 61, 10):
+            told.step({"loss": 0.5}, skipped=0)
+            told.point("train", step, {"loss": first + step / 8})
+        told.close()
+    expected = [1.25, 2.5, 3.75, 35.0, 36.25, 37.5]
+    assert scalars(tmp_path)["train/loss"] == expected
+    assert curves.read(tmp_path) == {"train/loss": list(zip(range(10, 61, 10), expected, strict=True))}
+
+
+def test_a_full_disk_is_one_sentence(tmp_path, monkeypatch):
+    told = Journal(tmp_path, 0, 10)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(told.writer, "add_scalar", full)
+    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\); make room, and run again"):
+        told.point("train", 1, {"loss": 1.0})
+    told.close()
+
+
+def test_rates_are_those_of_the_steps_since_the_last_reading(monkeypatch):
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(journal, "time", SimpleNamespace(monotonic=lambda: clock.now))
+
+    def batches():
+        for i in count():
+            clock.now += 1.0 if i < 4 else 0.0  # is waited for
+            yield i
+
+    meter, rates = Meter(CPU, heard_s=8.0), []
+    for i in meter.waiting(batches()):
+        clock.now += 3.0  # a step
+        if i in (1, 3, 6):
+            rates.append(meter.read())
+        if i == 6:
+            break
+    assert [r["steps_per_s"] for r in rates] == [2 / 8, 2 / 8, 3 / 9]
+    assert [r["audio_s_per_s"] for r in rates] == [2.0, 2.0, 24 / 9]
+    assert [r["data_wait"] for r in rates] == [0.25, 0.25, 0.0]
+
+
+def test_what_lies_between_steps_does_not_count_after_a_restart(monkeypatch):
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(journal, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    meter = Meter(CPU, heard_s=1.0)
+    for i in meter.waiting(range(4)):
+        clock.now += 0.5
+        if i == 1:
+            clock.now += 100.0  # validation
+            meter.restart()
+    assert meter.read()["steps_per_s"] == 2.0
+
+
+def test_the_memory_is_that_of_this_process():
+    before = memory_gib(CPU)
+    block = np.ones(2**26)  # half a GiB
+    assert memory_gib(CPU) - before > 0.3 and 0.05 < before < 100
+    del block
+    assert memory_gib(CPU) - before > 0.3  # the most there was
+
+
+def test_waiting_ends_where_the_batches_do():
+    assert list(Meter(CPU, 1.0).waiting([1, 2])) == [1, 2]

@@ -1,0 +1,196 @@
+"""Runs that are killed, told to end, or out of room."""
+
+import multiprocessing
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import ROOT, assert_equal, assert_near, scalars, tiny_command, tiny_run, weights
+
+import models
+import train
+from extractor import UserError, checkpoint
+from extractor.parallel import Backward
+from extractor.stop import STATUS, Stop
+from train import MainArgs, Progress, keep_best, main
+
+SPAWNED = multiprocessing.get_context("forkserver")  # processes that have imported torch already
+
+
+@pytest.fixture
+def args(recordings, tmp_path) -> MainArgs:
+    return tiny_run(recordings, tmp_path)
+
+
+def step_of(path: Path) -> int:
+    return checkpoint.load(path)["step"]
+
+
+def quietly(args: MainArgs):
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.dup2(1, 2)
+    main(args)
+
+
+@pytest.mark.slow
+def test_thirty_kills_at_any_moment_lose_the_steps_since_the_last_save_and_no_more(args):
+    SPAWNED.set_forkserver_preload(["train", "tiny"])
+    args = replace(args, steps=400, valid_every=40, save_every=5, keep=2, workers=1)
+    straight = replace(args, name="straight")
+    main(straight)
+
+    rng, last, before, kills = np.random.default_rng(0), args.folder / "last.pt", 0, 0
+    while kills < 30:
+        process = SPAWNED.Process(target=quietly, args=(args,))
+        process.start()
+        if kills % 2:  # while it trains; else at whatever it does by then
+            until = time.monotonic() + 60
+            while not (last.exists() and step_of(last) > before) and time.monotonic() < until:
+                time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.3 if kills % 2 else 1.5))
+        process.kill()
+        process.join()
+        kills += 1
+        step = step_of(last) if last.exists() else 0
+        assert before <= step and step % 5 == 0
+        assert kills % 2 or step > before or step == args.steps
+        before = step
+        for path in args.folder.glob("*.pt"):
+            checkpoint.load(path)
+    assert before < args.steps  # none came too late
+    main(args)
+
+    for name in ("last.pt", "best.pt"):
+        assert_equal(weights(args.folder / name), weights(straight.folder / name))
+    kept = {path.name for path in straight.folder.glob("step_*.pt")}
+    assert {path.name for path in args.folder.glob("step_*.pt")} == kept and len(kept) == 2
+    ours, theirs = scalars(args.folder), scalars(straight.folder)
+    assert ours["valid/loss"] == theirs["valid/loss"] and ours["train/loss"] == theirs["train/loss"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("whole_group", [False, True])
+def test_told_to_end_it_saves_and_leaves_with_a_status_of_its_own(whole_group, args, recordings, tmp_path):
+    command = tiny_command(recordings, tmp_path, "alice", steps=3000, valid_every=1000, workers=1, save_every=500)
+    process = subprocess.Popen(
+        [sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,
+    )
+    curves, until = args.folder / "curves.csv", time.monotonic() + 120
+    while not (curves.exists() and curves.read_text().count("\n") > 2):  # it trains
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.02)
+    (os.killpg if whole_group else os.kill)(process.pid, signal.SIGTERM)
+    out, _ = process.communicate(timeout=60)
+    step = step_of(args.folder / "last.pt")
+    assert process.returncode == STATUS == 75 and 20 < step < 3000 and step % 500
+    assert f"told to end at step {step} of 3000, saved; run it again to go on" in out and "Traceback" not in out
+
+
+def test_a_step_under_way_when_it_is_told_to_end_is_the_last(args, monkeypatch, capsys):
+    backward, calls = Backward.__call__, []
+
+    def told_in_the_second(*given):
+        calls.append(1)
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return backward(*given)
+
+    monkeypatch.setattr(train, "measure_step", lambda *_: (0, 1.0))
+    monkeypatch.setattr(Backward, "__call__", told_in_the_second)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as ended:
+        main(replace(args, save_every=100, valid_every=100))
+    assert ended.value.code == STATUS and step_of(args.folder / "last.pt") == 2
+    assert "told to end at step 2 of 6, saved" in capsys.readouterr().out
+    assert signal.getsignal(signal.SIGTERM) == before
+    main(args)
+    assert step_of(args.folder / "last.pt") == 6
+
+
+def test_outside_of_a_thread_that_may_it_is_never_told():
+    seen = []
+
+    def in_a_thread():
+        with Stop() as stop:
+            seen.append(stop.asked)
+
+    thread = threading.Thread(target=in_a_thread)
+    thread.start()
+    thread.join()
+    assert seen == [False]
+
+
+def test_a_full_disk_ends_the_run_with_one_sentence_and_the_last_checkpoint_whole(args):
+    main(args)
+    last = args.folder / "last.pt"
+    before, unlimited = last.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, unlimited[1]))
+    try:
+        with pytest.raises(UserError, match=r"(best|last)\.pt: cannot be written \(File too large\)"):
+            main(replace(args, steps=12))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    assert last.read_bytes() == before and not list(args.folder.glob("*.part"))
+    main(replace(args, steps=12))
+    assert step_of(last) == 12
+
+
+def test_the_best_few_checkpoints_stay(args):
+    saved, losses = [], {1: 5.0, 2: 3.0, 3: 4.0, 4: 6.0, 5: 3.5, 6: 1.0}
+    args, progress = replace(args, keep=3), Progress()
+    args.folder.mkdir(parents=True)
+
+    def save(name, progress):
+        saved.append((name, progress.step))
+        (args.folder / name).touch()
+
+    for progress.step, loss in losses.items():
+        keep_best(args, progress, loss, save)
+    assert [(name, step) for name, step in saved if name == "best.pt"] == [("best.pt", step) for step in (1, 2, 6)]
+    assert {p.name for p in args.folder.glob("step_*")} == {"step_2.pt", "step_5.pt", "step_6.pt"}
+    assert progress.kept == [(1.0, 6), (3.0, 2), (3.5, 5)] and (progress.best, progress.best_step) == (1.0, 6)
+
+
+def test_kept_checkpoints_are_ready_to_extract_and_one_alone_is_best(args):
+    main(replace(args, steps=9, keep=2))
+    kept = sorted(args.folder.glob("step_*.pt"))
+    losses = dict(zip((3, 6, 9), scalars(args.folder)["valid/loss"], strict=True))
+    assert {path.stem for path in kept} == {f"step_{step}" for step in sorted(losses, key=losses.get)[:2]}
+    models.load(kept[0])
+    main(replace(args, name="one"))
+    assert not list((args.folder.parent / "one").glob("step_*"))
+
+
+def test_without_anything_better_for_so_long_it_ends_early_and_can_go_on(args, monkeypatch, capsys):
+    losses = iter([3.0, 2.0, 2.5, 2.0, 2.2, 1.0])
+    validate = train.validate
+    monkeypatch.setattr(train, "validate", lambda *a: (validate(*a)[0] | {"loss": next(losses)}, validate(*a)[1]))
+    args = replace(args, steps=60, valid_every=2, patience=2)
+    main(args)
+    assert step_of(args.folder / "last.pt") == 8 and step_of(args.folder / "best.pt") == 4
+    out = capsys.readouterr().out
+    assert "best at step 4, validation loss +2.00" in out
+    assert f'infer.py --checkpoint {args.folder}/best.pt --inputs "datasets/dirty/alice/**/*" --out-dir extr' in out
+    main(args)
+    assert "ended early at step 8, nothing better since step 4; raise MainArgs.pat" in capsys.readouterr().out
+    main(replace(args, steps=12, patience=4))
+    assert step_of(args.folder / "best.pt") == 12
+
+
+def test_in_turns_the_weights_are_those_of_the_whole_batch(args):
+    args = replace(args, batch_size=4, precision="fp32", muon=0.0)
+    main(args)
+    main(replace(args, name="turns", accumulate=4))
+    one, two = (weights(args.folder.parent / name / "last.pt") for name in ("alice", "turns"))
+    assert_near(one, two)
+    ours, theirs = (scalars(args.folder.parent / name)["valid/loss"] for name in ("alice", "turns"))
+    assert theirs == pytest.approx(ours, rel=1e-5)
