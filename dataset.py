@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from extractor import UserError, audio
+from extractor.index import Index
 
 KINDS = ("game", "voice", "both", "absent")  # of validation mixtures: what lies over the target
 TRIES = 20      # draws of a source before silence is taken for an answer
@@ -125,20 +126,23 @@ def mix(target: np.ndarray, interference: np.ndarray) -> tuple[np.ndarray, np.nd
 
 class MixtureDataset(Dataset):
     """Keys are (epoch, index); items are {"mixture": [T], "target": [T], "interference": [T]} float32, and "seed": [],
-    for what a loss may draw."""
+    for what a loss may draw, "unread": [], how many draws from recordings failed on the way.
+
+    Raises UserError where nothing can be read any more."""
 
     def __init__(self, material: "Material", args: MixtureArgs, sample_rate: int, *, split: str):
         clean, games, voices = material.split(split, args, sample_rate)
         self.args, self.sample_rate, self.split = args, sample_rate, split
         self.n_samples = round(args.segment_s * sample_rate)
         self.clean, self.games, self.voices, self.dirty = Pool(clean), Pool(games), Pool(voices), Pool(games + voices)
-        self.broken: set[Path] = set()
+        self.broken: set[str] = set()
+        self.unread = 0  # draws from recordings that could not be read
 
     def __len__(self) -> int:
         return self.args.n_valid if self.split == "valid" else 1 << 62  # training items never run out
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, torch.Tensor]:
-        epoch, index = key
+        (epoch, index), unread = key, self.unread
         rng = np.random.default_rng((self.args.seed, self.split == "valid", epoch, index))
         kind = self.kind(rng) if self.split == "train" else KINDS[index % len(KINDS)]
         target = np.zeros(self.n_samples, np.float32) if kind == "absent" else self.target(rng)
@@ -147,7 +151,8 @@ class MixtureDataset(Dataset):
             interference = at_snr(interference, under=target, snr_db=rng.uniform(*self.args.snr_db))
         names = "mixture", "target", "interference"
         item = {name: torch.from_numpy(x) for name, x in zip(names, mix(target, interference), strict=True)}
-        return item | {"seed": torch.tensor(rng.integers(1 << 62))}
+        numbers = {"seed": rng.integers(1 << 62), "unread": self.unread - unread}
+        return item | {name: torch.tensor(number) for name, number in numbers.items()}
 
     def kind(self, rng: np.random.Generator) -> str:
         args, u = self.args, rng.random()
@@ -212,11 +217,14 @@ class MixtureDataset(Dataset):
 
     def loud(self, rng: np.random.Generator, draw) -> np.ndarray:
         """Draw until it is not silence; a file that fails is named once and drawn over."""
-        out = np.zeros(self.n_samples, np.float32)
+        out, failed = np.zeros(self.n_samples, np.float32), 0
         for _ in range(TRIES):
             try:
                 out = draw(rng)
             except UserError as e:
+                self.unread, failed = self.unread + 1, failed + 1
+                if failed == TRIES:
+                    raise UserError(f"none of {TRIES} draws could be read, the last one: {e}") from None
                 if (path := str(e).split(": ")[0]) not in self.broken:
                     self.broken.add(path)
                     warnings.warn(f"passed over: {e}", stacklevel=2)
@@ -296,25 +304,31 @@ def held_out(clips: list[Path], seconds: list[float], args: MixtureArgs) -> set[
     return held
 
 
-def find_material(args: MixtureArgs, *, progress: bool = False) -> Material:
-    """Find and check all recordings. Raises UserError: none found, unreadable or silent ones (named), the target
-    speaker among the dirty ones."""
+def find_material(args: MixtureArgs, *, index: str | Path = "", progress: bool = False) -> Material:
+    """Find and check all recordings; with the name of an index, those alone that are new since it was made. Raises
+    UserError: none found, unreadable or silent ones (named), the target speaker among the dirty ones."""
     clean_paths, dirty_paths = folders(args.clean, "clean"), folders(args.dirty, "dirty")
     refuse_target(args, clean_paths, dirty_paths)
-    problems, clean, dirty = [], [], []
+    problems, clean, dirty, known = [], [], [], Index(index)
     for paths, found, check in ((clean_paths, clean, check_clean), (dirty_paths, dirty, check_dirty)):
         for path in tqdm(paths, "checking", unit=" files", leave=False, disable=not progress):
             try:
-                found.append(check(path))
+                found.append(known.look(path, check))
             except UserError as e:
                 problems.append(str(e))
+    known.save()
     if problems:
         more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
         named = "; ".join(problems[:5])
         raise UserError(f"recordings that cannot be used ({len(problems)}), move them away: {named}{more}")
-    scenes = {p: p.relative_to(Path(name).parent).parts for name in args.dirty for p in audio.find(name)}
-    games, voices = ([r for r in dirty if (args.voices in scenes[r.path]) == wanted] for wanted in (False, True))
+    games, voices = ([r for r in dirty if in_voices(r.path, args) == wanted] for wanted in (False, True))
     return Material(clean, games, voices)
+
+
+def in_voices(path: Path, args: MixtureArgs) -> bool:
+    """Whether a recording, or the given folder that it lies in, is in a scene of voices."""
+    above = next(Path(name).parent for name in reversed(args.dirty) if path.is_relative_to(name))
+    return args.voices in path.relative_to(above).parts
 
 
 def folders(names: tuple[str, ...], kind: str) -> list[Path]:
@@ -334,11 +348,12 @@ def refuse_target(args: MixtureArgs, clean: list[Path], dirty: list[Path]):
     """Recordings in dirty/<speaker>/ have the target in them: as interference they would teach the net to remove it."""
     speakers = {Path(name).resolve().name for name in args.clean if "clean" not in Path(name).parts}
     speakers |= {p.parts[p.parts.index("clean") + 1] for p in clean if "clean" in p.parts[:-1]}
-    top = Path(os.path.commonpath([p.resolve().parent for p in clean + dirty]))
-    same = {p.resolve() for p in clean}
+    real = {p: os.path.realpath(p) for p in clean + dirty}
+    top = os.path.commonpath([os.path.dirname(p) for p in real.values()])
+    same = {real[p] for p in clean}
     for path in dirty:
-        inside = set(path.resolve().relative_to(top).parts[:-1]) & speakers
-        if inside or path.resolve() in same:
+        inside = {*real[path][len(top) :].split(os.sep)[:-1]} & speakers
+        if inside or real[path] in same:
             raise UserError(
                 f"{path.parent}: a dirty folder that holds the target speaker ({', '.join(inside) or 'clean files'}); "
                 "it is for infer.py, never training noise: leave it out of MixtureArgs.dirty"

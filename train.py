@@ -39,6 +39,7 @@ from extractor.unpack import unpack
 MAX_BAD = 10  # steps in a row without a finite loss and gradient before the run stops
 MEASURED_S = 2.0  # that trial steps may take before the first one
 UNPACKED = "unpacked"  # the folder among the runs where decoded recordings lie
+INDEX = "recordings.json"  # the file among them that says what is known of recordings
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,9 @@ class MainArgs:
 
     def __post_init__(self):
         check_counts(self, "steps", "batch_size", "accumulate", "valid_every", "save_every", "keep")
-        if not self.name or Path(self.name).name != self.name or self.name in ("..", UNPACKED):
-            raise UserError(f"MainArgs.name = {self.name!r}: give a folder name, without a slash, not {UNPACKED}")
+        if not self.name or Path(self.name).name != self.name or self.name in ("..", UNPACKED, INDEX):
+            taken = f"not {UNPACKED} or {INDEX}"
+            raise UserError(f"MainArgs.name = {self.name!r}: give a folder name, without a slash, {taken}")
         for name in ("warmup", "muon", "weight_decay", "workers", "unpack_gb", "patience"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"MainArgs.{name} = {getattr(self, name)}: give 0 or more")
@@ -128,7 +130,9 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
 
     # --- data --------------------------------------------------------------------------------------------------------
     with team.first_alone():
-        material = unpacked(find_material(args.data, progress=team.rank == 0), args, progress=team.rank == 0)
+        first = team.rank == 0
+        material = find_material(args.data, index=Path(args.runs) / INDEX, progress=first)
+        material = unpacked(material, args, progress=first)
     training = MixtureDataset(material, args.data, sample_rate, split="train")
     held_out = MixtureDataset(material, args.data, sample_rate, split="valid")
     describe_material(material, training, held_out)
@@ -160,7 +164,7 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
     print(f"training on {device}, step {progress.step} to {args.steps}; curves: tensorboard --logdir {args.runs}")
 
     # --- the loop ----------------------------------------------------------------------------------------------------
-    bad, skipped = 0, 0  # steps in a row; in all
+    bad, skipped, unread = 0, 0, 0  # steps in a row; in all; draws from recordings that could not be read
     started = time.monotonic() - progress.seconds
     meter = journal.Meter(device, args.batch_size * args.data.segment_s)
     save = saver(args, net, average, optimizers) if team.rank == 0 else lambda *_: None
@@ -169,7 +173,9 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
         lr = learning_rate(progress.step, args)
         set_learning_rate(optimizers, lr)
         loss, parts = backward(batch_loss, batches, args.batch_size)
-        loss, asked, *values = team.total(gradients(net), [loss.item(), stop.asked, *parts.values()])
+        failed = sum(batch["unread"].sum().item() for batch in batches)
+        loss, asked, failed, *values = team.total(gradients(net), [loss.item(), stop.asked, failed, *parts.values()])
+        unread += round(failed)
         norm = nn.utils.clip_grad_norm_(net.parameters(), args.clip_norm).item()
         finite = math.isfinite(loss) and math.isfinite(norm)
         if finite:
@@ -186,10 +192,11 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
             )
 
         parts = {"loss": loss, **dict(zip(parts, values, strict=True))}
-        told.step(parts, skipped)
+        counts = {"skipped": skipped, "unread": unread}
+        told.step(parts, counts)
         if progress.step % journal.EVERY == 0:
-            clipped = {"grad_norm": norm, "clip": min(1.0, args.clip_norm / max(norm, 1e-12)), "skipped": skipped}
-            told.point("train", progress.step, {**parts, "lr": lr, **clipped, **meter.read()})
+            clip = {"grad_norm": norm, "clip": min(1.0, args.clip_norm / max(norm, 1e-12))}
+            told.point("train", progress.step, {**parts, "lr": lr, **clip, **counts, **meter.read()})
         validated = progress.step % args.valid_every == 0 or progress.step >= args.steps
         if validated:
             sigma.refresh(average)
@@ -207,6 +214,8 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
         if over or asked:
             break
     told.close()
+    if unread:
+        print(f"{unread} draws from recordings failed and were made anew; the recordings are named above")
     if skipped:
         print(f"{skipped} steps were skipped: no finite loss or gradient")
     if asked and not over:
@@ -386,8 +395,11 @@ def share(args: MainArgs, team: ddp.Team) -> int:
 def in_turns(loader: Iterable[dict], n: int) -> Iterable[list[dict]]:
     """The batches of every step."""
     batches = iter(loader)
-    while step := list(islice(batches, n)):
-        yield step
+    try:
+        while step := list(islice(batches, n)):
+            yield step
+    except UserError as e:  # of a worker, whose traceback comes before it
+        raise UserError(str(e).rpartition("UserError: ")[2].strip()) from None
 
 
 def describe_cost(args: MainArgs, family, net: nn.Module, device: torch.device, batch_size: int):

@@ -26,11 +26,11 @@ class Journal:
         self.writer = SummaryWriter(str(folder), purge_step=step + 1)
         self.bar = tqdm(total=steps, initial=step, unit="step", dynamic_ncols=True, mininterval=1)
 
-    def step(self, values: Mapping[str, float], skipped: int):
-        """One more is done."""
+    def step(self, values: Mapping[str, float], counts: Mapping[str, int]):
+        """One more is done. Counts are shown from 1 on."""
         self.bar.update()
         shown = {name: f"{value:.2f}" for name, value in values.items()}
-        self.bar.set_postfix(shown | ({"skipped": skipped} if skipped else {}), refresh=False)
+        self.bar.set_postfix(shown | {name: n for name, n in counts.items() if n}, refresh=False)
 
     def point(self, kind: str, step: int, values: Mapping[str, float]):
         """Of the curves <kind>/<name>."""

@@ -18,7 +18,7 @@ def test_tensorboard_and_the_table_have_the_same_curves_also_of_a_run_that_went_
     for first in (0, 30):
         told = Journal(tmp_path, first, 60)
         for step in range(first + 10, 61, 10):
-            told.step({"loss": 0.5}, skipped=0)
+            told.step({"loss": 0.5}, {"skipped": 0, "unread": step})
             told.point("train", step, {"loss": first + step / 8})
         told.close()
     expected = [1.25, 2.5, 3.75, 35.0, 36.25, 37.5]

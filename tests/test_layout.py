@@ -15,7 +15,7 @@ LEAVES = (
 )
 PLUMBING = {f"extractor.{name}" for name in LEAVES.split()}
 LAYERS = {f"extractor.{name}" for name in ("dualpath", "sigma", "rwkv7")}
-OVER_PLUMBING = {f"extractor.{name}" for name in ("losses", "report", "page", "pairs", "unpack", "journal")}
+OVER_PLUMBING = {f"extractor.{name}" for name in ("losses", "report", "page", "pairs", "unpack", "index", "journal")}
 BELOW_ALL = {"extractor", "extractor.files"}
 ALLOWED = {
     "extractor": set(),
@@ -26,10 +26,11 @@ ALLOWED = {
     "extractor.ledger": {"extractor.tables"},
     "extractor.pairs": {"extractor.audio"},
     "extractor.unpack": {"extractor.audio"},
+    "extractor.index": {"extractor.audio"},
     "extractor.journal": {"extractor.curves", "extractor.report"},
     "extractor.page": {"extractor.tables", "extractor.scores"},
     **dict.fromkeys(FAMILIES, FOR_NETS),
-    "dataset": {"extractor.audio"},
+    "dataset": {"extractor.audio", "extractor.index"},
     "models": FAMILIES | {"extractor.losses", "extractor.checkpoint", "extractor.sigma"},
     **dict.fromkeys(SCRIPTS, FAMILIES | PLUMBING | LAYERS | OVER_PLUMBING | {"models", "dataset"}),
 }

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile as sf
 from tiny import ROOT, assert_equal, assert_near, scalars, tiny_command, tiny_run, weights
 
 import models
@@ -194,3 +196,40 @@ def test_in_turns_the_weights_are_those_of_the_whole_batch(args):
     assert_near(one, two)
     ours, theirs = (scalars(args.folder.parent / name)["valid/loss"] for name in ("alice", "turns"))
     assert theirs == pytest.approx(ours, rel=1e-5)
+
+
+def broken_in_the_middle(path: Path):
+    """From where nothing is read before training."""
+    samples, rate = sf.read(path)
+    samples = np.tile(samples, 10)
+    samples[10 * rate : 30 * rate] = np.nan
+    sf.write(path.with_suffix(".wav"), samples, rate, "FLOAT")
+
+
+@pytest.fixture
+def breaking(args, tmp_path) -> MainArgs:
+    """Recordings of which the only game breaks in the middle."""
+    folder = Path(shutil.copytree(Path(args.data.clean[0]).parents[1], tmp_path / "recordings"))
+    broken_in_the_middle(folder / "dirty/other/game/src_0.flac")
+    (folder / "dirty/other/game/src_0.flac").unlink()
+    data = replace(args.data, clean=(f"{folder}/clean/alice",), dirty=(f"{folder}/dirty/other",))
+    return replace(args, data=data, steps=20, valid_every=20)
+
+
+def test_a_recording_that_breaks_in_the_night_is_named_counted_and_passed_over(breaking, capsys):
+    with pytest.warns(UserWarning, match=r"passed over: .*game/src_0\.wav: NaN or infinite samples"):
+        main(breaking)
+    (n,) = scalars(breaking.folder)["train/unread"]
+    assert n > 0 and f"{n:.0f} draws from recordings failed and were made anew" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_where_nothing_can_be_read_any_more_the_run_ends_with_one_sentence(workers, args, tmp_path):
+    folder = Path(shutil.copytree(Path(args.data.clean[0]).parents[1], tmp_path / "recordings"))
+    data = replace(args.data, clean=(f"{folder}/clean/alice",), dirty=(f"{folder}/dirty/other",), absent=1.0, both=0.0,
+                   alone=0.0)
+    training = train.MixtureDataset(train.find_material(data), data, args.model.sample_rate, split="train")
+    (folder / "dirty/other/voices/bob.wav").unlink()
+    batches = train.DataLoader(training, 2, sampler=train.Keys(0, 2, 5, 0, 2), num_workers=workers)
+    with pytest.raises(UserError, match=r"^none of 20 draws could be read, the last one: [^\n]*bob\.wav: [^\n]*$"):
+        next(iter(train.in_turns(batches, 1)))

@@ -35,7 +35,7 @@ def test_tensorboard_has_curves_and_the_sound_and_spectrogram_of_every_kind(args
     events = EventAccumulator(str(args.folder)).Reload()
     tags = events.Tags()
     parts = "log_mse_db", "treble_db", "stft"
-    wanted = {f"train/{x}" for x in ("loss", *parts, "lr", "grad_norm", "clip", "skipped", *RATES)}
+    wanted = {f"train/{x}" for x in ("loss", *parts, "lr", "grad_norm", "clip", "skipped", "unread", *RATES)}
     wanted |= {f"valid/{x}" for x in ("loss", "game_si_sdri_db", "voice_si_sdri_db", "both_si_sdri_db", "absent_db")}
     wanted.add("valid/minutes")
     assert set(tags["scalars"]) == wanted
