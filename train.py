@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader
 
 import models
 from dataset import KINDS, Keys, Material, MixtureArgs, MixtureDataset, find_material
-from extractor import UserError, check_counts, checkpoint, ddp, journal, precision, sigma
+from extractor import UserError, check_counts, checkpoint, ddp, fit, journal, precision, scores, sigma
 from extractor.command import command_line
 from extractor.device import pick_device
 from extractor.losses import LossArgs
@@ -37,7 +37,6 @@ from extractor.stop import STATUS, Stop, outlive
 from extractor.unpack import unpack
 
 MAX_BAD = 10  # steps in a row without a finite loss and gradient before the run stops
-MEASURED_S = 2.0  # that trial steps may take before the first one
 UNPACKED = "unpacked"  # the folder among the runs where decoded recordings lie
 INDEX = "recordings.json"  # the file among them that says what is known of recordings
 
@@ -69,6 +68,7 @@ class MainArgs:
     device: str = "auto"          # auto, cpu, cuda, cuda:1
     precision: str = "auto"       # of products in training: bf16, fp32; auto is bf16 where the device is faster at it
     seed: int = 0                 # of the first weights
+    dry_run: bool = False         # train nothing, but say what batch fits into memory and how long training would take
 
     def __post_init__(self):
         check_counts(self, "steps", "batch_size", "accumulate", "valid_every", "save_every", "keep")
@@ -147,6 +147,9 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
     optimizers = make_optimizers(net, args)
     progress = resume(args, net, average, optimizers)
     here = share(args, team)  # items of a step that are this process's
+    if args.dry_run:
+        print(what_fits(args, family, net, device, here // args.accumulate))
+        return args.folder / "best.pt"
     describe_cost(args, family, net, device, here // args.accumulate)
     if why := progress.ended(args):
         print(why)
@@ -174,7 +177,7 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
         set_learning_rate(optimizers, lr)
         loss, parts = backward(batch_loss, batches, args.batch_size)
         failed = sum(batch["unread"].sum().item() for batch in batches)
-        loss, asked, failed, *values = team.total(gradients(net), [loss.item(), stop.asked, failed, *parts.values()])
+        loss, asked, failed, *named = team.total(gradients(net), [loss.item(), stop.asked, failed, *parts.values()])
         unread += round(failed)
         norm = nn.utils.clip_grad_norm_(net.parameters(), args.clip_norm).item()
         finite = math.isfinite(loss) and math.isfinite(norm)
@@ -191,7 +194,7 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
                 f"{norm:.3g}) at step {progress.step}; they left no trace: lower MainArgs.lr = {args.lr} and run again"
             )
 
-        parts = {"loss": loss, **dict(zip(parts, values, strict=True))}
+        parts = {"loss": loss, **dict(zip(parts, named, strict=True))}
         counts = {"skipped": skipped, "unread": unread}
         told.step(parts, counts)
         if progress.step % journal.EVERY == 0:
@@ -200,12 +203,12 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
         validated = progress.step % args.valid_every == 0 or progress.step >= args.steps
         if validated:
             sigma.refresh(average)
-            scores, estimates = validate(family, average, frozen, args, device, team)
-            told.point("valid", progress.step, scores | {"minutes": (time.monotonic() - started) / 60})
+            values, estimates = validate(family, average, frozen, args, device, team)
+            told.point("valid", progress.step, values | {"minutes": (time.monotonic() - started) / 60})
             told.examples(progress.step, dict(zip(KINDS, examples, strict=False)), estimates, sample_rate)
-            told.say(f"step {progress.step}: " + "  ".join(f"{k} {v:+.2f}" for k, v in scores.items()))
+            told.say(f"step {progress.step}: " + "  ".join(f"{k} {v:+.2f}" for k, v in values.items()))
             progress.seconds = time.monotonic() - started
-            keep_best(args, progress, scores["loss"], save)
+            keep_best(args, progress, values["loss"], save)
         over = progress.ended(args)
         if validated or over or asked or progress.step % args.save_every == 0:
             progress.seconds = time.monotonic() - started
@@ -404,48 +407,45 @@ def in_turns(loader: Iterable[dict], n: int) -> Iterable[list[dict]]:
 
 def describe_cost(args: MainArgs, family, net: nn.Module, device: torch.device, batch_size: int):
     """Parameters, and what a step takes."""
-    size, seconds = measure_step(replace(args, batch_size=batch_size), family, net, device)
-    seconds *= args.accumulate
+    step = measure_step(replace(args, batch_size=batch_size), family, net, device)
     print(
         f"{models.family_name(args.model)}: {sum(p.numel() for p in net.parameters()):,} parameters, "
-        f"about {size / 2**30:.1f} GiB for batches of {batch_size} x {args.data.segment_s:g} s, "
-        f"about {3600 / seconds:,.0f} steps per hour on {device}"
+        f"about {step.n_bytes(batch_size) / 2**30:.1f} GiB for batches of {batch_size} x {args.data.segment_s:g} s, "
+        f"about {3600 / step.seconds / args.accumulate:,.0f} steps per hour on {device}"
     )
 
 
 def steps_that_fit(args: MainArgs, minutes: float) -> int:
     """As many training steps as this machine does in these minutes, by the time of one; at least 1."""
     family, device = models.FAMILIES[models.family_name(args.model)], pick_device(args.device)
-    _, seconds = measure_step(args, family, family.net(args.model).to(device), device)
-    return max(1, round(60 * minutes / seconds))
+    step = measure_step(args, family, family.net(args.model).to(device), device)
+    return max(1, round(60 * minutes / step.seconds))
 
 
-@torch.random.fork_rng(devices=[])  # what is drawn in training must not depend on this
-def measure_step(args: MainArgs, family, net: nn.Module, device: torch.device) -> tuple[float, float]:
-    """Bytes and seconds of a training step, from steps of a copy of the net: one on an item of noise, the others on a
-    batch. The fastest of these counts: in the first one kernels are chosen, in any one the machine may be busy."""
-    trial = deepcopy(net)
+def what_fits(args: MainArgs, family, net: nn.Module, device: torch.device, batch_size: int) -> str:
+    """A table: for items of half, all and twice the length what memory they take, how many fit into what is free, and
+    how long training takes in batches of this size."""
+    free, rows = fit.free_bytes(device), []
+    for segment_s in (args.data.segment_s / 2, args.data.segment_s, 2 * args.data.segment_s):
+        trial = replace(args, batch_size=batch_size, data=replace(args.data, segment_s=segment_s))
+        try:
+            step = measure_step(trial, family, net, device)
+        except torch.OutOfMemoryError:
+            rows.append([f"{segment_s:g}", "-", f"below {batch_size}", "-", "-", "-"])
+            continue
+        a_step = step.seconds * args.accumulate
+        rows.append([
+            f"{segment_s:g}", f"{step.item / 2**20:.0f}", str(step.largest_batch(free)), f"{a_step:.3f}",
+            f"{segment_s * batch_size * args.accumulate / a_step:.0f}", f"{args.steps * a_step / 3600:.1f}",
+        ])
+    head = ["segment, s", "MiB an item", f"largest batch in {free / 2**30:.0f} GiB", f"s a step of {batch_size}",
+            "audio s per s", f"hours for {args.steps:,} steps"]
+    return scores.markdown(head, rows)
+
+
+def measure_step(args: MainArgs, family, net: nn.Module, device: torch.device) -> fit.Step:
     shape = args.batch_size, round(args.data.segment_s * args.model.sample_rate)
-    mixtures = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
-    batch = {"mixture": mixtures, "target": mixtures, "seed": torch.arange(args.batch_size)}
-    saved: dict[int, int] = {}
-
-    def note(t: Tensor) -> Tensor:
-        saved[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
-        return t
-
-    loss, backward = loss_function(args, family, device), Backward(trial, device, args.batch_size)
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
-        backward(loss, [{name: x[:1].clone() for name, x in batch.items()}], 1)  # no view, which would keep the batch
-    taken: list[float] = []
-    while len(taken) < 2 or len(taken) < 10 and sum(taken) < MEASURED_S:
-        started = time.perf_counter()
-        backward(loss, [batch], args.batch_size)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        taken.append(time.perf_counter() - started)
-    weights = 20 * sum(p.numel() for p in net.parameters())  # fp32: themselves, gradient, two moments, average
-    return weights + args.batch_size * sum(saved.values()), min(taken)
+    return fit.measure(net, loss_function(args, family, device), shape, device)
 
 
 if __name__ == "__main__":

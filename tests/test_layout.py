@@ -15,7 +15,7 @@ LEAVES = (
 )
 PLUMBING = {f"extractor.{name}" for name in LEAVES.split()}
 LAYERS = {f"extractor.{name}" for name in ("dualpath", "sigma", "rwkv7")}
-OVER_PLUMBING = {f"extractor.{name}" for name in ("losses", "report", "page", "pairs", "unpack", "index", "journal")}
+OVER_PLUMBING = {f"extractor.{name}" for name in "losses report page pairs unpack index journal fit".split()}
 BELOW_ALL = {"extractor", "extractor.files"}
 ALLOWED = {
     "extractor": set(),
@@ -27,6 +27,7 @@ ALLOWED = {
     "extractor.pairs": {"extractor.audio"},
     "extractor.unpack": {"extractor.audio"},
     "extractor.index": {"extractor.audio"},
+    "extractor.fit": {"extractor.parallel"},
     "extractor.journal": {"extractor.curves", "extractor.report"},
     "extractor.page": {"extractor.tables", "extractor.scores"},
     **dict.fromkeys(FAMILIES, FOR_NETS),

@@ -18,6 +18,7 @@ import models
 import train
 from dataset import KINDS
 from extractor import UserError, checkpoint, ddp
+from extractor.fit import Step
 from extractor.losses import predictive_loss
 from extractor.optim import learning_rate
 from extractor.parallel import Backward
@@ -58,7 +59,7 @@ def test_stopped_and_resumed_is_the_same_as_never_stopped(args, monkeypatch, thr
         return backward(*batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "measure_step", lambda *_: (0, 1.0))  # whose steps do not count
+        patch.setattr(train, "measure_step", lambda *_: Step(0, 0, 1.0))  # whose steps do not count
         patch.setattr(Backward, "__call__", stop_at_the_fourth)
         with pytest.raises(KeyboardInterrupt):
             main(args)
@@ -108,7 +109,7 @@ def test_steps_without_a_finite_loss_are_skipped_counted_and_leave_no_trace(args
                 value = value * math.nan
         return value, parts
 
-    monkeypatch.setattr(train, "measure_step", lambda *_: (0, 1.0))  # whose steps do not count
+    monkeypatch.setattr(train, "measure_step", lambda *_: Step(0, 0, 1.0))  # whose steps do not count
     monkeypatch.setitem(models.FAMILIES, "dptnet", models.FAMILIES["dptnet"]._replace(loss=nan_at_first))
     main(args)
 
@@ -145,7 +146,7 @@ def test_training_on_cuda_ends_near_training_on_the_cpu(args):
 
 def test_products_in_training_are_of_the_precision_asked_for_all_else_is_full(args, monkeypatch):
     dtypes = []
-    monkeypatch.setattr(train, "measure_step", lambda *_: (0, 1.0))  # whose products do not count
+    monkeypatch.setattr(train, "measure_step", lambda *_: Step(0, 0, 1.0))  # whose products do not count
     monkeypatch.setattr(torch.nn.Linear, "forward", noting(dtypes, torch.nn.Linear.forward))
     for precision, expected in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
         dtypes.clear()

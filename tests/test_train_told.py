@@ -19,6 +19,7 @@ import train
 from dataset import KINDS
 from dptnet import DPTNet
 from extractor import UserError, checkpoint, curves, journal
+from extractor.fit import Step, free_bytes
 from extractor.losses import LossArgs
 from train import MainArgs, main
 
@@ -112,9 +113,12 @@ def test_the_estimated_memory_is_that_of_what_a_step_keeps(args):
             return self.w * x
 
     family = models.FAMILIES["dptnet"]._replace(loss=lambda net, mixture, target, *_: (net(mixture).sum(), {}))
-    size, seconds = train.measure_step(args, family, Scale(), torch.device("cpu"))
+    step = train.measure_step(args, family, Scale(), torch.device("cpu"))
     n_samples = 0.5 * RATE
-    assert size == pytest.approx(20 + args.batch_size * 4 * n_samples, abs=64) and seconds > 0
+    assert step.weights == 20 and step.item == pytest.approx(4 * n_samples, abs=32) and step.seconds > 0
+    assert step.n_bytes(2) == 20 + 2 * step.item
+    assert step.largest_batch(20 + 100 * step.item) == 79  # with a fifth to spare
+    assert step.largest_batch(10) == 0
 
 
 def test_the_time_of_a_step_is_that_of_a_moment_when_the_machine_was_not_busy(args, threads):
@@ -126,14 +130,38 @@ def test_the_time_of_a_step_is_that_of_a_moment_when_the_machine_was_not_busy(ar
         return net(mixture).sum(), {}
 
     family = models.FAMILIES["dptnet"]._replace(loss=loss)
-    _, seconds = train.measure_step(args, family, nn.Linear(round(0.5 * RATE), 1), torch.device("cpu"))
-    assert seconds < 0.2
+    step = train.measure_step(args, family, nn.Linear(round(0.5 * RATE), 1), torch.device("cpu"))
+    assert step.seconds < 0.2
 
 
 @pytest.mark.parametrize("minutes, steps", [(1.0, 30), (0.25, 8), (0.001, 1)])
 def test_the_steps_that_fit_are_the_minutes_over_the_time_of_one(minutes, steps, args, monkeypatch):
-    monkeypatch.setattr(train, "measure_step", lambda *_: (0, 2.0))
+    monkeypatch.setattr(train, "measure_step", lambda *_: Step(0, 0, 2.0))
     assert train.steps_that_fit(args, minutes) == steps
+
+
+def test_a_dry_run_says_what_fits_and_trains_nothing(args, monkeypatch, capsys):
+    seen = []
+
+    def measured(args, *_):
+        seen.append((args.batch_size, args.data.segment_s))
+        if args.data.segment_s > 0.9:
+            raise torch.OutOfMemoryError
+        return Step(0, 2**20, 1.5)
+
+    monkeypatch.setattr(train, "measure_step", measured)
+    monkeypatch.setattr(train.fit, "free_bytes", lambda device: 2**30)
+    main(replace(args, dry_run=True, batch_size=4, accumulate=2, steps=2400))
+    head, _, *rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert head == ("| segment, s | MiB an item | largest batch in 1 GiB | s a step of 2 | audio s per s | "
+                    "hours for 2,400 steps |")
+    assert rows == ["| 0.25 | 1 | 819 | 3.000 | 0 | 2.0 |", "| 0.5 | 1 | 819 | 3.000 | 1 | 2.0 |",
+                    "| 1 | - | below 2 | - | - | - |"]
+    assert seen == [(2, 0.25), (2, 0.5), (2, 1.0)] and not list(args.folder.glob("*.pt"))
+
+
+def test_some_memory_is_free():
+    assert 2**26 < free_bytes(torch.device("cpu")) < 2**45
 
 
 def test_a_checkpoint_of_another_architecture_is_refused_with_what_differs(args):
