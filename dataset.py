@@ -19,7 +19,7 @@ import torch
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from extractor import UserError, audio
+from extractor import UserError, audio, augment
 from extractor.index import Index
 
 KINDS = ("game", "voice", "both", "absent")  # of validation mixtures: what lies over the target
@@ -128,11 +128,16 @@ class MixtureDataset(Dataset):
     """Keys are (epoch, index); items are {"mixture": [T], "target": [T], "interference": [T]} float32, and "seed": [],
     for what a loss may draw, "unread": [], how many draws from recordings failed on the way.
 
+    mixture = target + interference, unless the mixture alone is changed (augment.py): then that was so before.
     Raises UserError where nothing can be read any more."""
 
-    def __init__(self, material: "Material", args: MixtureArgs, sample_rate: int, *, split: str):
+    def __init__(
+        self, material: "Material", args: MixtureArgs, sample_rate: int, *, split: str,
+        augmented: augment.AugmentArgs | None = None,
+    ):
         clean, games, voices = material.split(split, args, sample_rate)
         self.args, self.sample_rate, self.split = args, sample_rate, split
+        self.augment = augmented or augment.AugmentArgs()
         self.n_samples = round(args.segment_s * sample_rate)
         self.clean, self.games, self.voices, self.dirty = Pool(clean), Pool(games), Pool(voices), Pool(games + voices)
         self.broken: set[str] = set()
@@ -150,7 +155,9 @@ class MixtureDataset(Dataset):
         if level_db(target) > QUIET_DB and level_db(interference) > QUIET_DB:
             interference = at_snr(interference, under=target, snr_db=rng.uniform(*self.args.snr_db))
         names = "mixture", "target", "interference"
-        item = {name: torch.from_numpy(x) for name, x in zip(names, mix(target, interference), strict=True)}
+        signals = augment.together(mix(target, interference), self.augment, rng, self.sample_rate)
+        item = {name: torch.from_numpy(x) for name, x in zip(names, signals, strict=True)}
+        item["mixture"] = torch.from_numpy(augment.mixture(signals[0], self.augment, rng, self.sample_rate))
         numbers = {"seed": rng.integers(1 << 62), "unread": self.unread - unread}
         return item | {name: torch.tensor(number) for name, number in numbers.items()}
 
@@ -165,13 +172,20 @@ class MixtureDataset(Dataset):
 
     def target(self, rng: np.random.Generator) -> np.ndarray:
         """A clean clip, cropped at random if longer, shifted under zero padding. -> [T]"""
-        return self.loud(rng, self.clean_draw)
+        clip = self.loud(rng, self.clean_draw)
+        if augment.chance(rng, self.augment.mixup):
+            clip = self.over(rng, clip, self.loud(rng, self.clean_draw))
+        return augment.target(clip, self.augment, rng, self.sample_rate)
 
     def clean_draw(self, rng: np.random.Generator) -> np.ndarray:
         source, _ = self.clean.draw(rng)
-        spare = source.length - self.n_samples
+        most = self.augment.target_speed
+        rate = self.rate_at(rng, 1 - most, 1 + most) if most else self.sample_rate
+        length = max(1, source.length * rate // self.sample_rate)
+        spare = length - self.n_samples
         start = int(rng.integers(spare + 1)) if spare > 0 else 0
-        clip = audio.read(source.recording, source.start + start, min(self.n_samples, source.length), self.sample_rate)
+        start += source.start * rate // self.sample_rate
+        clip = audio.read(source.recording, start, min(self.n_samples, length), rate)
         if spare < 0:
             clip = np.pad(clip, (before := int(rng.integers(1 - spare)), -spare - before))
         reach = round(self.args.max_shift * self.n_samples)
@@ -181,15 +195,26 @@ class MixtureDataset(Dataset):
         if kind == "alone":
             return np.zeros(self.n_samples, np.float32)
         if kind == "both" and self.games and self.voices:
-            game, voice = (self.dirty_segment(rng, pool) for pool in (self.games, self.voices))
-            if min(level_db(game), level_db(voice)) > QUIET_DB:
-                voice = at_snr(voice, under=game, snr_db=-rng.uniform(*self.args.voice_db))
-            return game + voice
-        pool = {"game": self.games, "voice": self.voices, "absent": self.voices}.get(kind) or self.dirty
-        return self.dirty_segment(rng, pool)
+            pools = [self.games, self.voices]
+        else:
+            pools = [{"game": self.games, "voice": self.voices, "absent": self.voices}.get(kind) or self.dirty]
+        segments = [self.dirty_segment(rng, pool) for pool in pools]
+        out = segments[0] if len(segments) == 1 else self.over(rng, *segments)
+        more = self.voices if kind == "absent" and self.voices else self.dirty
+        for _ in range(augment.MOST_SOURCES - len(segments)):
+            if augment.chance(rng, self.augment.more):
+                out = self.over(rng, out, self.dirty_segment(rng, more))
+        return out
+
+    def over(self, rng: np.random.Generator, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """Both, the second one louder than the first by a draw from voice_db. [T], [T] -> [T]"""
+        if min(level_db(first), level_db(second)) > QUIET_DB:
+            second = at_snr(second, under=first, snr_db=-rng.uniform(*self.args.voice_db))
+        return first + second
 
     def dirty_segment(self, rng: np.random.Generator, pool: Pool) -> np.ndarray:
-        return self.loud(rng, lambda rng: self.dirty_draw(rng, pool))
+        segment = self.loud(rng, lambda rng: self.dirty_draw(rng, pool))
+        return augment.source(segment, self.augment, rng, self.sample_rate)
 
     def dirty_draw(self, rng: np.random.Generator, pool: Pool) -> np.ndarray:
         """A segment from a random position; where the recording ends it goes on from its start, so that every second
@@ -211,7 +236,10 @@ class MixtureDataset(Dataset):
         """The rate to read at, so that samples taken for ones at the net's rate play at a random speed."""
         if self.split == "valid" or self.args.speed == (1, 1):
             return self.sample_rate
-        speed = np.exp(rng.uniform(*np.log(self.args.speed)))
+        return self.rate_at(rng, *self.args.speed)
+
+    def rate_at(self, rng: np.random.Generator, slowest: float, fastest: float) -> int:
+        speed = np.exp(rng.uniform(*np.log((slowest, fastest))))
         step = max(1, self.sample_rate // 100)  # of a common divisor, or the resampler would need filters without end
         return max(1, round(self.sample_rate / speed / step)) * step
 

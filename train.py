@@ -27,6 +27,7 @@ from torch.utils.data import DataLoader
 import models
 from dataset import KINDS, Keys, Material, MixtureArgs, MixtureDataset, find_material
 from extractor import UserError, check_counts, checkpoint, ddp, fit, journal, precision, scores, sigma
+from extractor.augment import AugmentArgs
 from extractor.command import command_line
 from extractor.device import pick_device
 from extractor.losses import LossArgs
@@ -46,6 +47,7 @@ class MainArgs:
     name: str = "speaker"         # the run: everything goes to <runs>/<name>
     runs: str = "runs"
     data: MixtureArgs = field(default_factory=MixtureArgs)
+    augment: AugmentArgs = field(default_factory=AugmentArgs)  # of mixtures to learn from; those of validation stay
     model: models.Args = models.PRESETS["fullband-light"]   # its class picks the family
     loss: LossArgs = field(default_factory=LossArgs)
     init_from: str = ""           # a checkpoint whose weights the net starts from; for a flow, of the net it refines
@@ -133,7 +135,7 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
         first = team.rank == 0
         material = find_material(args.data, index=Path(args.runs) / INDEX, progress=first)
         material = unpacked(material, args, progress=first)
-    training = MixtureDataset(material, args.data, sample_rate, split="train")
+    training = MixtureDataset(material, args.data, sample_rate, split="train", augmented=args.augment)
     held_out = MixtureDataset(material, args.data, sample_rate, split="valid")
     describe_material(material, training, held_out)
 

@@ -11,7 +11,7 @@ FAMILIES = {"dptnet", "rwkvnet", "bandsplit", "fullband", "flow"}
 FOR_NETS = {f"extractor.{name}" for name in ("precision", "spectrum", "dualpath", "sigma", "rwkv7")}
 LEAVES = (
     "files audio tables levels cuts landmarks metrics chunked checkpoint command device "
-    "scores stop ddp curves provenance perceptual rivals precision spectrum parallel optim"
+    "scores stop ddp augment curves provenance perceptual rivals precision spectrum parallel optim"
 )
 PLUMBING = {f"extractor.{name}" for name in LEAVES.split()}
 LAYERS = {f"extractor.{name}" for name in ("dualpath", "sigma", "rwkv7")}
@@ -31,7 +31,7 @@ ALLOWED = {
     "extractor.journal": {"extractor.curves", "extractor.report"},
     "extractor.page": {"extractor.tables", "extractor.scores"},
     **dict.fromkeys(FAMILIES, FOR_NETS),
-    "dataset": {"extractor.audio", "extractor.index"},
+    "dataset": {"extractor.audio", "extractor.augment", "extractor.index"},
     "models": FAMILIES | {"extractor.losses", "extractor.checkpoint", "extractor.sigma"},
     **dict.fromkeys(SCRIPTS, FAMILIES | PLUMBING | LAYERS | OVER_PLUMBING | {"models", "dataset"}),
 }
