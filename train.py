@@ -219,6 +219,7 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
         if over or asked:
             break
     told.close()
+    team.gather(None)  # torchrun ends the others as soon as one leaves: not before the first one has saved
     if unread:
         print(f"{unread} draws from recordings failed and were made anew; the recordings are named above")
     if skipped:
