@@ -115,7 +115,7 @@ class LSTMPath(nn.Module):
         self.linear = nn.Linear(2 * args.hidden, args.width)
 
     def forward(self, x: Tensor, first: None) -> tuple[Tensor, None]:
-        return x + self.linear(self.lstm(self.norm(x))[0]), first
+        return x + self.linear(precision.lstm(self.lstm, self.norm(x))), first
 
 
 class Attention(nn.Module):

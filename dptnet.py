@@ -89,7 +89,7 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.norm_attention(x + self.attention(x))
-        return self.norm_lstm(x + self.linear(F.relu(self.lstm(x)[0])))
+        return self.norm_lstm(x + self.linear(F.relu(precision.lstm(self.lstm, x))))
 
 
 class DPTNet(dualpath.DualPath):

@@ -100,7 +100,7 @@ class Layer(nn.Module):
         self.linear = nn.Linear(2 * hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.linear(self.lstm(self.norm(x))[0])
+        return x + self.linear(precision.lstm(self.lstm, self.norm(x)))
 
 
 class FullBand(nn.Module):

@@ -3,9 +3,11 @@
 Weights, signals, spectra, residual sums and losses are fp32 always; under autocast the products inside a net are not.
 """
 
+from functools import cache
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from extractor import UserError
 
@@ -45,3 +47,23 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return F.scaled_dot_product_attention(q, k, v)
     with full(q):
         return F.scaled_dot_product_attention(*map(at_least_fp32, (q, k, v)))
+
+
+def lstm(layer: nn.LSTM, x: Tensor) -> Tensor:
+    """What the layer puts out. In full precision on a CPU that has no other. [L, B, D] -> [L, B, H]"""
+    if x.is_cuda or not torch.is_autocast_enabled("cpu") or rounds_lstms():
+        return layer(x)[0]
+    with full(x):
+        return layer(at_least_fp32(x))[0]
+
+
+@cache
+def rounds_lstms() -> bool:
+    """Whether this CPU computes LSTMs in bf16: torch's kernel needs AVX-512, and fails where there is none."""
+    layer = nn.LSTM(8, 8, device="meta").to_empty(device="cpu")  # draws nothing
+    try:
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            layer(torch.zeros(2, 1, 8))
+    except RuntimeError:
+        return False
+    return True

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 from torch.testing import assert_close
 
 from extractor import UserError, precision
@@ -54,3 +55,32 @@ def test_in_full_precision_autocast_is_off():
         assert (x @ x).dtype == torch.bfloat16
         with precision.full(x):
             assert (x @ x).dtype == torch.float32
+
+
+def test_an_lstm_runs_under_autocast_on_any_cpu():
+    torch.manual_seed(0)
+    layer, x = nn.LSTM(5, 3, bidirectional=True), torch.randn(7, 2, 5)
+    expected = layer(x)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        found = precision.lstm(layer, x)
+    assert_close(found.float(), expected, rtol=0, atol=0.02)
+    found.sum().backward()
+    assert layer.weight_hh_l0.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("rounds, dtype", [(False, torch.float32), (True, torch.bfloat16)])
+def test_an_lstm_is_in_full_precision_where_the_cpu_has_no_other(rounds, dtype, monkeypatch):
+    monkeypatch.setattr(precision, "rounds_lstms", lambda: rounds)
+    seen = []
+    layer = nn.LSTM(5, 3)
+    monkeypatch.setattr(layer, "forward", lambda x: seen.append(torch.is_autocast_enabled("cpu")) or (x, None))
+    x = torch.randn(7, 2, 5).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert precision.lstm(layer, x).dtype == dtype
+    assert seen == [rounds]
+
+
+def test_asking_what_the_cpu_can_do_draws_nothing():
+    state = torch.get_rng_state()
+    precision.rounds_lstms.__wrapped__()
+    assert torch.equal(torch.get_rng_state(), state)
