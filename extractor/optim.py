@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from extractor import UserError
+from extractor.muon import Muon
 
 
 def learning_rate(step: int, args) -> float:
@@ -20,8 +21,8 @@ def learning_rate(step: int, args) -> float:
 
 
 def make_optimizers(net: nn.Module, args) -> list[torch.optim.Optimizer]:
-    """AdamW, and for the matrices that lead from vectors to vectors Muon (Jordan et al. 2024), which makes a step
-    equally long in all directions. At the ends of a net, where some directions are signals, that costs more than a dB.
+    """AdamW, and for the matrices that lead from vectors to vectors Muon, which makes a step equally long in all
+    directions. At the ends of a net, where some directions are signals, that costs more than a dB.
 
     args: with `lr`, `muon` and `weight_decay`
     """
@@ -29,8 +30,8 @@ def make_optimizers(net: nn.Module, args) -> list[torch.optim.Optimizer]:
     matrices = [p for p in inner.values() if p.requires_grad and p.ndim == 2] if args.muon else []
     groups = decay_groups(net, args.weight_decay, but=matrices)
     optimizers = [torch.optim.AdamW(groups, lr=args.lr, betas=(0.9, 0.98))]
-    if matrices:  # original: what comes of a unit vector changes by lr sqrt(max(1, rows/columns)), in nets of any width
-        optimizers.append(torch.optim.Muon(matrices, weight_decay=args.weight_decay, adjust_lr_fn="original"))
+    if matrices:
+        optimizers.append(Muon(matrices, lr=args.lr, weight_decay=args.weight_decay))
     for optimizer, over_lr in zip(optimizers, (1.0, args.muon), strict=False):
         for group in optimizer.param_groups:
             group["over_lr"] = over_lr

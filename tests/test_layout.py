@@ -11,11 +11,11 @@ FAMILIES = {"dptnet", "rwkvnet", "bandsplit", "fullband", "flow"}
 FOR_NETS = {f"extractor.{name}" for name in ("precision", "spectrum", "dualpath", "sigma", "rwkv7")}
 LEAVES = (
     "files audio tables levels cuts landmarks metrics chunked checkpoint command device "
-    "scores stop ddp augment curves provenance perceptual rivals precision spectrum parallel optim"
+    "scores stop ddp augment curves provenance perceptual rivals precision spectrum parallel"
 )
 PLUMBING = {f"extractor.{name}" for name in LEAVES.split()}
 LAYERS = {f"extractor.{name}" for name in ("dualpath", "sigma", "rwkv7")}
-OVER_PLUMBING = {f"extractor.{name}" for name in "losses report page pairs unpack index journal fit".split()}
+OVER_PLUMBING = {f"extractor.{name}" for name in "losses report page pairs unpack index journal fit muon optim".split()}
 BELOW_ALL = {"extractor", "extractor.files"}
 ALLOWED = {
     "extractor": set(),
@@ -28,6 +28,8 @@ ALLOWED = {
     "extractor.unpack": {"extractor.audio"},
     "extractor.index": {"extractor.audio"},
     "extractor.fit": {"extractor.parallel"},
+    "extractor.muon": {"extractor.precision"},
+    "extractor.optim": {"extractor.muon"},
     "extractor.journal": {"extractor.curves", "extractor.report"},
     "extractor.page": {"extractor.tables", "extractor.scores"},
     **dict.fromkeys(FAMILIES, FOR_NETS),

@@ -1,12 +1,15 @@
 """How weights move."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from tiny import NET
 from torch import nn
 
 from dptnet import DPTNet
-from extractor import UserError
+from extractor import UserError, precision
+from extractor.muon import Muon, orthogonal
 from extractor.optim import decay_groups, hold, learning_rate, make_optimizers, update_average
 from train import MainArgs
 
@@ -71,6 +74,56 @@ def test_a_step_by_muon_turns_the_gradient_into_equal_singular_values(rows, colu
     turned = u.T @ (before - net.weight.detach()) @ vh.T / (0.5 * stretch)
     assert ((turned.diagonal() > 0.6) & (turned.diagonal() < 1.3)).all()
     assert (turned - turned.diagonal().diag()).abs().max() < 0.05
+
+
+SHAPES = (6, 9), (9, 6), (6, 9), (5, 5), (40, 3)  # two of them alike
+
+
+def weights_after(optimizer: type, n_steps: int, saved: dict | None = None, **settings) -> tuple[list, dict]:
+    """Matrices that noise has moved, from step 3 on where a state is given; and the optimizer's state then."""
+    generator = torch.Generator().manual_seed(0)
+    matrices = [nn.Parameter(torch.randn(shape, generator=generator)) for shape in SHAPES]
+    made = optimizer(matrices, lr=0.1, weight_decay=0.2, momentum=0.9, **settings)
+    if saved:
+        made.load_state_dict(deepcopy(saved))
+    for step in range(n_steps):
+        made.param_groups[0]["lr"] = 0.1 / (1 + step)
+        for p in matrices:
+            p.grad = torch.randn(p.shape, generator=generator)
+        made.step()
+    return [p.detach() for p in matrices], made.state_dict()
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_muon_is_that_of_torch(fast, monkeypatch):
+    monkeypatch.setattr(precision, "fast", lambda device: fast)
+    first, _ = weights_after(Muon, 0)
+    ours, _ = weights_after(Muon, 4)
+    theirs, saved = weights_after(torch.optim.Muon, 4, adjust_lr_fn="original")
+    for a, b, start in zip(ours, theirs, first, strict=True):
+        assert (a - b).norm() < 0.05 * (b - start).norm()  # bfloat16 is worth 0.03
+    ours, _ = weights_after(Muon, 2, saved)  # and it goes on from a state of torch's
+    theirs, _ = weights_after(torch.optim.Muon, 2, saved)
+    for a, b, start in zip(ours, theirs, first, strict=True):
+        assert (a - b).norm() < 0.05 * (b - start).norm()
+
+
+@pytest.mark.parametrize("fast, dtype", [(False, torch.float32), (True, torch.bfloat16)])
+def test_muon_multiplies_in_what_the_device_is_fast_at(fast, dtype, monkeypatch):
+    monkeypatch.setattr(precision, "fast", lambda device: fast)
+    seen = set()
+    with monkeypatch.context() as patched:
+        product = torch.baddbmm
+        patched.setattr(torch, "baddbmm", lambda x, *rest, **how: seen.add(x.dtype) or product(x, *rest, **how))
+        assert orthogonal(torch.randn(2, 3, 4)).dtype == torch.float32
+    assert seen == {dtype}
+
+
+def test_muon_leaves_what_has_no_gradient_and_does_not_fail_on_none_at_all():
+    still, zero = nn.Parameter(torch.ones(2, 3)), nn.Parameter(torch.ones(2, 3))
+    zero.grad = torch.zeros(2, 3)
+    Muon([still, zero], lr=0.1, weight_decay=0.5).step()
+    assert torch.equal(still, torch.ones(2, 3)) and torch.equal(zero, torch.full((2, 3), 0.95))
 
 
 def trained(net: nn.Module) -> set[str]:
