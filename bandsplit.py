@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from extractor import UserError, check_counts, precision, rwkv7, sigma, spectrum
+from extractor.attention import attend
 
 Mixer = Literal["attention", "lstm", "rwkv7"]
 Zones = tuple[tuple[float, float], ...]
@@ -129,7 +130,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         qkv = rearrange(self.in_proj(x), "s n (three h d) -> three n h s d", three=3, h=self.n_heads)
         q, k, v = qkv.contiguous()  # strided rows miss the CPU's caches
-        return self.out_proj(rearrange(precision.attention(rotate(q), rotate(k), v), "n h s d -> s n (h d)"))
+        return self.out_proj(rearrange(attend(rotate(q), rotate(k), v), "n h s d -> s n (h d)"))
 
 
 def rotate(x: Tensor) -> Tensor:

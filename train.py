@@ -27,6 +27,7 @@ from torch.utils.data import DataLoader
 import models
 from dataset import KINDS, Keys, Material, MixtureArgs, MixtureDataset, find_material
 from extractor import UserError, check_counts, checkpoint, ddp, fit, journal, precision, scores, sigma
+from extractor.attention import entropy_by_layer
 from extractor.augment import AugmentArgs
 from extractor.command import command_line
 from extractor.device import pick_device
@@ -70,6 +71,8 @@ class MainArgs:
     device: str = "auto"          # auto, cpu, cuda, cuda:1
     precision: str = "auto"       # of products in training: bf16, fp32; auto is bf16 where the device is faster at it
     seed: int = 0                 # of the first weights
+    compile: bool = False         # torch.compile the layers, where trial steps, which take minutes, find it faster
+    entropy: bool = False         # curves of the entropy of every attention, too, at each validation
     dry_run: bool = False         # train nothing, but say what batch fits into memory and how long training would take
 
     def __post_init__(self):
@@ -102,6 +105,7 @@ class Progress:
     best_step: int = 0
     kept: list[tuple[float, int]] = field(default_factory=list)  # loss and step of every step_<n>.pt, the best first
     seconds: float = 0.0
+    compiled: bool | None = None  # whether that was found to be faster
 
     def ended(self, args: MainArgs) -> str:
         """Why there is nothing more to do, if so."""
@@ -157,6 +161,9 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
         print(why)
         return args.folder / "best.pt"
 
+    if args.compile and progress.compiled is None:
+        progress.compiled = faster_compiled(args, family, net, device, here // args.accumulate, team)
+
     keys = Keys(progress.step, args.batch_size, args.valid_every, team.rank * here, here)
     loader = DataLoader(
         training, here // args.accumulate, sampler=keys, num_workers=args.workers, worker_init_fn=outlive,
@@ -165,6 +172,8 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
     )
     frozen = {i: held_out[0, i] for i in range(team.rank, len(held_out), team.size)}
     examples = [held_out[0, i] for i in range(min(len(KINDS), len(held_out)))]
+    if args.entropy and not len(entropies(average, examples, device)):
+        raise UserError(f"MainArgs.entropy: a {models.family_name(args.model)} net has no attention; leave it off")
     told = journal.Journal(args.folder, progress.step, args.steps) if team.rank == 0 else journal.Silence()
     print(f"training on {device}, step {progress.step} to {args.steps}; curves: tensorboard --logdir {args.runs}")
 
@@ -173,7 +182,8 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
     started = time.monotonic() - progress.seconds
     meter = journal.Meter(device, args.batch_size * args.data.segment_s)
     save = saver(args, net, average, optimizers) if team.rank == 0 else lambda *_: None
-    backward, batch_loss = Backward(net, device, here // args.accumulate), loss_function(args, family, device)
+    backward = Backward(net, device, here // args.accumulate, compiled=args.compile and progress.compiled)
+    batch_loss = loss_function(args, family, device)
     for batches in meter.waiting(in_turns(loader, args.accumulate)):
         lr = learning_rate(progress.step, args)
         set_learning_rate(optimizers, lr)
@@ -207,6 +217,9 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
             sigma.refresh(average)
             values, estimates = validate(family, average, frozen, args, device, team)
             told.point("valid", progress.step, values | {"minutes": (time.monotonic() - started) / 60})
+            if args.entropy:
+                layers = entropies(average, examples, device)
+                told.point("entropy", progress.step, {f"layer_{i}": value for i, value in enumerate(layers)})
             told.examples(progress.step, dict(zip(KINDS, examples, strict=False)), estimates, sample_rate)
             told.say(f"step {progress.step}: " + "  ".join(f"{k} {v:+.2f}" for k, v in values.items()))
             progress.seconds = time.monotonic() - started
@@ -270,6 +283,11 @@ def validate(
             by_name.setdefault(name, []).append(value)
     first = ChainMap(*team.gather(estimates))
     return {name: float(np.mean(v)) for name, v in by_name.items()}, [first[i] for i in sorted(first)]
+
+
+def entropies(net: nn.Module, items: list[dict], device: torch.device) -> list[float]:
+    """Of every attention in the net, 0 to 1, on a batch of these items."""
+    return entropy_by_layer(net, torch.stack([item["mixture"] for item in items]).to(device)).tolist()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -418,6 +436,26 @@ def describe_cost(args: MainArgs, family, net: nn.Module, device: torch.device, 
     )
 
 
+def faster_compiled(
+    args: MainArgs, family, net: nn.Module, device: torch.device, batch_size: int, team: ddp.Team
+) -> bool:
+    """Whether a step of all processes is, by trial. Raises UserError where torch.compile fails."""
+    from torch._dynamo.exc import TorchDynamoException  # which takes seconds
+
+    trial = replace(args, batch_size=batch_size)
+    try:
+        taken = [measure_step(trial, family, net, device, compiled=compiled).seconds for compiled in (False, True)]
+    except TorchDynamoException as e:
+        why = str(e).strip().split("\n")[0]
+        raise UserError(
+            f"MainArgs.compile: torch.compile fails here ({why}); it needs a C++ compiler, or Triton: leave it off"
+        ) from None
+    plain, compiled = (seconds / team.size for seconds in team.total([], taken))
+    left_off = ": left off" if compiled >= plain else ""
+    print(f"compiled, a step takes {compiled:.3f} s instead of {plain:.3f}{left_off}")
+    return compiled < plain
+
+
 def steps_that_fit(args: MainArgs, minutes: float) -> int:
     """As many training steps as this machine does in these minutes, by the time of one; at least 1."""
     family, device = models.FAMILIES[models.family_name(args.model)], pick_device(args.device)
@@ -446,9 +484,11 @@ def what_fits(args: MainArgs, family, net: nn.Module, device: torch.device, batc
     return scores.markdown(head, rows)
 
 
-def measure_step(args: MainArgs, family, net: nn.Module, device: torch.device) -> fit.Step:
+def measure_step(
+    args: MainArgs, family, net: nn.Module, device: torch.device, *, compiled: bool = False
+) -> fit.Step:
     shape = args.batch_size, round(args.data.segment_s * args.model.sample_rate)
-    return fit.measure(net, loss_function(args, family, device), shape, device)
+    return fit.measure(net, loss_function(args, family, device), shape, device, compiled=compiled)
 
 
 if __name__ == "__main__":

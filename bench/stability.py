@@ -27,14 +27,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from einops import rearrange
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from dataset import MixtureArgs, MixtureDataset, find_material
-from dptnet import PRESETS, Attention, DPTNet, DPTNetArgs
+from dptnet import PRESETS, DPTNet, DPTNetArgs
 from extractor import UserError, report, sigma, tables
+from extractor.attention import entropy_by_layer
 from extractor.command import command_line
 from extractor.device import keep_freed_memory
 from extractor.losses import LossArgs, predictive_loss
@@ -129,7 +129,7 @@ def train(run: Run, args: BenchArgs, silence: float, training: MixtureDataset, f
     losses, norms, looks, skipped, bad = [], [], [], 0, 0
     for step in range(args.steps):
         if step % args.every == 0:
-            looks.append([step, *attention_entropy(net, probe).tolist()])
+            looks.append([step, *entropy_by_layer(net, probe).tolist()])
         first = step * args.batch_size
         batch = default_collate([training[run.seed, i] for i in range(first, first + args.batch_size)])
         for group in optimizer.param_groups:
@@ -147,7 +147,7 @@ def train(run: Run, args: BenchArgs, silence: float, training: MixtureDataset, f
         bad, skipped = (0, skipped) if finite else (bad + 1, skipped + 1)
         if bad >= MAX_BAD:
             break
-    looks.append([len(losses), *attention_entropy(net, probe).tolist()])
+    looks.append([len(losses), *entropy_by_layer(net, probe).tolist()])
     loss = valid_loss(net, frozen, args.batch_size)
     return run._asdict() | {
         "outcome": outcome(loss, silence, ended=bad >= MAX_BAD), "valid_loss": loss, "skipped": skipped,
@@ -170,34 +170,6 @@ def valid_loss(net: Callable[[Tensor], Tensor], frozen: list[dict], batch_size: 
         loss, _ = predictive_loss(net, batch["mixture"], batch["target"], LossArgs())
         total += loss.item() * len(batch["mixture"])
     return total / len(frozen)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# how attention spreads
-
-
-@torch.no_grad()
-def attention_entropy(net: nn.Module, mixture: Tensor) -> Tensor:
-    """`relative_entropy` of every attention in the net, in the order of its forward pass. [B, T] -> [layers]"""
-    found = []
-    hooks = [
-        module.register_forward_pre_hook(lambda module, inputs: found.append(relative_entropy(module, *inputs)))
-        for module in net.modules() if isinstance(module, Attention)
-    ]
-    try:
-        net(mixture)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return torch.stack(found)
-
-
-def relative_entropy(attention: Attention, x: Tensor) -> Tensor:
-    """Entropy of a query's weights over the L keys, over log L: 1 where all keys weigh alike, 0 where one has all the
-    weight. Mean over queries, heads and items. [L, B, N] -> scalar"""
-    q, k, _ = rearrange(attention.in_proj(x), "l b (three h d) -> three b h l d", three=3, h=attention.n_heads)
-    weights = (q @ k.mT / math.sqrt(q.shape[-1])).softmax(-1)
-    return torch.special.entr(weights).sum(-1).mean() / math.log(len(x))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -28,9 +28,11 @@ class Step(NamedTuple):
 
 
 @torch.random.fork_rng(devices=[])  # what is drawn in training must not depend on this
-def measure(net: nn.Module, loss: Callable, shape: tuple[int, int], device: torch.device) -> Step:
+def measure(
+    net: nn.Module, loss: Callable, shape: tuple[int, int], device: torch.device, *, compiled: bool = False
+) -> Step:
     """From steps of a copy of the net: one on an item of noise, the others on batches [B, T]. The fastest of these
-    counts: in the first one kernels are chosen, in any one the machine may be busy. loss: as in Backward"""
+    counts: in the first one kernels are chosen, in any one the machine may be busy. loss, compiled: as in Backward"""
     trial = deepcopy(net)
     mixtures = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
     batch = {"mixture": mixtures, "target": mixtures, "seed": torch.arange(len(mixtures))}
@@ -40,9 +42,10 @@ def measure(net: nn.Module, loss: Callable, shape: tuple[int, int], device: torc
         saved[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
         return t
 
-    backward = Backward(trial, device, len(mixtures))
     with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
-        backward(loss, [{name: x[:1].clone() for name, x in batch.items()}], 1)  # no view, which would keep the batch
+        one = {name: x[:1].clone() for name, x in batch.items()}  # no view, which would keep the batch
+        Backward(trial, device, 1)(loss, [one], 1)
+    backward = Backward(trial, device, len(mixtures), compiled=compiled)
     taken: list[float] = []
     while len(taken) < 2 or len(taken) < 10 and sum(taken) < MEASURED_S:
         started = time.perf_counter()

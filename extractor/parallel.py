@@ -20,13 +20,16 @@ class Backward:
     comes from the seeds, and layers must not draw, or it would depend on which thread comes first.
     batches: {"mixture": [B, T], "target": [B, T], "seed": [B]}, one at a time on the device.
     On a CPU there are as many parts of a batch as torch has threads, at most one an item; on other devices one.
+    compiled: the layers are, by torch.compile, at the first batch.
     """
 
-    def __init__(self, net: nn.Module, device: torch.device, batch_size: int):
+    def __init__(self, net: nn.Module, device: torch.device, batch_size: int, *, compiled: bool = False):
         self.device, self.threads = device, torch.get_num_threads()
         self.nets = [net]
         if device.type == "cpu":
             self.nets += [twin(net) for _ in range(min(self.threads, batch_size) - 1)]
+        for n in self.nets if compiled else ():
+            compile_layers(n)
         self.pool = ThreadPoolExecutor(len(self.nets))
 
     def __call__(
@@ -66,6 +69,14 @@ def twin(net: nn.Module) -> nn.Module:
     """A net with the same weights, in the same memory, that has gradients of its own."""
     shared = {id(p): nn.Parameter(p.detach(), p.requires_grad) for p in net.parameters()}
     return deepcopy(net, shared | {id(buffer): buffer for buffer in net.buffers()})
+
+
+def compile_layers(net: nn.Module):
+    """The layers that follow one another, each by itself, as they are alike: what lies around them are spectra, complex
+    numbers, of which torch.compile makes nothing."""
+    for layers in net.children():
+        for layer in layers if isinstance(layers, nn.ModuleList) else ():
+            layer.compile(dynamic=False)
 
 
 def gradients(net: nn.Module) -> list[Tensor]:

@@ -6,7 +6,6 @@ Weights, signals, spectra, residual sums and losses are fp32 always; under autoc
 from functools import cache
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from extractor import UserError
@@ -36,17 +35,6 @@ def full(x: Tensor) -> torch.autocast:
 
 def at_least_fp32(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(D)) v. 3 times [..., L, D] -> [..., L, D]
-
-    In full precision on a CPU: torch's kernel there takes five times as long backward in bf16.
-    """
-    if q.is_cuda:
-        return F.scaled_dot_product_attention(q, k, v)
-    with full(q):
-        return F.scaled_dot_product_attention(*map(at_least_fp32, (q, k, v)))
 
 
 def lstm(layer: nn.LSTM, x: Tensor) -> Tensor:

@@ -8,14 +8,15 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SCRIPTS = {"train", "infer", "export", "evaluate", "compare", "demo", "check"}
 FAMILIES = {"dptnet", "rwkvnet", "bandsplit", "fullband", "flow"}
-FOR_NETS = {f"extractor.{name}" for name in ("precision", "spectrum", "dualpath", "sigma", "rwkv7")}
+FOR_NETS = {f"extractor.{name}" for name in ("precision", "attention", "spectrum", "dualpath", "sigma", "rwkv7")}
 LEAVES = (
     "files audio tables levels cuts landmarks metrics chunked checkpoint command device "
     "scores stop ddp augment curves provenance perceptual rivals precision spectrum parallel"
 )
 PLUMBING = {f"extractor.{name}" for name in LEAVES.split()}
 LAYERS = {f"extractor.{name}" for name in ("dualpath", "sigma", "rwkv7")}
-OVER_PLUMBING = {f"extractor.{name}" for name in "losses report page pairs unpack index journal fit muon optim".split()}
+OVER = "losses report page pairs unpack index journal fit attention muon optim"
+OVER_PLUMBING = {f"extractor.{name}" for name in OVER.split()}
 BELOW_ALL = {"extractor", "extractor.files"}
 ALLOWED = {
     "extractor": set(),
@@ -28,6 +29,7 @@ ALLOWED = {
     "extractor.unpack": {"extractor.audio"},
     "extractor.index": {"extractor.audio"},
     "extractor.fit": {"extractor.parallel"},
+    "extractor.attention": {"extractor.precision"},
     "extractor.muon": {"extractor.precision"},
     "extractor.optim": {"extractor.muon"},
     "extractor.journal": {"extractor.curves", "extractor.report"},

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,6 +39,8 @@ def step_of(path: Path) -> int:
 
 
 def quietly(args: MainArgs):
+    os.setsid()
+    multiprocessing.set_start_method("fork", force=True)  # of its own: a worker that is spawned imports torch again
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.dup2(1, 2)
     main(args)
@@ -61,6 +64,8 @@ def test_thirty_kills_at_any_moment_lose_the_steps_since_the_last_save_and_no_mo
         time.sleep(rng.uniform(0, 0.3 if kills % 2 else 1.5))
         process.kill()
         process.join()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # those who make mixtures would notice, seconds later
         kills += 1
         step = step_of(last) if last.exists() else 0
         assert before <= step and step % 5 == 0

@@ -1,9 +1,11 @@
 """The gradient of a batch from parts of it on threads."""
 
 import re
+import shutil
 import subprocess
 import sys
 import threading
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -179,3 +181,47 @@ def test_the_bench_prints_a_row_a_preset():
     (row,) = re.findall(r"^\| `fullband-light` \|(.*)\|$", ended.stdout, re.M)
     one, operations, batch, ratio = map(float, row.split("|"))
     assert min(one, operations, batch) > 0 and ratio == pytest.approx(operations / batch, abs=0.05)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# compiled
+
+
+class Stack(nn.Module):
+    """Two layers that are alike, and what lies around them."""
+
+    def __init__(self):
+        super().__init__()
+        self.enter = nn.Linear(4, 8)
+        self.layers = nn.ModuleList(nn.Sequential(nn.Linear(8, 8), nn.GELU()) for _ in range(2))
+
+    def forward(self, x):
+        x = self.enter(x)
+        for layer in self.layers:
+            x = x + layer(x)
+        return x
+
+
+def same_gradient_when_compiled(net: nn.Module):
+    plain, compiled = deepcopy(net), deepcopy(net)
+    mixture = torch.randn(5, 4)
+    expected, _ = step(Backward(plain, CPU, batch_size=5), mean, mixture)
+    loss, _ = step(Backward(compiled, CPU, batch_size=5, compiled=True), mean, mixture)
+    assert_close(loss, expected)
+    assert_close(*({name: p.grad for name, p in n.named_parameters()} for n in (compiled, plain)))
+
+
+def test_the_layers_of_every_twin_are_compiled_and_nothing_else(threads, monkeypatch):
+    threads(2)
+    compiled, compile = [], nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **how: (
+        compiled.append(type(self)), compile(self, backend="eager", **how)))
+    same_gradient_when_compiled(Stack())
+    assert compiled == 4 * [nn.Sequential]  # two layers, two threads
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("c++"), reason="torch.compile needs a C++ compiler")
+def test_a_compiled_net_has_the_gradient_of_the_plain_one(threads):
+    threads(2)
+    same_gradient_when_compiled(Stack())

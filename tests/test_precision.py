@@ -1,4 +1,4 @@
-"""extractor/precision.py: where bfloat16 is used, and that attention is attention in it."""
+"""extractor/precision.py: where bfloat16 is used."""
 
 import pytest
 import torch
@@ -37,16 +37,6 @@ def test_auto_is_bf16_from_ampere_on(capability, fast, monkeypatch):
 def test_another_name_is_refused():
     with pytest.raises(UserError, match="precision = 'half': use auto, bf16 or fp32"):
         precision.autocast(torch.device("cpu"), "half")
-
-
-def test_attention_is_the_weighted_mean_of_the_values_in_any_precision():
-    q, k, v = torch.randn(3, 2, 5, 7, 4, dtype=torch.float64).unbind()
-    expected = torch.softmax(q @ k.mT / 2, -1) @ v
-    assert_close(precision.attention(q, k, v), expected, rtol=1e-12, atol=1e-12)
-    with torch.autocast("cpu", torch.bfloat16):
-        halves = precision.attention(*(x.bfloat16() for x in (q, k, v)))
-    assert halves.dtype == torch.float32
-    assert_close(halves.double(), expected, rtol=0, atol=0.03)
 
 
 def test_in_full_precision_autocast_is_off():

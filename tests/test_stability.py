@@ -7,84 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from conftest import RATE
 from torch.testing import assert_close
 
 import train
 from bench import stability
-from bench.stability import BenchArgs, attention_entropy, main, outcome, relative_entropy, smoothed, valid_loss
+from bench.stability import BenchArgs, main, outcome, smoothed, valid_loss
 from dataset import MixtureArgs, MixtureDataset, find_material
-from dptnet import Attention, DPTNet, DPTNetArgs
+from dptnet import DPTNet, DPTNetArgs
 from extractor import UserError, checkpoint
 
 NET = DPTNetArgs(RATE, kernel=32, n_filters=64, bottleneck=16, hidden=16, n_blocks=1, n_heads=2, chunk_frames=16,
                  fourier=True)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# entropy
-
-
-def attention(dim: int, n_heads: int, query: torch.Tensor, key: torch.Tensor) -> Attention:
-    """Queries and keys are `query` and `key` times the input; no biases."""
-    module = Attention(dim, n_heads)
-    with torch.no_grad():
-        module.in_proj.weight[: 2 * dim] = torch.cat([query, key])
-    return module
-
-
-def test_uniform_attention_has_entropy_1():
-    entropy = relative_entropy(attention(4, 2, torch.zeros(4, 4), torch.eye(4)), torch.randn(7, 3, 4))
-    assert entropy.item() == pytest.approx(1, abs=1e-6)
-
-
-def test_attention_to_one_key_has_entropy_0():
-    x = torch.eye(4)[:, None]  # position i is the i-th unit vector, which is its own key and query
-    assert relative_entropy(attention(4, 1, 1000 * torch.eye(4), torch.eye(4)), x).item() == 0
-
-
-def test_entropy_of_two_keys_by_hand():
-    # one head of width 2; the queries are (1, 0) and (2, 0), the keys (0, 0) and (3, 0)
-    x = torch.tensor([[1.0, 0], [2, 3]])[:, None]
-    expected = 0.0
-    for query in (1, 2):
-        p = 1 / (1 + math.exp(-query * 3 / math.sqrt(2)))  # of the second key
-        expected += -(p * math.log(p) + (1 - p) * math.log(1 - p)) / math.log(2) / 2
-    module = attention(2, 1, query=torch.tensor([[1.0, 0], [0, 0]]), key=torch.tensor([[0.0, 1], [0, 0]]))
-    assert_close(relative_entropy(module, x).item(), expected, rtol=1e-5, atol=0)
-
-
-def test_each_head_attends_by_itself_at_the_root_of_its_width():
-    # head 0 sees nothing, so it has entropy 1; head 1, 4 wide, has logit 8 / sqrt(4) at its own key, 0 at the others
-    query = torch.zeros(8, 8)
-    query[4:, 4:] = 8 * torch.eye(4)
-    x = torch.eye(4).repeat(1, 2)[:, None]
-    p = torch.tensor([4.0, 0, 0, 0]).softmax(0)
-    expected = (1 - (p * p.log()).sum().item() / math.log(4)) / 2
-    assert_close(relative_entropy(attention(8, 2, query, torch.eye(8)), x).item(), expected, rtol=1e-5, atol=0)
-
-
-@pytest.mark.parametrize("sigma_reparam", [False, True])
-def test_entropy_is_taken_layer_by_layer(sigma_reparam):
-    torch.manual_seed(0)
-    net = DPTNet(replace(NET, sigma_reparam=sigma_reparam))
-    weight = net.layers[1].attention.in_proj
-    (weight.parametrizations.weight[0].gamma if sigma_reparam else weight.weight).data.mul_(1e-4)
-    inside, across = attention_entropy(net, torch.randn(2, 1000))
-    assert across.item() == pytest.approx(1, abs=1e-6)
-    assert 0.5 < inside < 0.999
-
-
-def test_a_look_at_the_attention_leaves_nothing_behind():
-    torch.manual_seed(0)
-    net, mixture = DPTNet(NET), torch.randn(2, 1000)
-    before, state = net(mixture), torch.get_rng_state()
-    assert not attention_entropy(net, mixture).requires_grad
-    assert torch.equal(torch.get_rng_state(), state)
-    assert torch.equal(net(mixture), before)
-    assert all(p.grad is None for p in net.parameters())
-    assert not any(module._forward_pre_hooks for module in net.modules())
 
 
 # ---------------------------------------------------------------------------------------------------------------------
