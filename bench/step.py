@@ -1,0 +1,122 @@
+"""Where the time of a training step goes: in the net by kind of operation, and beside it.
+
+    python -m bench.step
+    python -m bench.step --presets dptnet-coarse --batch 4 --device cuda
+
+Loss and gradient as train.py computes them, on one thread of a CPU or on a GPU, by torch's profiler: the time of
+operations themselves, without those that they call. Then the optimizers and the average of the weights, and on
+a CPU what `batch` mixtures take, with all of AugmentArgs off, if recordings are given (--clean, --dirty).
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile
+
+import models
+import train
+from dataset import MixtureArgs, MixtureDataset, find_material
+from extractor.command import command_line
+from extractor.device import pick_device
+from extractor.optim import make_optimizers, update_average
+from extractor.parallel import Backward
+
+KINDS = {  # by what the names of operations contain; the first that fits
+    "LSTM": ("rnn", "lstm"),
+    "attention": ("scaled_dot_product", "flash", "softmax"),
+    "FFT": ("fft",),
+    "products": ("mm", "bmm", "linear", "conv", "gemm", "triangular", "cutlass"),
+    "norms": ("norm",),
+    "copies": ("copy", "cat", "fill", "zero", "clone", "memcpy", "memset"),
+}
+REST = "single elements and the rest"
+
+
+@dataclass(frozen=True)
+class BenchArgs:
+    presets: tuple[str, ...] = ("fullband-light", "fullband-base", "bandsplit-tiny", "dptnet-coarse", "rwkvnet-coarse")
+    batch: int = 16
+    repeats: int = 3
+    device: str = "auto"
+    clean: tuple[str, ...] = ()   # folders as in MixtureArgs
+    dirty: tuple[str, ...] = ()
+
+
+def kind_of(operation: str) -> str:
+    name = operation.lower()
+    return next((kind for kind, parts in KINDS.items() if any(part in name for part in parts)), REST)
+
+
+def by_kind(work: Callable[[], object], device: torch.device, repeats: int) -> dict[str, float]:
+    """Seconds of an average call."""
+    work()  # the first one warms up
+    on_gpu = device.type == "cuda"
+    with profile(activities=[ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]) as profiled:
+        for _ in range(repeats):
+            work()
+    wanted = DeviceType.CUDA if on_gpu else DeviceType.CPU
+    seconds = dict.fromkeys([*KINDS, REST], 0.0)
+    for event in profiled.key_averages():
+        if event.device_type == wanted:
+            taken = event.self_device_time_total if on_gpu else event.self_cpu_time_total
+            seconds[kind_of(event.key)] += taken / repeats / 1e6
+    return seconds
+
+
+def seconds(work: Callable[[], object], device: torch.device, repeats: int) -> float:
+    """Of a call, the median."""
+    taken = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        taken.append(time.perf_counter() - start)
+    return median(taken[1:])
+
+
+def row(preset: str, args: BenchArgs, device: torch.device, mixtures_s: float) -> dict[str, float]:
+    """What a step consists of -> seconds."""
+    main_args = train.MainArgs(model=models.PRESETS[preset], batch_size=args.batch)
+    family = models.FAMILIES[models.family_name(main_args.model)]
+    net, average = (family.net(main_args.model).to(device) for _ in range(2))
+    mixture = 0.1 * torch.randn(args.batch, round(main_args.data.segment_s * main_args.model.sample_rate))
+    batch = {"mixture": mixture, "target": 0.5 * mixture, "seed": torch.arange(args.batch)}
+    loss, backward = train.loss_function(main_args, family, device), Backward(net, device, 1)
+    spent = by_kind(lambda: backward(loss, [batch], args.batch), device, args.repeats)
+    optimizers = make_optimizers(net, main_args)
+    spent["optimizers"] = seconds(lambda: [o.step() for o in optimizers], device, args.repeats)
+    spent["average"] = seconds(lambda: update_average(average, net, 0.9, 1), device, args.repeats)
+    return spent | ({"mixtures": mixtures_s} if mixtures_s else {})
+
+
+def mixtures_s(args: BenchArgs) -> float:
+    """Seconds that a batch of them takes; 0 without recordings."""
+    if not args.clean:
+        return 0.0
+    data = MixtureArgs(args.clean, args.dirty)
+    training = MixtureDataset(find_material(data), data, 44100, split="train")
+    keys = iter(range(1 << 30))
+    return seconds(lambda: [training[0, next(keys)] for _ in range(args.batch)], torch.device("cpu"), args.repeats)
+
+
+def main(args: BenchArgs):
+    device = pick_device(args.device)
+    torch.set_num_threads(1)
+    beside = mixtures_s(args)
+    rows = {preset: row(preset, args, device, beside) for preset in args.presets}
+    parts = list(dict.fromkeys(part for spent in rows.values() for part in spent))
+    print(f"{args.batch} x 4 s, {device}, one thread, torch {torch.__version__}; seconds, and shares of them\n")
+    print("| preset | s a step | " + " | ".join(parts) + " |\n|---|---|" + "---|" * len(parts))
+    for preset, spent in rows.items():
+        total = sum(spent.values())
+        shares = " | ".join(f"{spent[part] / total:.1%}" for part in parts)
+        print(f"| `{preset}` | {total:.3f} | {shares} |")
+
+
+if __name__ == "__main__":
+    main(command_line(BenchArgs()))

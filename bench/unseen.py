@@ -1,0 +1,97 @@
+"""Fixed pairs to choose recipes on: sentences that training holds out, under scenes that it never hears.
+
+    python -m bench.unseen --clean datasets/clean/alice --dirty datasets/dirty/other --scenes wesnoth voices/bob
+
+Of the dirty folders these scenes (folders, or recordings without suffix, by their paths) are mixed into the pairs, and
+everything else is linked into <out_dir>/seen, for train.py's --data.dirty. The pairs lie in <out_dir>/pairs, a third
+of them at each SNR, a quarter of each kind, for evaluate.py:
+
+    python train.py --name plain --data.clean datasets/clean/alice --data.dirty runs/unseen/seen/other
+    python evaluate.py --systems runs/plain/best.pt --pairs runs/unseen/pairs --out-dir results/plain
+
+The clean recordings are those that train.py holds out with the same seed. So what is picked here was not picked on a
+set that is to tell how good it is.
+"""
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import soundfile as sf
+from tqdm import tqdm
+
+from dataset import KINDS, Material, MixtureArgs, MixtureDataset, Pool, Source, find_material
+from extractor import UserError, audio, check_counts
+from extractor.command import command_line
+from extractor.files import whole
+
+
+@dataclass(frozen=True)
+class BenchArgs:
+    clean: tuple[str, ...] = ()   # folders as in MixtureArgs
+    dirty: tuple[str, ...] = ()
+    scenes: tuple[str, ...] = ()  # below the dirty folders, what training is not to hear
+    out_dir: str = "runs/unseen"
+    snr_db: tuple[float, ...] = (-5.0, 0.0, 5.0)
+    seconds: float = 6.0
+    n_each: int = 8               # pairs of every kind at every SNR
+    sample_rate: int = 44100
+    seed: int = 0                 # MixtureArgs.seed
+
+    def __post_init__(self):
+        check_counts(self, "n_each", "sample_rate")
+
+
+def main(args: BenchArgs):
+    out_dir = Path(args.out_dir)
+    unseen = split(args, out_dir / "seen")
+    data = MixtureArgs(args.clean, args.dirty, max_shift=0.0, segment_s=args.seconds, seed=args.seed)
+    clean, *dirty = find_material(data)
+    material = Material(clean, *([r for r in recordings if r.path in unseen] for recordings in dirty))
+    if not material.games or not material.voices:
+        raise UserError(f"BenchArgs.scenes: name games and {data.voices}, of each at least one recording")
+    lines = ["name\tkind\tsnr_db"]
+    for snr_db in tqdm(args.snr_db, "pairs"):
+        for i, item in enumerate(mixtures(material, replace(data, snr_db=(snr_db, snr_db)), args)):
+            kind = KINDS[i % len(KINDS)]
+            name = f"{kind}_{snr_db:+g}_{i // len(KINDS)}"
+            for part in ("mixture", "target"):
+                path = out_dir / "pairs" / part / f"{name}.flac"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with whole(path) as aside:
+                    sf.write(aside, item[part].numpy(), args.sample_rate, format="FLAC", subtype="PCM_24")
+            lines.append(f"{name}\t{kind}\t{snr_db if kind != 'absent' else ''}")
+    (out_dir / "pairs/list.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print(f"{len(lines) - 1} pairs: {out_dir / 'pairs'}; to train on: {out_dir / 'seen'}")
+
+
+def split(args: BenchArgs, seen: Path) -> set[Path]:
+    """The recordings of the scenes; all others are linked into a folder, each under the name of its dirty folder."""
+    unseen, found = set(), set()
+    for folder in map(Path, args.dirty):
+        for path in audio.find(folder):
+            inside = path.relative_to(folder)
+            if named := {s for s in args.scenes if inside.with_suffix("").is_relative_to(s)}:
+                unseen.add(path)
+                found |= named
+                continue
+            link = seen / folder.name / inside
+            link.parent.mkdir(parents=True, exist_ok=True)
+            if not link.is_symlink():
+                os.symlink(path.resolve(), link)
+    if missing := sorted({*args.scenes} - found):
+        raise UserError(f"BenchArgs.scenes: nothing under {', '.join(args.dirty)} is called {', '.join(missing)}")
+    return unseen
+
+
+def mixtures(material: Material, data: MixtureArgs, args: BenchArgs):
+    """Frozen ones, of the dirty recordings whole."""
+    frozen = MixtureDataset(material, data, args.sample_rate, split="valid")
+    for name in ("games", "voices"):
+        pool = Pool([Source(r, 0, r.length(args.sample_rate)) for r in getattr(material, name)])
+        setattr(frozen, name, pool)
+    return (frozen[round(10 * data.snr_db[0]) % 1000, i] for i in range(len(KINDS) * args.n_each))
+
+
+if __name__ == "__main__":
+    main(command_line(BenchArgs()))
