@@ -450,7 +450,7 @@ def faster_compiled(
         raise UserError(
             f"MainArgs.compile: torch.compile fails here ({why}); it needs a C++ compiler, or Triton: leave it off"
         ) from None
-    plain, compiled = (seconds / team.size for seconds in team.total([], taken))
+    plain, compiled = (sum(of_all) / team.size for of_all in zip(*team.gather(taken), strict=True))
     left_off = ": left off" if compiled >= plain else ""
     print(f"compiled, a step takes {compiled:.3f} s instead of {plain:.3f}{left_off}")
     return compiled < plain

@@ -4,8 +4,8 @@
     python -m bench.step --presets dptnet-coarse --batch 4 --device cuda
 
 Loss and gradient as train.py computes them, on one thread of a CPU or on a GPU, by torch's profiler: the time of
-operations themselves, without those that they call. Then the optimizers and the average of the weights, and, if recordings
-are given (--clean, --dirty), as many mixtures from them as they are: train.py decodes them beforehand.
+operations themselves, without those that they call. Then the optimizers and the average of the weights, and, if
+recordings are given (--clean, --dirty), as many mixtures from them as they are: train.py decodes them beforehand.
 """
 
 import time

@@ -38,8 +38,10 @@ class Muon(torch.optim.Optimizer):
 
     def ahead(self, p: nn.Parameter, momentum: float) -> Tensor:
         """The mean of past gradients where this one leads it (Nesterov)."""
-        mean = self.state[p].setdefault("momentum_buffer", torch.zeros_like(p.grad))
-        mean.lerp_(p.grad, 1 - momentum)
+        state = self.state[p]
+        if not state:
+            state["momentum_buffer"] = torch.zeros_like(p.grad)
+        mean = state["momentum_buffer"].lerp_(p.grad, 1 - momentum)
         return p.grad.lerp(mean, momentum)
 
 
