@@ -138,16 +138,20 @@ class Spread:
     """The authors' initial values run over the channels; where there are two directions, each has the whole range."""
 
     def __init__(self, dim: int, n_heads: int, layer: int, n_layers: int, n_directions: int):
-        n, head = torch.arange(dim) % (dim // n_directions), dim // n_heads
-        self.part = n / (dim // n_directions)                   # 0 to almost 1
-        self.whole = n / max(dim // n_directions - 1, 1)        # 0 to 1
+        n, head, self.n_directions = torch.arange(dim // n_directions), dim // n_heads, n_directions
+        self.part = n / len(n)                                  # 0 to almost 1
+        self.whole = n / max(len(n) - 1, 1)                     # 0 to 1
         zigzag = 2 * (n % head) / (head - 1) - 1 if head > 1 else 0 * self.part
         self.zigzag = zigzag * zigzag.abs()                     # -1 to 1 in each head
         self.depth = layer / max(n_layers - 1, 1)               # 0 to 1
         self.height = 1 - layer / n_layers                      # 1 to almost 0
 
     def mu(self, power: float) -> nn.Parameter:
-        return nn.Parameter(1 - self.part**power)
+        return nn.Parameter(self.everywhere(1 - self.part**power))
+
+    def everywhere(self, values: Tensor) -> Tensor:
+        """In every direction, to the last bit, which vectorised powers may round otherwise elsewhere."""
+        return values.repeat(self.n_directions)
 
 
 class Lora(nn.Module):
@@ -179,11 +183,13 @@ class TimeMix(nn.Module):
         self.mu_r, self.mu_g = at.mu(0.2 * at.height), at.mu(0.2 * at.height)
         self.mu_w, self.mu_a = at.mu(0.9 * at.height), at.mu(0.9 * at.height)
         self.mu_k, self.mu_v = at.mu(0.7 * at.height), at.mu(0.7 * at.height)
-        self.w = Lora(dim, RANKS["w"], -5.5 + 6 * at.whole ** (1 + at.depth**0.3) + 2.5 * at.zigzag)
-        self.a = Lora(dim, RANKS["a"], -0.19 + 0.3 * at.zigzag + 0.4 * (at.whole - 0.5))
-        self.v = Lora(dim, RANKS["v"], 0.73 - 0.4 * (at.whole - 0.5)) if layer else None
+        self.w = Lora(
+            dim, RANKS["w"], at.everywhere(-5.5 + 6 * at.whole ** (1 + at.depth**0.3) + 2.5 * at.zigzag)
+        )
+        self.a = Lora(dim, RANKS["a"], at.everywhere(-0.19 + 0.3 * at.zigzag + 0.4 * (at.whole - 0.5)))
+        self.v = Lora(dim, RANKS["v"], at.everywhere(0.73 - 0.4 * (at.whole - 0.5))) if layer else None
         self.g = Lora(dim, RANKS["g"], offset=None)
-        self.k_k = nn.Parameter(0.71 - 0.1 * (at.whole - 0.5))
+        self.k_k = nn.Parameter(at.everywhere(0.71 - 0.1 * (at.whole - 0.5)))
         self.k_a, self.r_k = nn.Parameter(torch.full([dim], 1.02)), nn.Parameter(torch.full([dim], -0.04))
         self.receptance, self.key, self.value, self.output = (nn.Linear(dim, dim, bias=False) for _ in range(4))
         for linear, bound in ((self.receptance, 0.5), (self.key, 0.05), (self.value, 0.5), (self.output, 0)):
