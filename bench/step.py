@@ -79,7 +79,7 @@ def seconds(work: Callable[[], object], device: torch.device, repeats: int) -> f
     return median(taken[1:])
 
 
-def row(preset: str, args: BenchArgs, device: torch.device, mixtures_s: float) -> dict[str, float]:
+def row(preset: str, args: BenchArgs, device: torch.device, beside_s: float) -> dict[str, float]:
     """What a step consists of -> seconds."""
     main_args = train.MainArgs(model=models.PRESETS[preset], batch_size=args.batch)
     family = models.FAMILIES[models.family_name(main_args.model)]
@@ -91,7 +91,7 @@ def row(preset: str, args: BenchArgs, device: torch.device, mixtures_s: float) -
     optimizers = make_optimizers(net, main_args)
     spent["optimizers"] = seconds(lambda: [o.step() for o in optimizers], device, args.repeats)
     spent["average"] = seconds(lambda: update_average(average, net, 0.9, 1), device, args.repeats)
-    return spent | ({"mixtures": mixtures_s} if mixtures_s else {})
+    return spent | ({"mixtures": beside_s} if beside_s else {})
 
 
 def mixtures_s(args: BenchArgs) -> float:
@@ -107,8 +107,8 @@ def mixtures_s(args: BenchArgs) -> float:
 def main(args: BenchArgs):
     device = pick_device(args.device)
     torch.set_num_threads(1)
-    beside = mixtures_s(args)
-    rows = {preset: row(preset, args, device, beside) for preset in args.presets}
+    beside_s = mixtures_s(args)
+    rows = {preset: row(preset, args, device, beside_s) for preset in args.presets}
     parts = list(dict.fromkeys(part for spent in rows.values() for part in spent))
     print(f"{args.batch} x 4 s, {device}, one thread, torch {torch.__version__}; seconds, and shares of them\n")
     print("| preset | s a step | " + " | ".join(parts) + " |\n|---|---|" + "---|" * len(parts))

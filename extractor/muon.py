@@ -1,7 +1,7 @@
 """Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/): a matrix moves equally far in all directions.
 
-torch.optim.Muon does the same, one matrix after another and always in bfloat16, which a processor without it computes
-thirty times as slowly as fp32 (bench/optimizer.py): there a step of the optimizer took longer than its gradient.
+torch.optim.Muon does the same, one matrix after another and always in bfloat16. On a CPU without AVX-512 that takes 8 to
+38 times as long (bench/optimizer.py): for the full-band nets longer than loss and gradient.
 """
 
 import math
