@@ -1,6 +1,6 @@
 """Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/): a matrix moves equally far in all directions.
 
-torch.optim.Muon does the same, one matrix after another and always in bfloat16. On a CPU without AVX-512 that takes 8 to
+torch.optim.Muon does the same, one matrix after another and always in bfloat16. On a CPU without AVX-512 it takes 8 to
 38 times as long (bench/optimizer.py): for the full-band nets longer than loss and gradient.
 """
 
