@@ -1,5 +1,10 @@
 """What several test files share: small nets, a checkpoint like those that train.py writes, and a speaker in noise."""
 
+import os
+
+if n_workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):  # which share the cores; before torch counts them
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, os.cpu_count() // n_workers)))
+
 from dataclasses import asdict
 from pathlib import Path
 

@@ -127,13 +127,13 @@ def test_the_cursor_moves_as_the_sound_does(show, tmp_path):
 
 
 def test_at_its_end_a_file_stops_and_plays_again_from_its_start(show, tmp_path):
-    three(tmp_path, 0.6)
+    three(tmp_path, 2)
     page = show(tmp_path)
     choose(page)
     page.wait_for_function("!player.playing")
     assert page.evaluate("position()") == 0 and page.inner_text("#play") == "Play"
     page.keyboard.press("ArrowRight")
-    assert page.evaluate("position()") == pytest.approx(0.6)
+    assert page.evaluate("position()") == pytest.approx(2)
     page.keyboard.press(" ")
     assert page.evaluate("[player.playing, player.offset]") == [True, 0]
     page.wait_for_function("!player.playing")
