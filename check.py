@@ -65,7 +65,7 @@ def main(args: CheckArgs) -> list[str]:
     rows = [sound.row for sound in sounds]
     fatal += [f"{row['path']}: {row['fatal']}" for row in rows if row["fatal"]]
     fatal += split(rows, args.data)
-    leaks, repeats = shared_sounds(sounds, args.data)
+    leaks, repeats = shared_sounds(sounds)
     fatal += leaks
 
     print(f"{table(rows)}\n\n{tally(sounds)}")
@@ -191,31 +191,25 @@ def bandwidth(levels: np.ndarray, rate: int, *, moving: bool) -> float:
 
 
 def split(rows: list[dict], args: MixtureArgs) -> list[str]:
-    """Says in the rows which clean recordings train.py would hold out. -> a sentence if it could not"""
-    usable = [row for row in rows if row["kind"] == "clean" and not row["fatal"]]
-    if not usable:
-        return ["there is no clean recording that can be used"]
-    paths = [Path(row["path"]) for row in usable]
-    try:
-        held = held_out(paths, [row["seconds"] for row in usable], args)
-    except UserError as e:
-        return [str(e)]
-    for row, path in zip(usable, paths, strict=True):
-        row["split"] = "valid" if path in held else "train"
-    return []
+    """Says in the rows what train.py would hold out. -> a sentence if it could not"""
+    usable = [row for row in rows if not row["fatal"]]
+    clean = {Path(row["path"]): row["seconds"] for row in usable if row["kind"] == "clean"}
+    held = held_out(list(clean), list(clean.values()), args)
+    for row in usable:
+        at_end = args.valid_share * row["seconds"]
+        row["valid_s"] = held.get(Path(row["path"]), 0.0) if row["kind"] == "clean" else at_end
+    return [] if clean else ["there is no clean recording that can be used"]
 
 
-def shared_sounds(sounds: list[Sound], args: MixtureArgs) -> tuple[list[str], list[str]]:
+def shared_sounds(sounds: list[Sound]) -> tuple[list[str], list[str]]:
     """Sentences for what the clean recordings share with the dirty ones, or those of training with those of validation,
-    and for what the dirty ones of training share with those of validation, the last `valid_share` of each."""
+    and for what the dirty ones of training share with those of validation."""
     clean, dirty, valid = 0, 2, 1
     groups = []
     for sound in sounds:
-        if sound.row["kind"] == "clean":
-            groups.append(np.full(len(sound.hashes), clean + valid * (sound.row["split"] == "valid")))
-        else:
-            border_s = (1 - args.valid_share) * (sound.row["seconds"] or 0)
-            groups.append(dirty + valid * (sound.frames * landmarks.FRAME_S >= border_s))
+        kind = clean if sound.row["kind"] == "clean" else dirty
+        border_s = (sound.row["seconds"] or 0) - (sound.row["valid_s"] or 0)
+        groups.append(kind + valid * (sound.frames * landmarks.FRAME_S >= border_s))
 
     def related(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return (a // 2 != b // 2) | (a % 2 != b % 2)
@@ -242,8 +236,8 @@ def shared_sounds(sounds: list[Sound], args: MixtureArgs) -> tuple[list[str], li
 COLUMNS = (
     "path",
     "kind",             # clean, dirty
-    "split",            # of clean ones: train, valid
     "seconds",
+    "valid_s",          # held out for validation, at its end
     "rate",             # Hz, of the file
     "channels",
     "peak_db",          # dBFS

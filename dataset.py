@@ -40,7 +40,7 @@ class MixtureArgs:
     absent: float = 0.1           # share of items without the target: other voices only
     alone: float = 0.05           # share of items without interference
     both: float = 0.25            # share of items with a voice over a game
-    valid_share: float = 0.1      # of the material, held out: whole clean recordings, the end of every dirty one
+    valid_share: float = 0.1      # of the material, held out: clean recordings, the end of dirty ones
     n_valid: int = 48             # frozen validation mixtures
     seed: int = 0
 
@@ -289,19 +289,21 @@ class Material(NamedTuple):
     voices: list[audio.Recording]
 
     def split(self, split: str, args: MixtureArgs, sample_rate: int) -> tuple[list[Source], list[Source], list[Source]]:
-        """Sources of "train" or "valid": of clean material whole recordings, of dirty material the ends."""
+        """Sources of "train" or "valid": what is held out is at the end of recordings, or all of them."""
         held = held_out([r.path for r in self.clean], [r.seconds for r in self.clean], args)
-        clean = [
-            Source(r, 0, r.length(sample_rate)) for r in self.clean if (r.path in held) == (split == "valid")
-        ]
-        return clean, *([part(r, split, args, sample_rate) for r in rs] for rs in (self.games, self.voices))
+        clean = [part(r, split, held.get(r.path, 0.0) / r.seconds, sample_rate) for r in self.clean]
+        dirty = (
+            [part(r, split, args.valid_share, sample_rate, least=1) for r in rs] for rs in (self.games, self.voices)
+        )
+        return [source for source in clean if source.length], *dirty
 
 
-def part(recording: audio.Recording, split: str, args: MixtureArgs, sample_rate: int) -> Source:
-    """The last `valid_share` of a dirty recording is for validation, the rest for training."""
+def part(recording: audio.Recording, split: str, valid_share: float, sample_rate: int, *, least: int = 0) -> Source:
+    """The end of a recording is for validation, the rest for training; `least` samples for either, though they be the
+    same."""
     length = recording.length(sample_rate)
-    border = max(1, round((1 - args.valid_share) * length))
-    if split == "train" or border == length:
+    border = max(least, round((1 - valid_share) * length))
+    if split == "train" or length - border < least:
         return Source(recording, 0, border)
     return Source(recording, border, length - border)
 
@@ -312,24 +314,26 @@ def recording_of(clip: Path) -> tuple[Path, str]:
     return clip.parent, found[1] if found else clip.stem
 
 
-def held_out(clips: list[Path], seconds: list[float], args: MixtureArgs) -> set[Path]:
-    """Clips for validation: all clips of recordings drawn at random, until they make up `valid_share`."""
-    groups: dict[tuple[Path, str], list[int]] = {}
-    for i, clip in enumerate(clips):
-        groups.setdefault(recording_of(clip), []).append(i)
-    if len(groups) < 2:
-        raise UserError(
-            f"{clips[0].parent}: one clean recording only; validation needs another one: "
-            "add a recording (src_<n>), or cut this one in two files"
-        )
-    order = list(groups)
+def held_out(clips: list[Path], seconds: list[float], args: MixtureArgs) -> dict[Path, float]:
+    """Seconds for validation, at the end of each of these clips: of recordings drawn at random all clips, until they
+    make up `valid_share`; but of a recording that would make it more than thrice as much, or leave none, its end."""
+    recordings: dict[tuple[Path, str], dict[Path, float]] = {}
+    for clip, length in zip(clips, seconds, strict=True):
+        recordings.setdefault(recording_of(clip), {})[clip] = length
+    order = list(recordings)
     np.random.default_rng((args.seed, 2)).shuffle(order)
-    held, enough = set(), args.valid_share * sum(seconds)
-    for group in order[:-1]:
-        held.update(clips[i] for i in groups[group])
-        if sum(s for clip, s in zip(clips, seconds, strict=True) if clip in held) >= enough:
+    held, enough = {}, args.valid_share * sum(seconds)
+    for name in order:
+        found, missing = recordings[name], enough - sum(held.values())
+        if missing <= 0:
             break
-    return held
+        if name != order[-1] and sum(found.values()) <= missing + 2 * enough:
+            held |= found
+            continue
+        for clip in sorted(found, key=lambda clip: (len(clip.stem), clip.stem), reverse=True):  # src_0_10, src_0_9 ...
+            held[clip] = max(0.0, min(found[clip], missing))
+            missing -= found[clip]
+    return {clip: length for clip, length in held.items() if length}
 
 
 def find_material(args: MixtureArgs, *, index: str | Path = "", progress: bool = False) -> Material:

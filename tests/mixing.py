@@ -34,14 +34,14 @@ def save(path, samples):
 
 
 def make_folders(tmp_path):
-    """Two clean recordings of 1 s, a game and a voice of 10 s; items of 0.2 s."""
+    """Two clean recordings of 1 s, of which one is held out, a game and a voice of 10 s; items of 0.2 s."""
     for i in range(2):
         save(tmp_path / f"datasets/clean/alice/src_{i}.wav", noise(1, seed=i))
     save(tmp_path / "datasets/dirty/pc/game/a.wav", tone(10, GAME_HZ))
     save(tmp_path / "datasets/dirty/pc/voices/a.wav", tone(10, VOICE_HZ))
     return MixtureArgs(
         clean=(str(tmp_path / "datasets/clean/alice"),), dirty=(str(tmp_path / "datasets/dirty/pc"),), segment_s=0.2,
-        speed=(1, 1),
+        speed=(1, 1), valid_share=0.2,
     )
 
 

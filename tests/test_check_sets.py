@@ -120,14 +120,15 @@ def test_dirty_recordings_are_told_without_harm_where_training_has_what_validati
         assert at_a - at_b == pytest.approx(54, abs=0.1) and seconds == pytest.approx(6, abs=1.5)
 
 
-def test_the_table_has_every_file_all_columns_and_the_split_of_train_py(folders):
+def test_the_table_has_every_file_all_columns_and_what_train_py_holds_out(folders):
     clean, dirty = Path(folders.data.clean[0]), Path(folders.data.dirty[0])
     for i in range(4):
         save(clean / f"src_0_{i}.wav", bursts(3 + i))
     main(folders)
     recordings = find_material(folders.data).split("valid", folders.data, RATE)[0]
-    held = {str(source.recording.path) for source in recordings}
-    assert held and {row["path"] for row in table_in(folders) if row["split"] == "valid"} == held
+    held = {str(source.recording.path): source.length / RATE for source in recordings}
+    rows = [row for row in table_in(folders) if row["kind"] == "clean"]
+    assert held and {row["path"]: float(row["valid_s"]) for row in rows if float(row["valid_s"])} == pytest.approx(held)
     (clean / "src_7.wav").write_text("no sound")
     (dirty / "b").mkdir()
     (dirty / "b" / "c.ogg").write_text("no sound")
@@ -138,8 +139,8 @@ def test_the_table_has_every_file_all_columns_and_the_split_of_train_py(folders)
     for row in rows:
         bad = row["fatal"].startswith("no sound file that can be read")
         assert bad == (Path(row["path"]).name in ("src_7.wav", "c.ogg")) and list(row) == list(check.COLUMNS)
-        assert (row["split"] in ("train", "valid")) == (row["kind"] == "clean" and not bad)
-        assert bad or all(row[k] for k in ("seconds", "rate", "peak_db", "rms_db", "noise_floor_db", "snr_db"))
+        numbers = "seconds", "valid_s", "rate", "peak_db", "rms_db", "noise_floor_db", "snr_db"
+        assert bad or all(row[k] for k in numbers)
 
 
 def test_what_train_py_refuses_is_fatal(folders, tmp_path):
@@ -149,7 +150,9 @@ def test_what_train_py_refuses_is_fatal(folders, tmp_path):
     clean = sorted(Path(folders.data.clean[0]).iterdir())
     for path in clean[1:]:
         path.unlink()
-    assert re.fullmatch(r".*clean/alice: one clean recording only; validation needs another one: .*", *main(folders))
+    assert main(folders) == []
+    lengths = [(float(row["valid_s"]), float(row["seconds"])) for row in table_in(folders)]
+    assert len(lengths) == 4 and all(held == pytest.approx(whole / 10) for held, whole in lengths)
     clean[0].write_text("no sound")
     unreadable, nothing = main(folders)
     assert unreadable.startswith(f"{clean[0]}: no sound file") and nothing.startswith("there is no clean recording")

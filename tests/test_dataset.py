@@ -139,7 +139,7 @@ def test_every_second_of_dirty_material_is_equally_likely_in_short_files_and_lon
 
 def test_a_dirty_recording_shorter_than_the_segment_goes_on_from_its_start(folders, tmp_path):
     save(tmp_path / "short/a.wav", ramp(100))  # of which 90 samples are for training
-    args = replace(folders, dirty=(str(tmp_path / "short"),), absent=1, alone=0, both=0)
+    args = replace(folders, dirty=(str(tmp_path / "short"),), absent=1, alone=0, both=0, valid_share=0.1)
     for item in items(args, 20):
         start = np.flatnonzero(ramp(100) == item["interference"][0])[0]
         np.testing.assert_array_equal(item["interference"], ramp(100)[(start + np.arange(200)) % 90])

@@ -16,6 +16,7 @@ from mixing import (
     mixtures,
     noise,
     power_at,
+    ramp,
     save,
 )
 
@@ -49,22 +50,56 @@ def test_clips_are_told_by_the_recording_they_were_cut_from(clip, recording):
     assert recording_of(Path(clip)) == (Path(folder), name)
 
 
+def seconds(sources) -> float:
+    return sum(s.length for s in sources) / RATE
+
+
 @pytest.mark.parametrize("valid_share", [0.01, 0.1, 0.5])
-def test_clips_of_one_recording_are_all_for_training_or_all_for_validation(valid_share):
+def test_clean_recordings_are_held_out_whole_but_for_the_end_of_one(valid_share):
     names = [f"{s}/src_{n}_{k}.wav" for s in "ab" for n in range(9) for k in range(n + 1)]
     clips = [Recording(Path(name), RATE, 1, 5000 + i) for i, name in enumerate(names)]
+    total = sum(r.seconds for r in clips)
     for seed in range(100):
         args = MixtureArgs(valid_share=valid_share, seed=seed)
-        train, valid = ({s.recording for s in Material(clips, [], []).split(x, args, RATE)[0]} for x in SPLITS)
-        assert train | valid == set(clips) and train and valid
-        assert not {recording_of(r.path) for r in train} & {recording_of(r.path) for r in valid}
-        assert sum(r.seconds for r in valid) >= valid_share * sum(r.seconds for r in clips)
+        train, valid = (Material(clips, [], []).split(x, args, RATE)[0] for x in SPLITS)
+        assert seconds(train) + seconds(valid) == pytest.approx(total)
+        assert valid_share * total - 2e-3 <= seconds(valid) <= 3 * valid_share * total + 2e-3
+        both = {recording_of(s.recording.path) for s in train} & {recording_of(s.recording.path) for s in valid}
+        assert len(both) <= 1
+        for held in (s for s in valid if recording_of(s.recording.path) in both):
+            clip = int(held.recording.path.stem.split("_")[2])
+            for used in (s for s in train if recording_of(s.recording.path) in both):
+                other = int(used.recording.path.stem.split("_")[2])
+                assert (other, used.start + used.length) <= (clip, held.start)
+    assert (valid_share < 0.1) == bool(both)  # of recordings of a ninetieth to a tenth of all
 
 
-def test_training_keeps_a_clean_recording_however_large_the_share_held_out():
+def test_of_one_clean_recording_the_last_clips_are_held_out():
+    clips = [Recording(Path(f"alice/src_0_{k}.wav"), RATE, 1, 5000) for k in range(12)]  # by name 0, 1, 10, 11, 2
+    for seed in range(10):
+        train, valid = (
+            {s.recording.path.stem: (s.start, s.length) for s in Material(clips, [], []).split(x, args, RATE)[0]}
+            for args in [MixtureArgs(valid_share=0.2, seed=seed)] for x in SPLITS
+        )
+        assert valid == {"src_0_11": (0, 5000), "src_0_10": (0, 5000), "src_0_9": (3000, 2000)}  # 12 of 60 s
+        assert train == {f"src_0_{k}": (0, 5000) for k in range(9)} | {"src_0_9": (0, 3000)}
+
+
+def test_of_a_long_recording_and_a_short_one_training_keeps_the_most():
+    clips = [Recording(Path(f"src_{n}.wav"), RATE, 1, 1000 * s) for n, s in enumerate((900, 100))]
+    held = []
+    for seed in range(20):
+        args = MixtureArgs(seed=seed)
+        valid = Material(clips, [], []).split("valid", args, RATE)[0]
+        held.append({s.recording.path.stem: (s.start, s.length) for s in valid})
+    assert {"src_0": (800_000, 100_000)} in held and {"src_1": (0, 100_000)} in held
+    assert all(len(found) == 1 for found in held)
+
+
+def test_training_keeps_its_share_however_large_the_one_held_out():
     clips = [Recording(Path(f"src_{n}.wav"), RATE, 1, 5000) for n in range(3)]
-    args = MixtureArgs(valid_share=0.99)
-    assert [len(Material(clips, [], []).split(x, args, RATE)[0]) for x in SPLITS] == [1, 2]
+    (train,) = Material(clips, [], []).split("train", MixtureArgs(valid_share=0.99), RATE)[0]
+    assert (train.start, train.length) == (0, 150)  # of 15 s
 
 
 @pytest.mark.parametrize("rate", [RATE, 1600])
@@ -178,13 +213,18 @@ def test_of_many_bad_recordings_the_first_five_are_named_and_the_others_counted(
     assert [i for i in range(10, 18) if f"src_{i}.wav" in message] == [10, 11, 12, 13, 14]
 
 
-def test_clips_of_one_clean_recording_only_are_refused(folders):
-    clean = Path(folders.clean[0])
-    (clean / "src_1.wav").rename(clean / "src_0_1.wav")
-    assert refusal(mixtures, folders) == (
-        f"{clean}: one clean recording only; validation needs another one: "
-        "add a recording (src_<n>), or cut this one in two files"
-    )
+def test_mixtures_of_one_clean_recording_are_of_its_start_those_of_validation_of_its_end(folders):
+    args = replace(folders, absent=0, max_shift=0, segment_s=0.02, valid_share=0.1)
+    (Path(args.clean[0]) / "src_1.wav").unlink()
+    save(Path(args.clean[0]) / "src_0.wav", ramp(10_000))
+
+    def starts(split) -> np.ndarray:
+        """Where targets were cut, by how steep the ramp is for its height, whatever the gain."""
+        targets = np.stack([x["target"] for x in items(args, 200, split) if x["target"].any()])
+        return 9999 / 0.8 * (19 * targets[:, 0] / (targets[:, -1] - targets[:, 0]) * 0.8 / 9999 - 0.1)
+
+    assert -5 < starts("train").min() < 500 and 8500 < starts("train").max() < 8985
+    assert 8995 < starts("valid").min() < 9100 and 9880 < starts("valid").max() < 9985
 
 
 @pytest.mark.parametrize(
