@@ -20,6 +20,7 @@ from extractor import UserError
 from extractor.files import whole
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64")
+FOREIGN = (".m4a", ".mp4", ".mkv", ".webm", ".mov", ".avi", ".aac", ".wma", ".ac3", ".amr", ".ape")  # to be converted
 WAV_BYTES = 2**32 - 2**16  # of samples in a WAV file
 CONTEXT = 4096  # samples read beyond either end before resampling; soxr's longest filter is shorter
 
@@ -43,12 +44,19 @@ class Recording:
         return ceil(self.frames * sample_rate / self.rate)
 
 
+def sounds(paths: Iterable[Path]) -> list[Path]:
+    """The files whose names end like sound, sorted; also those that nobody here reads, so that it is said of them, but
+    not where one of the same name has been made of them."""
+    found = [p for p in paths if p.suffix.lower() in SUFFIXES + FOREIGN and p.is_file()]
+    read = {p.with_suffix("") for p in found if p.suffix.lower() in SUFFIXES}
+    return sorted(p for p in found if p.suffix.lower() in SUFFIXES or p.with_suffix("") not in read)
+
+
 def find(folder: str | Path) -> list[Path]:
-    """All files below a folder whose names end like sound, sorted; hidden ones are left out."""
-    return sorted(
-        p for p in Path(folder).rglob("*")
-        if p.suffix.lower() in SUFFIXES and p.is_file()
-        and not any(part.startswith(".") for part in p.relative_to(folder).parts)
+    """All `sounds` below a folder; hidden ones are left out."""
+    folder = Path(folder)
+    return sounds(
+        p for p in folder.rglob("*") if not any(part.startswith(".") for part in p.relative_to(folder).parts)
     )
 
 
@@ -62,8 +70,7 @@ def inputs(pattern: str, out_dir: str | Path) -> tuple[Path, list[Path]]:
     if root.is_dir():
         found = find(root)
     else:
-        paths = [root] if root.is_file() else sorted(map(Path, glob.glob(pattern, recursive=True)))
-        found = [p for p in paths if p.is_file() and p.suffix.lower() in SUFFIXES]
+        found = sounds([root] if root.is_file() else map(Path, glob.glob(pattern, recursive=True)))
         while root.name and (glob.has_magic(str(root)) or root.is_file()):
             root = root.parent
     if out_dir.resolve() == root.resolve():
@@ -77,6 +84,10 @@ def inputs(pattern: str, out_dir: str | Path) -> tuple[Path, list[Path]]:
 
 def probe(path: str | Path) -> Recording:
     """The header of a file. Raises UserError where there is no sound in it."""
+    path = Path(path)
+    if path.suffix.lower() in FOREIGN:
+        convert = f'ffmpeg -i "{path.name}" -vn "{path.stem}.flac"'
+        raise UserError(f"{path}: {path.suffix} is not read here; convert it: {convert}")
     try:
         info = sf.info(str(path), verbose=True)
     except (sf.LibsndfileError, OSError) as e:
@@ -86,7 +97,7 @@ def probe(path: str | Path) -> Recording:
     if info.frames < 1 or info.samplerate < 1:
         raise UserError(f"{path}: holds no samples")
     return Recording(
-        Path(path), info.samplerate, info.channels, info.frames, info.subtype, _cut_off(info.extra_info)
+        path, info.samplerate, info.channels, info.frames, info.subtype, _cut_off(info.extra_info)
     )
 
 

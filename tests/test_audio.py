@@ -178,8 +178,22 @@ def test_find_lists_sound_files_to_any_depth_sorted_and_leaves_out_hidden_ones(t
     assert audio.find(tmp_path) == [tmp_path / name for name in sounds]
 
 
+def test_what_nobody_here_reads_is_found_until_it_has_been_converted(tmp_path):
+    for name in ("a.mp4", "b.MKV", "b.flac", "c.m4a", "sub/c.flac"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = [tmp_path / name for name in ("a.mp4", "b.flac", "c.m4a", "sub/c.flac")]
+    assert audio.find(tmp_path) == audio.inputs(f"{tmp_path}/**/*", tmp_path / "out")[1] == found
+    assert audio.inputs(f"{tmp_path}/**/*.MKV", tmp_path / "out")[1] == [tmp_path / "b.MKV"]
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # what cannot be read
+
+
+def test_of_a_film_it_is_said_how_to_convert_it(tmp_path):
+    says = '.mkv is not read here; convert it: ffmpeg -i "night 1.mkv" -vn "night 1.flac"'
+    assert refusal(audio.probe, tmp_path / "night 1.mkv") == f"{tmp_path}/night 1.mkv: {says}"
 
 
 def test_a_text_file_named_wav_is_refused(tmp_path):

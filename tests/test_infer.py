@@ -246,12 +246,16 @@ def test_bad_files_are_named_and_passed_over_and_the_status_is_1(tiny, tmp_path)
     late = uniform(50_000)
     late[-100] = np.nan
     put(tmp_path / "in" / "nan.wav", late)
+    (tmp_path / "in" / "night.mp4").write_bytes(bytes(100))
 
     sizes = ("--chunk-s", 0.5, "--context-s", 0.1)  # the last two go wrong when half of them is done
     ended = run_infer("--checkpoint", tiny, "--inputs", tmp_path / "in", "--out-dir", tmp_path / "out", *sizes)
     assert ended.returncode == 1
-    assert "4 of 6 recordings failed" in ended.stderr
-    for sentence in ("text.wav: no sound file", "empty.wav: holds no samples", "cut.flac: ", "nan.wav: NaN or inf"):
+    assert "5 of 7 recordings failed" in ended.stderr
+    for sentence in (
+        "text.wav: no sound file", "empty.wav: holds no samples", "cut.flac: ", "nan.wav: NaN or inf",
+        "night.mp4: .mp4 is not read here",
+    ):
         assert f"passed over: {tmp_path}/in/{sentence}" in ended.stderr
     assert "Traceback" not in ended.stderr
     done = {p.name: sf.info(p).frames for p in (tmp_path / "out").iterdir() if p.suffix == ".wav"}
