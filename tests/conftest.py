@@ -25,6 +25,11 @@ settings.load_profile("slow machines")
 TINY = DPTNetArgs(kernel=16, n_filters=16, bottleneck=8, hidden=8, n_blocks=1, n_heads=2, chunk_frames=20)
 
 
+def pytest_collection_modifyitems(items):
+    """Quick ones first."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
 @pytest.fixture
 def state() -> dict:
     """The content of a checkpoint, after one step; the averaged weights `ema` are not those of `net`."""
