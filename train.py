@@ -149,7 +149,7 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
     if not last.exists():
         models.start_from(net, args.init_from)
     hold(net, args.freeze)
-    average = deepcopy(net).eval().requires_grad_(False)
+    average = deepcopy(net).to(device).eval().requires_grad_(False)  # .to: as in fit.py
     optimizers = make_optimizers(net, args)
     progress = resume(args, net, average, optimizers)
     here = share(args, team)  # items of a step that are this process's
@@ -427,8 +427,14 @@ def in_turns(loader: Iterable[dict], n: int) -> Iterable[list[dict]]:
 
 
 def describe_cost(args: MainArgs, family, net: nn.Module, device: torch.device, batch_size: int):
-    """Parameters, and what a step takes."""
-    step = measure_step(replace(args, batch_size=batch_size), family, net, device)
+    """Parameters, and what a step takes. Raises UserError where it does not fit."""
+    try:
+        step = measure_step(replace(args, batch_size=batch_size), family, net, device)
+    except torch.OutOfMemoryError:
+        raise UserError(
+            f"{batch_size} items of {args.data.segment_s:g} s do not fit into the memory of {device}: give "
+            f"MainArgs.accumulate = {2 * args.accumulate}, or a smaller batch_size; --dry-run True says what fits"
+        ) from None
     print(
         f"{models.family_name(args.model)}: {sum(p.numel() for p in net.parameters()):,} parameters, "
         f"about {step.n_bytes(batch_size) / 2**30:.1f} GiB for batches of {batch_size} x {args.data.segment_s:g} s, "

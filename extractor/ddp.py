@@ -68,16 +68,20 @@ def joined(device: torch.device) -> Iterator[Team]:
     if size == int(os.environ.get("LOCAL_WORLD_SIZE", size)):
         # torchrun's own store, which is this one, still has the addresses of those who met before a restart
         store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
-    backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
+    backend, gpu = ("nccl", device) if device.type == "cuda" else ("gloo", None)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE, device_id=gpu)
     said = sys.stdout
     if rank:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     try:
         yield Team(rank, size, local_rank())
+    except SystemExit:
+        dist.destroy_process_group()
+        raise
+    else:  # who fails alone just ends, and torchrun ends the others: NCCL would wait for them here
+        dist.destroy_process_group()
     finally:
         sys.stdout = said
-        dist.destroy_process_group()
 
 
 def local_rank() -> int:

@@ -9,19 +9,21 @@ from extractor import UserError
 
 def pick_device(name: str, local_rank: int = 0) -> torch.device:
     """'auto' is CUDA where there is one, else the CPU. 'cuda' is the GPU of the process's number on this machine."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and local_rank:
-        name = f"cuda:{local_rank}"
+    n = torch.cuda.device_count()
     try:
-        device = torch.device(name)
+        device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
     except RuntimeError:
         device = None
     if device is None or device.type not in ("cpu", "cuda"):
         raise UserError(f"device = {name!r}: use auto, cpu, cuda or cuda:1")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        n = torch.cuda.device_count()
+    if device.type == "cuda" and device.index is None and n:
+        device = torch.device("cuda", local_rank)  # NCCL wants the number said, 0 too
+        if local_rank >= n:
+            raise UserError(f"process {local_rank} of this machine has no GPU, there are {n}: --nproc_per_node {n}")
+    if device.type == "cuda" and (device.index or 0) >= n:
         raise UserError(f"device = {name!r}, but torch {torch.__version__} sees {n} CUDA devices here: use auto or cpu")
+    if device.type == "cuda" and local_rank and device.index != local_rank:
+        raise UserError(f"device = {name!r} for every process of this machine: use auto, a GPU for each")
     if device.type == "cpu":
         keep_freed_memory()
     return device

@@ -33,7 +33,7 @@ def measure(
 ) -> Step:
     """From steps of a copy of the net: one on an item of noise, the others on batches [B, T]. The fastest of these
     counts: in the first one kernels are chosen, in any one the machine may be busy. loss, compiled: as in Backward"""
-    trial = deepcopy(net)
+    trial = deepcopy(net).to(device)  # which lays the weights of cuDNN's LSTMs side by side again
     mixtures = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
     batch = {"mixture": mixtures, "target": mixtures, "seed": torch.arange(len(mixtures))}
     saved: dict[int, int] = {}

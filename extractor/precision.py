@@ -38,16 +38,19 @@ def at_least_fp32(x: Tensor) -> Tensor:
 
 
 def lstm(layer: nn.LSTM, x: Tensor) -> Tensor:
-    """What the layer puts out. In full precision on a CPU that has no other. [L, B, D] -> [L, B, H]"""
-    if x.is_cuda or not torch.is_autocast_enabled("cpu") or rounds_lstms():
+    """What the layer puts out. In full precision on a device that has no bf16 for it. [L, B, D] -> [L, B, H]"""
+    if not torch.is_autocast_enabled(x.device.type) or rounds_lstms(x.device.type):
         return layer(x)[0]
     with full(x):
         return layer(at_least_fp32(x))[0]
 
 
 @cache
-def rounds_lstms() -> bool:
-    """Whether this CPU computes LSTMs in bf16: torch's kernel needs AVX-512, and fails where there is none."""
+def rounds_lstms(device: str) -> bool:
+    """Whether LSTMs are computed in bf16 there. For CUDA torch's autocast makes it fp16 (AutocastRNN.cpp), to which
+    small gradients are zero; on a CPU its kernel needs AVX-512, and fails where there is none."""
+    if device != "cpu":
+        return False
     layer = nn.LSTM(8, 8, device="meta").to_empty(device="cpu")  # draws nothing
     try:
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):

@@ -52,6 +52,9 @@ class Inverse(torch.autograd.Function):
         shape = window(n_fft, spectrum.device)
         ctx.window, ctx.sizes = shape, (len(spectrum[0]), n_fft, hop, n_samples)
         ctx.weight = Inverse.overlap(shape.square().expand(1, len(spectrum[0]), -1), hop)
+        if spectrum.is_cuda:  # at some sizes cuFFT reads the imaginary parts of the two bins that have none
+            spectrum = spectrum.clone()
+            spectrum[..., :: n_fft // 2].imag.zero_()
         frames = torch.fft.irfft(spectrum, n_fft).mul_(shape)
         inside = slice(n_fft // 2, n_fft // 2 + n_samples)
         return Inverse.overlap(frames, hop)[:, inside] / ctx.weight[:, inside]

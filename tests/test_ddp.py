@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,6 +64,22 @@ def free_port() -> int:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
+
+
+@pytest.mark.parametrize("end, left", [(None, True), (SystemExit(STATUS), True), (UserError("disk full"), False)])
+def test_on_gpus_nccl_is_told_which_one_and_who_fails_alone_does_not_wait_for_the_others(end, left, monkeypatch):
+    calls = []
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: calls.append(device.index))
+    monkeypatch.setattr(ddp.dist, "rendezvous", lambda *_, **__: iter([(ddp.dist.HashStore(), 1, 2)]))
+    monkeypatch.setattr(ddp.dist, "init_process_group", lambda name, device_id, **_: calls.append((name, device_id)))
+    monkeypatch.setattr(ddp.dist, "destroy_process_group", lambda: calls.append("left"))
+    said, gpu = sys.stdout, torch.device("cuda", 1)
+    with nullcontext() if end is None else pytest.raises(type(end)), ddp.joined(gpu):
+        if end is not None:
+            raise end
+    assert calls == [1, ("nccl", gpu), *["left"] * left] and sys.stdout is said
 
 
 def test_alone_a_team_changes_nothing():

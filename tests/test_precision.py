@@ -60,7 +60,7 @@ def test_an_lstm_runs_under_autocast_on_any_cpu():
 
 @pytest.mark.parametrize("rounds, dtype", [(False, torch.float32), (True, torch.bfloat16)])
 def test_an_lstm_is_in_full_precision_where_the_cpu_has_no_other(rounds, dtype, monkeypatch):
-    monkeypatch.setattr(precision, "rounds_lstms", lambda: rounds)
+    monkeypatch.setattr(precision, "rounds_lstms", lambda device: rounds)
     seen = []
     layer = nn.LSTM(5, 3)
     monkeypatch.setattr(layer, "forward", lambda x: seen.append(torch.is_autocast_enabled("cpu")) or (x, None))
@@ -72,5 +72,22 @@ def test_an_lstm_is_in_full_precision_where_the_cpu_has_no_other(rounds, dtype, 
 
 def test_asking_what_the_cpu_can_do_draws_nothing():
     state = torch.get_rng_state()
-    precision.rounds_lstms.__wrapped__()
+    precision.rounds_lstms.__wrapped__("cpu")
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_gpu_computes_no_lstm_in_halves_since_torch_would_make_them_fp16():
+    assert not precision.rounds_lstms("cuda")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_on_a_gpu_small_gradients_of_an_lstm_are_those_of_full_precision():
+    torch.manual_seed(0)
+    layer, x = nn.LSTM(5, 3).cuda(), torch.randn(7, 2, 5, device="cuda")
+
+    def gradient(device: str) -> torch.Tensor:
+        with torch.autocast(device, torch.bfloat16):
+            return torch.autograd.grad(1e-8 * precision.lstm(layer, x).float().sum(), layer.weight_hh_l0)[0]
+
+    assert_close(gradient("cuda"), gradient("cpu"), rtol=1e-3, atol=0)

@@ -141,6 +141,16 @@ def test_the_steps_that_fit_are_the_minutes_over_the_time_of_one(minutes, steps,
     assert train.steps_that_fit(args, minutes) == steps
 
 
+def test_a_batch_that_does_not_fit_is_refused_with_the_way_out(args, monkeypatch):
+    def no_room(*_):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(train, "measure_step", no_room)
+    words = r"2 items of 0\.5 s do not fit into the memory of cpu: give MainArgs.accumulate = 2, or a smaller batch"
+    with pytest.raises(UserError, match=words):
+        train.main(args)
+
+
 def test_a_dry_run_says_what_fits_and_trains_nothing(args, monkeypatch, capsys):
     seen = []
 
