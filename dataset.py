@@ -381,7 +381,10 @@ def refuse_target(args: MixtureArgs, clean: list[Path], dirty: list[Path]):
     speakers = {Path(name).resolve().name for name in args.clean if "clean" not in Path(name).parts}
     speakers |= {p.parts[p.parts.index("clean") + 1] for p in clean if "clean" in p.parts[:-1]}
     real = {p: os.path.realpath(p) for p in clean + dirty}
-    top = os.path.commonpath([os.path.dirname(p) for p in real.values()])
+    try:
+        top = os.path.commonpath([os.path.dirname(p) for p in real.values()])
+    except ValueError:  # on two drives
+        top = ""
     same = {real[p] for p in clean}
     for path in dirty:
         inside = {*real[path][len(top) :].split(os.sep)[:-1]} & speakers

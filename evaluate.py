@@ -19,7 +19,7 @@ from tqdm import tqdm
 import infer
 from extractor import UserError, audio, checkpoint, curves, metrics, page, perceptual, provenance, rivals, tables
 from extractor.command import command_line
-from extractor.pairs import Pair, describe, find_estimates, find_pairs, read_estimate
+from extractor.pairs import Pair, describe, find_estimates, find_pairs, present, read_estimate
 from extractor.scores import MEASURES, differences, markdown, means
 
 ENROLMENT_S = 60  # of clean speech that stand for the voice
@@ -72,7 +72,7 @@ def main(args: EvalArgs) -> dict:
             try:
                 signals[name] = read_estimate(paths[pair.name], pair)
                 row = score(mixture=mixture, target=target, estimate=signals[name], sample_rate=sample_rate)
-                if ears and target.any():
+                if ears and present(target):
                     row |= listen(ears, signals[name], target, pair.text)
             except UserError as e:
                 failures.append(f"{name}: {e}")
@@ -176,8 +176,9 @@ def read_enrolment(folders: tuple[str, ...], sample_rate: int) -> np.ndarray | N
 
 def score(*, mixture: np.ndarray, target: np.ndarray, estimate: np.ndarray, sample_rate: int) -> dict[str, float]:
     """What needs no other package, by its name in MEASURES; of a silent target what has a meaning there. [T] each"""
+    absent = not present(target)
     mixture, target, estimate = map(torch.from_numpy, (mixture, target, estimate))
-    if not target.any():
+    if absent:
         return {"attenuation": metrics.attenuation(estimate=estimate, mixture=mixture).item()}
     before, after = (
         {"si_sdr": metrics.si_sdr(estimate=x, reference=target).item(),

@@ -83,18 +83,25 @@ def main(args: InferArgs) -> list[str]:
 
 
 def claim(args: InferArgs, outputs: dict[Path, Path]):
-    """Note beside the estimates which checkpoint they are of. Raises UserError where some are of another one."""
-    path = Path(args.out_dir) / "checkpoint.json"
-    before, now = tables.read_json(path), {"path": args.checkpoint, "sha256": checkpoint.fingerprint(args.checkpoint)}
-    other = before.get("sha256", now["sha256"]) != now["sha256"]
-    if other and not args.overwrite and any(out.exists() for out in outputs.values()):
+    """Note beside the estimates which checkpoint they are of. Raises UserError where some of these outputs are of
+    another one."""
+    folder = Path(args.out_dir)
+    path, now = folder / "checkpoint.json", checkpoint.fingerprint(args.checkpoint)
+    before = tables.read_json(path)
+    others = before.get("others", {})  # estimates of other nets: name -> fingerprint
+    if (last := before.get("sha256", now)) != now:
+        others = dict.fromkeys((str(p.relative_to(folder)) for p in audio.find(folder)), last) | others
+    names = {str(out.relative_to(folder)): out for out in outputs.values()}
+    stale = [out for name, out in names.items() if others.get(name, now) != now and out.exists()]
+    if stale and not args.overwrite:
         raise UserError(
             f"{args.out_dir}: has estimates of another net ({before.get('path')}, or what that was before); choose "
             "another out_dir, or overwrite them with --overwrite True"
         )
-    for out in outputs.values() if other else ():  # all that is there afterwards is of this net, even after a kill
+    for out in stale:  # whatever is there afterwards is of this net, even after a kill
         out.unlink(missing_ok=True)
-    tables.write_json(path, now)
+    others = {name: of for name, of in others.items() if of != now and name not in names}
+    tables.write_json(path, {"path": args.checkpoint, "sha256": now} | ({"others": others} if others else {}))
 
 
 def extract_file(source: Path, out: Path, net, family, args: InferArgs, device: torch.device):
@@ -107,7 +114,11 @@ def extract_file(source: Path, out: Path, net, family, args: InferArgs, device: 
     @torch.inference_mode()
     def extract(piece: tuple[np.ndarray, int]) -> np.ndarray:
         mixture, start = piece
-        return family.extract(net, torch.from_numpy(mixture)[None].to(device), start)[0].cpu().numpy()
+        try:
+            return family.extract(net, torch.from_numpy(mixture)[None].to(device), start)[0].cpu().numpy()
+        except torch.OutOfMemoryError:
+            less = f"give InferArgs.chunk_s less than {args.chunk_s:g}"
+            raise UserError(f"{source}: a chunk does not fit into the memory of {device}: {less}") from None
 
     chunk, context, fade = (round(s * sample_rate) for s in (args.chunk_s, args.context_s, args.fade_s))
     n_samples = recording.length(sample_rate)

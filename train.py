@@ -9,6 +9,7 @@
 Run it again and it goes on from runs/<name>/last.pt; runs/<name>/best.pt is what infer.py wants.
 """
 
+import hashlib
 import math
 import sys
 import time
@@ -135,8 +136,8 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
     make_folder(args.folder)
 
     # --- data --------------------------------------------------------------------------------------------------------
+    first = team.rank == 0
     with team.first_alone():
-        first = team.rank == 0
         material = find_material(args.data, index=Path(args.runs) / INDEX, progress=first)
         material = unpacked(material, args, progress=first)
     training = MixtureDataset(material, args.data, sample_rate, split="train", augmented=args.augment)
@@ -151,7 +152,8 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
     hold(net, args.freeze)
     average = deepcopy(net).to(device).eval().requires_grad_(False)  # .to: as in fit.py
     optimizers = make_optimizers(net, args)
-    progress = resume(args, net, average, optimizers)
+    judged_by = fingerprint(held_out)
+    progress = resume(args, net, average, optimizers, judged_by)
     here = share(args, team)  # items of a step that are this process's
     if args.dry_run:
         print(what_fits(args, family, net, device, here // args.accumulate))
@@ -174,14 +176,14 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
     examples = [held_out[0, i] for i in range(min(len(KINDS), len(held_out)))]
     if args.entropy and not len(entropies(average, examples, device)):
         raise UserError(f"MainArgs.entropy: a {models.family_name(args.model)} net has no attention; leave it off")
-    told = journal.Journal(args.folder, progress.step, args.steps) if team.rank == 0 else journal.Silence()
+    told = journal.Journal(args.folder, progress.step, args.steps) if first else journal.Silence()
     print(f"training on {device}, step {progress.step} to {args.steps}; curves: tensorboard --logdir {args.runs}")
 
     # --- the loop ----------------------------------------------------------------------------------------------------
     bad, skipped, unread = 0, 0, 0  # steps in a row; in all; draws from recordings that could not be read
     started = time.monotonic() - progress.seconds
     meter = journal.Meter(device, args.batch_size * args.data.segment_s)
-    save = saver(args, net, average, optimizers) if team.rank == 0 else lambda *_: None
+    save = saver(args, net, average, optimizers, judged_by) if first else lambda *_: None
     backward = Backward(net, device, here // args.accumulate, compiled=args.compile and progress.compiled)
     batch_loss = loss_function(args, family, device)
     for batches in meter.waiting(in_turns(loader, args.accumulate)):
@@ -223,7 +225,7 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
             told.examples(progress.step, dict(zip(KINDS, examples, strict=False)), estimates, sample_rate)
             told.say(f"step {progress.step}: " + "  ".join(f"{k} {v:+.2f}" for k, v in values.items()))
             progress.seconds = time.monotonic() - started
-            keep_best(args, progress, values["loss"], save)
+            keep_best(args, progress, values["loss"], save, first)
         over = progress.ended(args)
         if validated or over or asked or progress.step % args.save_every == 0:
             progress.seconds = time.monotonic() - started
@@ -241,9 +243,10 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
         print(f"told to end at step {progress.step} of {args.steps}, saved; run it again to go on")
         sys.exit(STATUS)
     best = args.folder / "best.pt"
+    speaker = Path(args.data.clean[0]).name
     print(
         f"best at step {progress.best_step}, validation loss {progress.best:+.2f}: {best}; next: python infer.py "
-        f'--checkpoint {best} --inputs "datasets/dirty/{args.name}/**/*" --out-dir extracted/{args.name}'
+        f'--checkpoint {best} --inputs "datasets/dirty/{speaker}/**/*" --out-dir extracted/{args.name}'
     )
     return best
 
@@ -301,7 +304,7 @@ def make_folder(folder: Path):
         raise UserError(f"{folder}: cannot be written ({e.strerror}); choose another MainArgs.runs") from None
 
 
-def saver(args: MainArgs, net, average, optimizers):
+def saver(args: MainArgs, net, average, optimizers, judged_by: str):
     def save(name: str, progress: Progress):
         sigma.refresh(average)
         checkpoint.save(args.folder / name, {
@@ -313,27 +316,38 @@ def saver(args: MainArgs, net, average, optimizers):
             "schedule": {"steps": args.steps, "warmup": args.warmup, "lr": args.lr},
             **asdict(progress),
             "epoch": progress.step // args.valid_every,
+            "judged_by": judged_by,
             "rng": torch.get_rng_state(),
             "versions": {"torch": str(torch.__version__), "numpy": np.__version__},
         })
     return save
 
 
-def keep_best(args: MainArgs, progress: Progress, loss: float, save):
-    """What a validation at this step came to: best.pt, and step_<n>.pt of the best few."""
+def keep_best(args: MainArgs, progress: Progress, loss: float, save, first: bool):
+    """What a validation at this step came to: best.pt, and step_<n>.pt of the best few. What was best by another
+    measure stays, as best_until_<step>.pt."""
     if loss < progress.best:
+        best = args.folder / "best.pt"
+        if first and progress.best == math.inf and progress.best_step and best.exists():
+            best.replace(args.folder / f"best_until_{progress.best_step}.pt")
         progress.best, progress.best_step = loss, progress.step
         save("best.pt", progress)
+    before = {step for _, step in progress.kept}
     progress.kept = sorted([*progress.kept, (loss, progress.step)])[: args.keep if args.keep > 1 else 0]
-    steps = [step for _, step in progress.kept]
+    steps = {step for _, step in progress.kept}
     if progress.step in steps:
         save(f"step_{progress.step}.pt", progress)
-        for path in args.folder.glob("step_*.pt"):
-            if path.stem not in [f"step_{step}" for step in steps]:
-                path.unlink(missing_ok=True)
+    for step in before - steps if first else ():
+        (args.folder / f"step_{step}.pt").unlink(missing_ok=True)
 
 
-def resume(args: MainArgs, net, average, optimizers) -> Progress:
+def fingerprint(held_out: MixtureDataset) -> str:
+    """Of what is validated on."""
+    parts = [(str(s.recording.path), s.start, s.length) for s in held_out.clean.sources]
+    return hashlib.sha256(repr(parts).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def resume(args: MainArgs, net, average, optimizers, judged_by: str) -> Progress:
     """Take up last.pt, if there is one."""
     path = args.folder / "last.pt"
     if not path.exists():
@@ -354,6 +368,14 @@ def resume(args: MainArgs, net, average, optimizers) -> Progress:
         )
     if data != now_data:
         print(f"{path}: mixtures were made otherwise before (MixtureArgs); what is best is judged anew")
+    elif state.get("judged_by", judged_by) != judged_by:
+        print(
+            f"{path}: with the clean recordings those held out have changed; what is best is judged anew, on some that "
+            "were trained on before: for an honest number train another MainArgs.name from the start"
+        )
+    if (planned := state["schedule"]["steps"]) != args.steps:
+        now = f"step {state['step']} of {args.steps}"
+        print(f"{path}: planned for {planned} steps before; the learning rate goes on as at {now}")
     checkpoint.put(state["net"], net, path)
     checkpoint.put(state["ema"], average, path)
     if not isinstance(state["optimizer"], list) or len(state["optimizer"]) != len(optimizers):
@@ -371,7 +393,9 @@ def resume(args: MainArgs, net, average, optimizers) -> Progress:
     torch.set_rng_state(state["rng"])
     found = Progress(**{f.name: state[f.name] for f in fields(Progress) if f.name in state})
     found.kept = [tuple(x) for x in found.kept]
-    return found if data == now_data else replace(found, best=math.inf, best_step=found.step, kept=[])
+    if data == now_data and state.get("judged_by", judged_by) == judged_by:
+        return found
+    return replace(found, best=math.inf, best_step=found.step, kept=[])
 
 
 # ---------------------------------------------------------------------------------------------------------------------

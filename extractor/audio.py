@@ -4,6 +4,7 @@ Only the part that is asked for is read, so that a recording may be hours long.
 """
 
 import glob
+import os
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -19,8 +20,13 @@ import soxr
 from extractor import UserError
 from extractor.files import whole
 
-SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64")
-FOREIGN = (".m4a", ".mp4", ".mkv", ".webm", ".mov", ".avi", ".aac", ".wma", ".ac3", ".amr", ".ape")  # to be converted
+SUFFIXES = (
+    ".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64",
+)
+FOREIGN = (  # to be converted
+    ".m4a", ".m4b", ".mka", ".aac", ".wma", ".ac3", ".amr", ".ape", ".mp4", ".m4v", ".mkv", ".webm", ".mov", ".avi",
+    ".flv", ".ts", ".wmv", ".mpg", ".mpeg", ".3gp",
+)
 WAV_BYTES = 2**32 - 2**16  # of samples in a WAV file
 CONTEXT = 4096  # samples read beyond either end before resampling; soxr's longest filter is shorter
 
@@ -53,11 +59,16 @@ def sounds(paths: Iterable[Path]) -> list[Path]:
 
 
 def find(folder: str | Path) -> list[Path]:
-    """All `sounds` below a folder; hidden ones are left out."""
-    folder = Path(folder)
-    return sounds(
-        p for p in folder.rglob("*") if not any(part.startswith(".") for part in p.relative_to(folder).parts)
-    )
+    """All `sounds` below a folder, also where links lead, once; hidden ones are left out."""
+    found, seen = [], set()
+    for here, folders, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(here)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [Path(here, name) for name in names if not name.startswith(".")]
+    return sounds(found)
 
 
 def inputs(pattern: str, out_dir: str | Path) -> tuple[Path, list[Path]]:

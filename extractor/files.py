@@ -21,7 +21,7 @@ def whole(path: str | Path, *, flush: bool = True) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield aside
         if flush:
-            with open(aside, "rb") as f:
+            with open(aside, "r+b") as f:  # Windows flushes what may be written
                 os.fsync(f.fileno())
         os.replace(aside, path)
     except OSError as e:

@@ -8,6 +8,8 @@ import numpy as np
 
 from extractor import UserError, audio
 
+SILENT = 1e-3  # the highest peak of a target that is none
+
 
 class Pair(NamedTuple):
     name: str
@@ -77,16 +79,21 @@ def read_list(path: Path) -> dict[str, tuple[str, float | None, str | None]]:
     return listed
 
 
+def present(target: np.ndarray) -> bool:
+    """Whether the speaker is: silence may have gone through dither or a codec."""
+    return bool(np.abs(target).max() > SILENT)
+
+
 def describe(pair: Pair, mixture: np.ndarray, target: np.ndarray) -> dict:
     """An item of the report. An SNR that nobody listed is measured, and rounded to 5 dB to make groups."""
     snr_db = pair.snr_db
-    if not target.any():
+    if not present(target):
         snr_db = None
     elif snr_db is None:
         interference = float(np.square(mixture - target).sum())
         snr_db = 5 * round(2 * np.log10(np.square(target).sum() / interference)) if interference else None
     item = {"name": pair.name, "kind": pair.kind, "snr_db": snr_db, "seconds": round(pair.mixture.seconds, 3)}
-    return item | {"present": bool(target.any())} | ({"text": pair.text} if pair.text else {})
+    return item | {"present": present(target)} | ({"text": pair.text} if pair.text else {})
 
 
 def find_estimates(folder: Path, pairs: list[Pair]) -> dict[str, Path]:

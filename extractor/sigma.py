@@ -12,7 +12,7 @@ a power iteration, which goes on by one round a step.
     sigma.fold(net)       for inference: plain weights under their plain names
 
 All but `apply` do nothing to a net without it. A forward pass changes no buffer, so it can be recomputed, repeated and
-compiled. Under DistributedDataParallel every rank calls `update` and comes to the same u and v.
+compiled. With several processes every one calls `update` and comes to the same u and v.
 """
 
 from collections.abc import Collection, Iterator, Mapping

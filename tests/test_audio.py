@@ -178,6 +178,16 @@ def test_find_lists_sound_files_to_any_depth_sorted_and_leaves_out_hidden_ones(t
     assert audio.find(tmp_path) == [tmp_path / name for name in sounds]
 
 
+def test_find_follows_links_to_folders_once_and_not_round_in_circles(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "a.wav").touch()
+    dirty = tmp_path / "dirty"
+    dirty.mkdir()
+    (dirty / "game").symlink_to(tmp_path / "elsewhere")
+    (dirty / "again").symlink_to(dirty)
+    assert audio.find(dirty) == [dirty / "game" / "a.wav"]
+
+
 def test_what_nobody_here_reads_is_found_until_it_has_been_converted(tmp_path):
     for name in ("a.mp4", "b.MKV", "b.flac", "c.m4a", "sub/c.flac"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -42,6 +42,15 @@ def test_half_the_mixture_by_hand(half, tmp_path):
     np.testing.assert_allclose(samples, (target + interference) / 2, atol=1e-6)
 
 
+def test_a_target_of_nothing_but_dither_is_a_speaker_who_is_absent(half, tmp_path):
+    put_pair(tmp_path / "pairs", "a", None)
+    dither = np.random.default_rng(0).uniform(-1, 1, N) / 2**15
+    put(tmp_path / "pairs" / "target" / "a.wav", dither)
+    report = run(tmp_path, half)
+    assert not report["items"][0]["present"] and report["items"][0]["snr_db"] is None
+    assert report["scores"]["alice"][0] == {"attenuation": pytest.approx(20 * log10(0.5), abs=1e-3)}
+
+
 def test_an_estimate_with_a_tenth_of_the_interference_by_hand(pairs, tmp_path):
     row = run(tmp_path, folder_of(tmp_path, "good", lambda x, d: x + 0.1 * d))["scores"]["good"][0]
     exact = {"si_sdr": 20, "si_sdri": 20, "gained": 100, "level_error": 0, "eaten": 0, "leakage": -20, "high_kept": 0}

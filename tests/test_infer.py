@@ -13,7 +13,7 @@ import pytest
 import soundfile as sf
 import soxr
 import torch
-from scored import put, uniform
+from scored import net_does, put, uniform
 
 import models
 from extractor import UserError, checkpoint
@@ -225,6 +225,34 @@ def test_estimates_of_one_net_are_not_taken_for_those_of_another(tiny, state, tm
     put(tmp_path / "a.wav", uniform(5000))
     main(InferArgs(**args))
     assert (tmp_path / "out" / "a.wav").read_bytes() != first
+
+
+def test_nor_are_they_after_another_net_has_extracted_other_recordings(tiny, state, tmp_path):
+    put(tmp_path / "in" / "a.wav", uniform(5000))
+    put(tmp_path / "in" / "b.wav", -uniform(5000))
+    args = {"checkpoint": tiny, "out_dir": str(tmp_path / "out"), "device": "cpu"}
+    main(InferArgs(**args, inputs=f"{tmp_path}/in/*a.wav"))
+    before = checkpoint.load(tiny)
+    checkpoint.save(tiny, state | {"ema": {name: 1.5 * weight for name, weight in state["ema"].items()}})
+    main(InferArgs(**args, inputs=f"{tmp_path}/in/*b.wav"))
+    with pytest.raises(UserError, match="out: has estimates of another net"):
+        main(InferArgs(**args, inputs=f"{tmp_path}/in/*"))
+    checkpoint.save(tiny, before)  # the net of the first is asked for once more: now the second is another one's
+    main(InferArgs(**args, inputs=f"{tmp_path}/in/*a.wav"))
+    with pytest.raises(UserError, match="out: has estimates of another net"):
+        main(InferArgs(**args, inputs=f"{tmp_path}/in/*"))
+
+
+def test_a_chunk_that_does_not_fit_into_memory_is_one_sentence_of_its_recording(tmp_path, monkeypatch):
+    def no_room(_):
+        raise torch.OutOfMemoryError
+
+    net_does(monkeypatch, no_room)
+    put(tmp_path / "a.wav", uniform(5000))
+    failures = main(InferArgs(inputs=str(tmp_path / "a.wav"), out_dir=str(tmp_path / "out"), device="cpu"))
+    less = "a.wav: a chunk does not fit into the memory of cpu: give InferArgs.chunk_s less than"
+    assert len(failures) == 1 and less in failures[0]
+    assert not (tmp_path / "out" / "a.wav").exists()
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -161,10 +161,13 @@ def test_the_best_few_checkpoints_stay(args):
         saved.append((name, progress.step))
         (args.folder / name).touch()
 
+    (args.folder / "step_3_mine.pt").touch()
     for progress.step, loss in losses.items():
-        keep_best(args, progress, loss, save)
+        keep_best(args, progress, loss, save, first=True)
     assert [(name, step) for name, step in saved if name == "best.pt"] == [("best.pt", step) for step in (1, 2, 6)]
-    assert {p.name for p in args.folder.glob("step_*")} == {"step_2.pt", "step_5.pt", "step_6.pt"}
+    assert {p.name for p in args.folder.glob("step_*")} == {
+        "step_2.pt", "step_5.pt", "step_6.pt", "step_3_mine.pt",
+    }
     assert progress.kept == [(1.0, 6), (3.0, 2), (3.5, 5)] and (progress.best, progress.best_step) == (1.0, 6)
 
 

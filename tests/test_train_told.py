@@ -199,6 +199,24 @@ def test_with_other_mixtures_what_is_best_is_judged_anew(args, capsys):
     main(replace(args, steps=args.steps + 1, data=replace(args.data, snr_db=(0.0, 1.0))))
     assert "what is best is judged anew" in capsys.readouterr().out
     assert (args.folder / "best.pt").read_bytes() != before
+    assert [p.read_bytes() for p in args.folder.glob("best_until_*.pt")] == [before]
+
+
+def test_with_more_clean_recordings_what_is_best_is_judged_anew_where_others_are_held_out(
+    args, recordings, tmp_path, capsys
+):
+    clean = tmp_path / "clean" / "alice"
+    shutil.copytree(recordings / "clean" / "alice", clean)
+    args = replace(args, steps=3, data=replace(args.data, clean=(str(clean),)))
+    main(args)
+    before = (args.folder / "best.pt").read_bytes()
+    main(replace(args, steps=6))
+    assert "judged anew" not in capsys.readouterr().out and not [*args.folder.glob("best_until_*.pt")]
+    shutil.copy(clean / "set" / "src_1.wav", clean / "set" / "src_2.wav")
+    before = (args.folder / "best.pt").read_bytes()
+    main(replace(args, steps=9))
+    assert "held out have changed; what is best is judged anew" in capsys.readouterr().out
+    assert (args.folder / "best_until_6.pt").read_bytes() == before
 
 
 def test_a_damaged_checkpoint_is_refused(args):
