@@ -366,9 +366,10 @@ def resume(args: MainArgs, net, average, optimizers, judged_by: str) -> Progress
             f"{path}: trained on {', '.join(data['clean'])}, not {', '.join(now_data['clean'])}; give this run another "
             f"MainArgs.name, with --init-from {path} to start from these weights"
         )
-    if data != now_data:
+    remixed, redrawn = data != now_data, state.get("judged_by", judged_by) != judged_by
+    if remixed:
         print(f"{path}: mixtures were made otherwise before (MixtureArgs); what is best is judged anew")
-    elif state.get("judged_by", judged_by) != judged_by:
+    elif redrawn:
         print(
             f"{path}: with the clean recordings those held out have changed; what is best is judged anew, on some that "
             "were trained on before: for an honest number train another MainArgs.name from the start"
@@ -393,9 +394,7 @@ def resume(args: MainArgs, net, average, optimizers, judged_by: str) -> Progress
     torch.set_rng_state(state["rng"])
     found = Progress(**{f.name: state[f.name] for f in fields(Progress) if f.name in state})
     found.kept = [tuple(x) for x in found.kept]
-    if data == now_data and state.get("judged_by", judged_by) == judged_by:
-        return found
-    return replace(found, best=math.inf, best_step=found.step, kept=[])
+    return replace(found, best=math.inf, best_step=found.step, kept=[]) if remixed or redrawn else found
 
 
 # ---------------------------------------------------------------------------------------------------------------------
