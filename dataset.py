@@ -376,10 +376,15 @@ def folders(names: tuple[str, ...], kind: str) -> list[Path]:
     return sorted(set(found))
 
 
+def speakers(args: MixtureArgs, clean: list[Path]) -> set[str]:
+    """Whose the clean recordings are: the folder below clean/, where there is one, else the given folder."""
+    named = {Path(name).resolve().name for name in args.clean if "clean" not in Path(name).parts}
+    return named | {p.parts[p.parts.index("clean") + 1] for p in clean if "clean" in p.parts[:-1]}
+
+
 def refuse_target(args: MixtureArgs, clean: list[Path], dirty: list[Path]):
     """Recordings in dirty/<speaker>/ have the target in them: as interference they would teach the net to remove it."""
-    speakers = {Path(name).resolve().name for name in args.clean if "clean" not in Path(name).parts}
-    speakers |= {p.parts[p.parts.index("clean") + 1] for p in clean if "clean" in p.parts[:-1]}
+    targets = speakers(args, clean)
     real = {p: os.path.realpath(p) for p in clean + dirty}
     try:
         top = os.path.commonpath([os.path.dirname(p) for p in real.values()])
@@ -387,7 +392,7 @@ def refuse_target(args: MixtureArgs, clean: list[Path], dirty: list[Path]):
         top = ""
     same = {real[p] for p in clean}
     for path in dirty:
-        inside = {*real[path][len(top) :].split(os.sep)[:-1]} & speakers
+        inside = {*real[path][len(top) :].split(os.sep)[:-1]} & targets
         if inside or real[path] in same:
             raise UserError(
                 f"{path.parent}: a dirty folder that holds the target speaker ({', '.join(inside) or 'clean files'}); "

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 import models
-from dataset import KINDS, Keys, Material, MixtureArgs, MixtureDataset, find_material
+from dataset import KINDS, Keys, Material, MixtureArgs, MixtureDataset, find_material, speakers
 from extractor import UserError, check_counts, checkpoint, ddp, fit, journal, precision, scores, sigma
 from extractor.attention import entropy_by_layer
 from extractor.augment import AugmentArgs
@@ -152,7 +152,7 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
     hold(net, args.freeze)
     average = deepcopy(net).to(device).eval().requires_grad_(False)  # .to: as in fit.py
     optimizers = make_optimizers(net, args)
-    judged_by = fingerprint(held_out)
+    judged_by = fingerprint(args, held_out)
     progress = resume(args, net, average, optimizers, judged_by)
     here = share(args, team)  # items of a step that are this process's
     if args.dry_run:
@@ -243,7 +243,7 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
         print(f"told to end at step {progress.step} of {args.steps}, saved; run it again to go on")
         sys.exit(STATUS)
     best = args.folder / "best.pt"
-    speaker = Path(args.data.clean[0]).name
+    speaker = min(speakers(args.data, [r.path for r in material.clean]))
     print(
         f"best at step {progress.best_step}, validation loss {progress.best:+.2f}: {best}; next: python infer.py "
         f'--checkpoint {best} --inputs "datasets/dirty/{speaker}/**/*" --out-dir extracted/{args.name}'
@@ -327,9 +327,9 @@ def keep_best(args: MainArgs, progress: Progress, loss: float, save, first: bool
     """What a validation at this step came to: best.pt, and step_<n>.pt of the best few. What was best by another
     measure stays, as best_until_<step>.pt."""
     if loss < progress.best:
-        best = args.folder / "best.pt"
-        if first and progress.best == math.inf and progress.best_step and best.exists():
-            best.replace(args.folder / f"best_until_{progress.best_step}.pt")
+        best, until = args.folder / "best.pt", args.folder / f"best_until_{progress.best_step}.pt"
+        if first and progress.best == math.inf and progress.best_step and best.exists() and not until.exists():
+            best.replace(until)  # there already: a kill came before last.pt
         progress.best, progress.best_step = loss, progress.step
         save("best.pt", progress)
     before = {step for _, step in progress.kept}
@@ -341,10 +341,13 @@ def keep_best(args: MainArgs, progress: Progress, loss: float, save, first: bool
         (args.folder / f"step_{step}.pt").unlink(missing_ok=True)
 
 
-def fingerprint(held_out: MixtureDataset) -> str:
-    """Of what is validated on."""
-    parts = [(str(s.recording.path), s.start, s.length) for s in held_out.clean.sources]
-    return hashlib.sha256(repr(parts).encode("utf-8", "surrogateescape")).hexdigest()
+def fingerprint(args: MainArgs, held_out: MixtureDataset) -> str:
+    """Of what a validation loss depends on but the weights: the recordings, how they are mixed, the loss."""
+    sources = [(str(s.recording.path), s.start, s.length)
+               for pool in (held_out.clean, held_out.games, held_out.voices) for s in pool.sources]
+    mixed = replace(args.data, clean=(), dirty=())  # their folders may be written in several ways
+    everything = repr((sources, mixed, args.loss, getattr(args.model, "steps", None)))  # a flow's steps
+    return hashlib.sha256(everything.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def resume(args: MainArgs, net, average, optimizers, judged_by: str) -> Progress:
@@ -360,19 +363,19 @@ def resume(args: MainArgs, net, average, optimizers, judged_by: str) -> Progress
         )
     if "net" not in state:
         raise UserError(f"{path}: exported for extraction, training cannot go on from it; move it away")
-    data, now_data = state["args"]["data"], asdict(args.data)
-    if data["clean"] != now_data["clean"]:
+    clean = state["args"]["data"]["clean"]
+    if [*map(Path, clean)] != [*map(Path, args.data.clean)]:
         raise UserError(
-            f"{path}: trained on {', '.join(data['clean'])}, not {', '.join(now_data['clean'])}; give this run another "
+            f"{path}: trained on {', '.join(clean)}, not {', '.join(args.data.clean)}; give this run another "
             f"MainArgs.name, with --init-from {path} to start from these weights"
         )
-    remixed, redrawn = data != now_data, state.get("judged_by", judged_by) != judged_by
-    if remixed:
-        print(f"{path}: mixtures were made otherwise before (MixtureArgs); what is best is judged anew")
-    elif redrawn:
+    if args.init_from not in ("", state["args"].get("init_from")):
+        print(f"{path}: goes on from its own weights, not from MainArgs.init_from; another MainArgs.name starts there")
+    anew = state.get("judged_by") != judged_by
+    if anew:
         print(
-            f"{path}: with the clean recordings those held out have changed; what is best is judged anew, on some that "
-            "were trained on before: for an honest number train another MainArgs.name from the start"
+            f"{path}: validation is of other mixtures or by another loss than before; what is best is judged anew "
+            "(where clean recordings have come in, on some that were trained on: only another MainArgs.name is fair)"
         )
     if (planned := state["schedule"]["steps"]) != args.steps:
         now = f"step {state['step']} of {args.steps}"
@@ -394,7 +397,7 @@ def resume(args: MainArgs, net, average, optimizers, judged_by: str) -> Progress
     torch.set_rng_state(state["rng"])
     found = Progress(**{f.name: state[f.name] for f in fields(Progress) if f.name in state})
     found.kept = [tuple(x) for x in found.kept]
-    return replace(found, best=math.inf, best_step=found.step, kept=[]) if remixed or redrawn else found
+    return replace(found, best=math.inf, best_step=found.step, kept=[]) if anew else found
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -71,11 +71,12 @@ def split(args: BenchArgs, seen: Path) -> set[Path]:
     for folder in map(Path, args.dirty):
         for path in audio.find(folder):
             inside = path.relative_to(folder)
+            link = seen / folder.name / inside
             if named := {s for s in args.scenes if inside.with_suffix("").is_relative_to(s)}:
                 unseen.add(path)
                 found |= named
+                link.unlink(missing_ok=True)  # of an earlier call with other scenes
                 continue
-            link = seen / folder.name / inside
             link.parent.mkdir(parents=True, exist_ok=True)
             if not link.is_symlink():
                 os.symlink(path.resolve(), link)

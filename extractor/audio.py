@@ -178,7 +178,7 @@ def kept_open(recording: Recording) -> Iterator[None]:
     try:
         yield
     finally:
-        del _open_files[recording.path]
+        _open_files.pop(recording.path, None)  # gone, where two keep the same file open
         for f in files:
             f.close()
 

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -36,17 +37,23 @@ class Journal:
         """Of the curves <kind>/<name>."""
         named = {f"{kind}/{name}": value for name, value in values.items()}
         self.table.add(step, named)
-        try:
+        with self.writing():
             for name, value in named.items():
                 self.writer.add_scalar(name, value, step)
-        except OSError as e:  # of the thread that writes, told here
-            reason = e.strerror or e
-            raise UserError(f"{self.folder}: cannot be written ({reason}); make room, and run again") from None
 
     def examples(self, step: int, items: Mapping[str, dict], estimates: list, sample_rate: int):
         """Sound and spectrograms of validation items, by name."""
-        report.add_examples(self.writer, step, list(items.values()), estimates, items, sample_rate)
-        self.writer.flush()
+        with self.writing():
+            report.add_examples(self.writer, step, list(items.values()), estimates, items, sample_rate)
+            self.writer.flush()
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as e:  # of the thread that writes, told here
+            reason = e.strerror or e
+            raise UserError(f"{self.folder}: cannot be written ({reason}); make room, and run again") from None
 
     def say(self, line: str):
         tqdm.write(line)

@@ -95,6 +95,14 @@ def test_a_recording_that_is_kept_open_is_opened_once_for_all_reads_and_closed_i
     assert len(opened) == 2 and opened[1].closed
 
 
+def test_two_may_keep_the_same_recording_open(tmp_path):
+    recording = save(tmp_path / "a.wav", noise(1000))
+    with audio.kept_open(recording):
+        with audio.kept_open(recording):
+            audio.read(recording, 0, 100, SR)
+        assert audio.read(recording, 0, 100, SR).any()
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # channels, formats, names
 

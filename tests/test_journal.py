@@ -35,6 +35,9 @@ def test_a_full_disk_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(told.writer, "add_scalar", full)
     with pytest.raises(UserError, match=r"cannot be written \(No space left on device\); make room, and run again"):
         told.point("train", 1, {"loss": 1.0})
+    monkeypatch.setattr(journal.report, "add_examples", full)
+    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\); make room, and run again"):
+        told.examples(1, {}, [], 8000)
     told.close()
 
 

@@ -191,15 +191,36 @@ def test_a_run_of_another_speaker_is_refused(args, tmp_path):
     assert (args.folder / "last.pt").read_bytes() == before
 
 
-def test_with_other_mixtures_what_is_best_is_judged_anew(args, capsys):
+@pytest.mark.parametrize("change", ["mixtures", "loss", "dirty"])
+def test_by_another_measure_what_is_best_is_judged_anew(change, args, recordings, tmp_path, capsys):
+    dirty = tmp_path / "other"
+    shutil.copytree(recordings / "dirty" / "other", dirty)
+    args = replace(args, data=replace(args.data, dirty=(str(dirty),)))
     main(args)
     state = checkpoint.load(args.folder / "last.pt")
     checkpoint.save(args.folder / "last.pt", state | {"best": -1000.0})
     before = (args.folder / "best.pt").read_bytes()
-    main(replace(args, steps=args.steps + 1, data=replace(args.data, snr_db=(0.0, 1.0))))
+    if change == "dirty":
+        shutil.copy(dirty / "game" / "src_0.flac", dirty / "game" / "src_1.flac")
+    mixed = {"mixtures": replace(args.data, snr_db=(0.0, 1.0))}.get(change, args.data)
+    loss = {"loss": replace(args.loss, treble_weight=0.5)}.get(change, args.loss)
+    main(replace(args, steps=args.steps + 1, data=mixed, loss=loss))
     assert "what is best is judged anew" in capsys.readouterr().out
     assert (args.folder / "best.pt").read_bytes() != before
     assert [p.read_bytes() for p in args.folder.glob("best_until_*.pt")] == [before]
+    checkpoint.save(args.folder / "last.pt", state | {"best": -1000.0})  # as if killed before last.pt was written
+    main(replace(args, steps=args.steps + 1, data=mixed, loss=loss))
+    assert [p.read_bytes() for p in args.folder.glob("best_until_*.pt")] == [before]
+
+
+def test_a_folder_named_with_a_slash_at_its_end_is_the_same_and_weights_to_start_from_come_too_late(args, capsys):
+    main(args)
+    best = (args.folder / "best.pt").read_bytes()
+    slashed = replace(args.data, clean=(args.data.clean[0] + "/",), dirty=(args.data.dirty[0] + "/",))
+    main(replace(args, data=slashed, init_from=str(args.folder / "best.pt")))
+    said = capsys.readouterr().out
+    assert "judged anew" not in said and "goes on from its own weights, not from MainArgs.init_from" in said
+    assert (args.folder / "best.pt").read_bytes() == best
 
 
 def test_with_more_clean_recordings_what_is_best_is_judged_anew_where_others_are_held_out(
@@ -214,7 +235,7 @@ def test_with_more_clean_recordings_what_is_best_is_judged_anew_where_others_are
     shutil.copy(clean / "set" / "src_1.wav", clean / "set" / "src_2.wav")
     before = (args.folder / "best.pt").read_bytes()
     main(replace(args, steps=9))
-    assert "held out have changed; what is best is judged anew" in capsys.readouterr().out
+    assert "what is best is judged anew (where clean recordings have come in" in capsys.readouterr().out
     assert (args.folder / "best_until_6.pt").read_bytes() == before
 
 
