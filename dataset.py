@@ -8,7 +8,7 @@ import math
 import os
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -129,13 +129,14 @@ class MixtureDataset(Dataset):
     for what a loss may draw, "unread": [], how many draws from recordings failed on the way.
 
     mixture = target + interference, unless the mixture alone is changed (augment.py): then that was so before.
+    `held`: seconds of clean clips that are for validation; by default what `Material.held_out` draws.
     Raises UserError where nothing can be read any more."""
 
     def __init__(
         self, material: "Material", args: MixtureArgs, sample_rate: int, *, split: str,
-        augmented: augment.AugmentArgs | None = None,
+        augmented: augment.AugmentArgs | None = None, held: Mapping[Path, float] | None = None,
     ):
-        clean, games, voices = material.split(split, args, sample_rate)
+        clean, games, voices = material.split(split, args, sample_rate, held)
         self.args, self.sample_rate, self.split = args, sample_rate, split
         self.augment = augmented or augment.AugmentArgs()
         self.n_samples = round(args.segment_s * sample_rate)
@@ -288,9 +289,15 @@ class Material(NamedTuple):
     games: list[audio.Recording]   # all dirty scenes but the voices
     voices: list[audio.Recording]
 
-    def split(self, split: str, args: MixtureArgs, sample_rate: int) -> tuple[list[Source], list[Source], list[Source]]:
+    def held_out(self, args: MixtureArgs, before: Mapping[str, float] | None = None) -> dict[Path, float]:
+        """Seconds for validation, at the end of each of these clean clips."""
+        return held_out([r.path for r in self.clean], [r.seconds for r in self.clean], args, before)
+
+    def split(
+        self, split: str, args: MixtureArgs, sample_rate: int, held: Mapping[Path, float] | None = None
+    ) -> tuple[list[Source], list[Source], list[Source]]:
         """Sources of "train" or "valid": what is held out is at the end of recordings, or all of them."""
-        held = held_out([r.path for r in self.clean], [r.seconds for r in self.clean], args)
+        held = self.held_out(args) if held is None else held
         clean = [part(r, split, held.get(r.path, 0.0) / r.seconds, sample_rate) for r in self.clean]
         dirty = (
             [part(r, split, args.valid_share, sample_rate, least=1) for r in rs] for rs in (self.games, self.voices)
@@ -314,15 +321,28 @@ def recording_of(clip: Path) -> tuple[Path, str]:
     return clip.parent, found[1] if found else clip.stem
 
 
-def held_out(clips: list[Path], seconds: list[float], args: MixtureArgs) -> dict[Path, float]:
+def held_out(
+    clips: list[Path], seconds: list[float], args: MixtureArgs, before: Mapping[str, float] | None = None
+) -> dict[Path, float]:
     """Seconds for validation, at the end of each of these clips: of recordings drawn at random all clips, until they
-    make up `valid_share`; but of a recording that would make it more than thrice as much, or leave none, its end."""
+    make up `valid_share`; but of a recording that would make it more than thrice as much, or leave none, its end.
+
+    `before` has what an earlier run held out of each of its clips, or 0. All of them stay what they were, so that no
+    net is validated on what it was trained on, and more is drawn from other recordings alone; unless what is held out
+    would be none by now, more than thrice the share, or all: then as if there had been no such run."""
+    known = {os.path.abspath(clip): length for clip, length in (before or {}).items()}
     recordings: dict[tuple[Path, str], dict[Path, float]] = {}
+    held, old, enough = {}, set(), args.valid_share * sum(seconds)
     for clip, length in zip(clips, seconds, strict=True):
-        recordings.setdefault(recording_of(clip), {})[clip] = length
-    order = list(recordings)
+        recordings.setdefault(name := recording_of(clip), {})[clip] = length
+        if (kept := known.get(os.path.abspath(clip))) is not None:
+            held[clip] = min(kept, length)
+            old.add(name)
+    order = [name for name in recordings if name not in old]
+    of_before = sum(held.values())
+    if of_before > min(3 * enough, 0.99 * sum(seconds)) or not (of_before or order):
+        held, order = {}, [*recordings]
     np.random.default_rng((args.seed, 2)).shuffle(order)
-    held, enough = {}, args.valid_share * sum(seconds)
     for name in order:
         found, missing = recordings[name], enough - sum(held.values())
         if missing <= 0:

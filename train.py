@@ -140,8 +140,9 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
     with team.first_alone():
         material = find_material(args.data, index=Path(args.runs) / INDEX, progress=first)
         material = unpacked(material, args, progress=first)
-    training = MixtureDataset(material, args.data, sample_rate, split="train", augmented=args.augment)
-    held_out = MixtureDataset(material, args.data, sample_rate, split="valid")
+    held = material.held_out(args.data, checkpoint.load(start).get("held_out") if start else None)
+    training = MixtureDataset(material, args.data, sample_rate, split="train", augmented=args.augment, held=held)
+    held_out = MixtureDataset(material, args.data, sample_rate, split="valid", held=held)
     describe_material(material, training, held_out)
 
     # --- net, optimizer, and what an earlier run left ----------------------------------------------------------------
@@ -183,7 +184,8 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
     bad, skipped, unread = 0, 0, 0  # steps in a row; in all; draws from recordings that could not be read
     started = time.monotonic() - progress.seconds
     meter = journal.Meter(device, args.batch_size * args.data.segment_s)
-    save = saver(args, net, average, optimizers, judged_by) if first else lambda *_: None
+    used = {str(r.path): held.get(r.path, 0.0) for r in material.clean}  # what is held out of each, for later runs
+    save = saver(args, net, average, optimizers, used, judged_by) if first else lambda *_: None
     backward = Backward(net, device, here // args.accumulate, compiled=args.compile and progress.compiled)
     batch_loss = loss_function(args, family, device)
     for batches in meter.waiting(in_turns(loader, args.accumulate)):
@@ -304,7 +306,7 @@ def make_folder(folder: Path):
         raise UserError(f"{folder}: cannot be written ({e.strerror}); choose another MainArgs.runs") from None
 
 
-def saver(args: MainArgs, net, average, optimizers, judged_by: str):
+def saver(args: MainArgs, net, average, optimizers, held: dict[str, float], judged_by: str):
     def save(name: str, progress: Progress):
         sigma.refresh(average)
         checkpoint.save(args.folder / name, {
@@ -316,6 +318,7 @@ def saver(args: MainArgs, net, average, optimizers, judged_by: str):
             "schedule": {"steps": args.steps, "warmup": args.warmup, "lr": args.lr},
             **asdict(progress),
             "epoch": progress.step // args.valid_every,
+            "held_out": held,
             "judged_by": judged_by,
             "rng": torch.get_rng_state(),
             "versions": {"torch": str(torch.__version__), "numpy": np.__version__},
@@ -373,10 +376,7 @@ def resume(args: MainArgs, net, average, optimizers, judged_by: str) -> Progress
         print(f"{path}: goes on from its own weights, not from MainArgs.init_from; another MainArgs.name starts there")
     anew = state.get("judged_by") != judged_by
     if anew:
-        print(
-            f"{path}: validation is of other mixtures or by another loss than before; what is best is judged anew "
-            "(where clean recordings have come in, on some that were trained on: only another MainArgs.name is fair)"
-        )
+        print(f"{path}: validation is of other mixtures or by another loss than before; what is best is judged anew")
     if (planned := state["schedule"]["steps"]) != args.steps:
         now = f"step {state['step']} of {args.steps}"
         print(f"{path}: planned for {planned} steps before; the learning rate goes on as at {now}")

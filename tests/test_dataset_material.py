@@ -1,5 +1,6 @@
 """dataset.py: what is for training, what for validation, and what is refused before training starts."""
 
+import os
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from mixing import (
     save,
 )
 
-from dataset import KINDS, Material, MixtureArgs, find_material, recording_of
+from dataset import KINDS, Material, MixtureArgs, find_material, held_out, recording_of
 from extractor import UserError
 from extractor.audio import Recording
 
@@ -96,6 +97,39 @@ def test_of_a_long_recording_and_a_short_one_training_keeps_the_most():
         held.append({s.recording.path.stem: (s.start, s.length) for s in valid})
     assert {"src_0": (800_000, 100_000)} in held and {"src_1": (0, 100_000)} in held
     assert all(len(found) == 1 for found in held)
+
+
+def by_recording(clips) -> set:
+    return {recording_of(Path(clip)) for clip in clips}
+
+
+def test_what_was_held_out_before_stays_and_what_is_missing_is_drawn_from_new_recordings_alone():
+    lengths = {Path(f"set/src_{n}_{k}.wav"): 5.0 + n for n in range(16) for k in range(4)}
+    old = {clip: s for clip, s in lengths.items() if int(clip.stem.split("_")[1]) < 8}
+    for seed in range(20):
+        first, args = MixtureArgs(seed=seed), MixtureArgs(seed=seed + 1)  # another seed would draw others
+        held = held_out([*old], [*old.values()], first)
+        before = {str(clip): held.get(clip, 0.0) for clip in old}
+        assert held_out([*old], [*old.values()], args, before) == held != held_out([*old], [*old.values()], args)
+        elsewhere = {os.path.abspath(clip): s for clip, s in before.items()}
+        now = held_out([*lengths], [*lengths.values()], args, elsewhere)
+        assert held.items() <= now.items() and sum(now.values()) == pytest.approx(0.1 * sum(lengths.values()), rel=2)
+        assert sum(now.values()) >= 0.1 * sum(lengths.values()) - 1e-6
+        assert not by_recording(now.keys() - held) & by_recording(old)
+        assert by_recording(lengths) - by_recording(now) - by_recording(old)  # of the new ones some are trained on
+
+
+def test_a_run_that_left_nothing_to_validate_or_to_train_on_is_forgotten():
+    clips, seconds = [Path(f"src_{n}.wav") for n in range(10)], [10.0] * 10
+    before = {str(clip): 0.0 for clip in clips}
+    assert held_out(clips, seconds, MixtureArgs(), before | {"src_3.wav": 12.0}) == {clips[3]: 10.0}  # 2 s are gone
+    drawn = held_out(clips[:4], seconds[:4], MixtureArgs())
+    assert [*drawn.values()] == [10.0]
+    assert held_out(clips[:4], seconds[:4], MixtureArgs(), before | {"src_7.wav": 10.0}) == drawn  # that one is gone
+    assert held_out(clips[:4], seconds[:4], MixtureArgs(), before | {"src_3.wav": 12.0}) == {clips[3]: 10.0}
+    most = before | {"src_2.wav": 10.0, "src_3.wav": 10.0}
+    assert held_out(clips[:4], seconds[:4], MixtureArgs(), most) == drawn  # half
+    assert held_out(clips[3:4], seconds[3:4], MixtureArgs(valid_share=0.5), most) == {clips[3]: 5.0}  # all
 
 
 def test_training_keeps_its_share_however_large_the_one_held_out():

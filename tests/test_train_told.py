@@ -16,7 +16,7 @@ from torch import nn
 
 import models
 import train
-from dataset import KINDS
+from dataset import KINDS, MixtureDataset
 from dptnet import DPTNet
 from extractor import UserError, checkpoint, curves, journal
 from extractor.fit import Step, free_bytes
@@ -223,20 +223,45 @@ def test_a_folder_named_with_a_slash_at_its_end_is_the_same_and_weights_to_start
     assert (args.folder / "best.pt").read_bytes() == best
 
 
-def test_with_more_clean_recordings_what_is_best_is_judged_anew_where_others_are_held_out(
-    args, recordings, tmp_path, capsys
-):
+@pytest.fixture
+def growing(args, recordings, tmp_path, monkeypatch):
+    """growing(name, steps, ...): trains on a clean folder that recordings may be copied to; -> the seconds for
+    validation of every clip, what training and validation drew from."""
     clean = tmp_path / "clean" / "alice"
     shutil.copytree(recordings / "clean" / "alice", clean)
-    args = replace(args, steps=3, data=replace(args.data, clean=(str(clean),)))
-    main(args)
-    main(replace(args, steps=6))
+
+    def growing(name: str, steps: int, **more) -> tuple[dict[str, float], set[str], set[str]]:
+        used = {}
+
+        class Noted(MixtureDataset):
+            def __init__(self, *given, split, **rest):
+                super().__init__(*given, split=split, **rest)
+                used[split] = {source.recording.path.name for source in self.clean.sources}
+
+        monkeypatch.setattr(train, "MixtureDataset", Noted)
+        data = replace(args.data, clean=(str(clean),))
+        main(replace(args, name=name, steps=steps, data=data, **more))
+        held = checkpoint.load(args.folder.with_name(name) / "best.pt")["held_out"]
+        return {Path(clip).name: seconds for clip, seconds in held.items()}, used["train"], used["valid"]
+
+    return growing, clean / "set"
+
+
+def test_what_was_held_out_stays_so_when_clean_recordings_come_in(growing, args, capsys):
+    growing, folder = growing
+    before, trained, valid = growing("alice", 3)
+    assert {clip for clip, s in before.items() if s} == valid and {*before} == valid | trained
+    assert growing("alice", 6)[0] == before
     assert "judged anew" not in capsys.readouterr().out and not [*args.folder.glob("best_until_*.pt")]
-    shutil.copy(clean / "set" / "src_1.wav", clean / "set" / "src_2.wav")
-    before = (args.folder / "best.pt").read_bytes()
-    main(replace(args, steps=9))
-    assert "what is best is judged anew (where clean recordings have come in" in capsys.readouterr().out
-    assert (args.folder / "best_until_6.pt").read_bytes() == before
+    best = (args.folder / "best.pt").read_bytes()
+    for n in range(10, 20):  # whatever would be drawn now
+        shutil.copy(folder / "src_1.wav", folder / f"src_{n}.wav")
+    now, _, valid_now = growing("alice", 9)
+    assert before.items() <= now.items() and {clip for clip, s in now.items() if s} == valid_now > valid
+    assert "what is best is judged anew\n" in capsys.readouterr().out
+    assert (args.folder / "best_until_6.pt").read_bytes() == best
+    start = str(args.folder / "best.pt")
+    assert growing("another", 3, init_from=start)[0] == now
 
 
 def test_a_damaged_checkpoint_is_refused(args):
