@@ -11,6 +11,7 @@ from pathlib import Path
 
 from extractor import UserError, tables
 from extractor.command import command_line
+from extractor.pairs import few
 from extractor.scores import MEASURES, Interval, differences, markdown
 
 
@@ -28,6 +29,9 @@ def main(args: CompareArgs) -> dict[str, dict[str, tuple[Interval, str]]]:
     theirs, their_name = read(args.theirs, args.their_system)
     if not (names := [name for name in ours if name in theirs]):
         raise UserError(f"{args.ours} and {args.theirs} have no pair in common; score both on the same pairs")
+    if other := [name for name in names if not same_pair(ours[name], theirs[name])]:
+        of_two = f"{args.ours} and {args.theirs}"
+        raise UserError(f"{of_two}: other mixtures have the same name ({few(other)}); score both on the same pairs")
     items = [ours[name][0] for name in names]
     found = differences(items, *([result[name][1] for name in names] for result in (ours, theirs)))
 
@@ -40,13 +44,23 @@ def main(args: CompareArgs) -> dict[str, dict[str, tuple[Interval, str]]]:
     return found
 
 
+def same_pair(ours: tuple[dict, ...], theirs: tuple[dict, ...]) -> bool:
+    """By length, whether the target is in it, and what the mixture measures; names may be the same by chance."""
+    (our_item, *_, our_mixture), (their_item, *_, their_mixture) = ours, theirs
+    alike = all(our_item.get(key) == their_item.get(key) for key in ("seconds", "present"))
+    return alike and all(
+        our_mixture.get(m) is None or their_mixture.get(m) is None or abs(our_mixture[m] - their_mixture[m]) < 0.01
+        for m in ("si_sdr", "sdr")
+    )
+
+
 def cell(found: tuple[Interval, str], measure: str) -> str:
     interval, verdict = found
     return interval.text(MEASURES[measure]) + (f" {verdict}" if verdict != "within" else "")
 
 
-def read(folder: str, system: str) -> tuple[dict[str, tuple[dict, dict]], str]:
-    """Name of the pair -> its item and the system's row; and the system's name."""
+def read(folder: str, system: str) -> tuple[dict[str, tuple[dict, dict, dict]], str]:
+    """Name of the pair -> its item, the system's row and the mixture's; and the system's name."""
     path = Path(folder)
     path = path if path.suffix == ".json" else path / "scores.json"
     report = tables.read_json(path)
@@ -56,8 +70,8 @@ def read(folder: str, system: str) -> tuple[dict[str, tuple[dict, dict]], str]:
     system = system or names[min(1, len(names) - 1)]
     if system not in names:
         raise UserError(f"{path}: no system {system!r} in it, but {', '.join(names)}")
-    rows = zip(report["items"], report["scores"][system], strict=True)
-    return {item["name"]: (item, row) for item, row in rows}, system
+    rows = zip(report["items"], report["scores"][system], report["scores"][names[0]], strict=True)
+    return {item["name"]: (item, *of_it) for item, *of_it in rows}, system
 
 
 if __name__ == "__main__":

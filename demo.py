@@ -21,7 +21,7 @@ import evaluate
 import models
 import train
 from dataset import KINDS, MixtureArgs, at_snr, mix
-from extractor import UserError, audio
+from extractor import UserError, audio, tables
 from extractor.command import command_line
 
 RATE = 44100
@@ -74,8 +74,12 @@ def main(args: DemoArgs) -> dict:
 
 def make_set(folder: Path, args: DemoArgs):
     """datasets/ to train on and evaluation/ to score: other sentences, other music, voices never heard in training."""
+    made, wanted = folder / "made.json", {"speech_minutes": args.speech_minutes, "n_pairs": args.n_pairs}
     if (folder / "evaluation/list.tsv").exists():
+        if (before := tables.read_json(made)) not in ({}, wanted):
+            raise UserError(f"{folder}: has a set of {before}; choose another DemoArgs.folder, or delete that one")
         return
+    tables.write_json(made, wanted)
     rng = np.random.default_rng(0)
     seconds = 60 * args.speech_minutes
     mei, espeak = Mei(), Espeak()

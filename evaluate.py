@@ -8,6 +8,7 @@ your choice, `kind`, `snr_db` and `text` (the words). A silent target means that
 scores.json, the estimates, and index.html: the page to look at and listen to.
 """
 
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,7 @@ def main(args: EvalArgs) -> dict:
                 row = {}
             scores[name].append(row)
         if args.page:
-            items[-1]["sound"] = page.add_sound(out_dir, pair.name, signals, sample_rate)
+            items[-1]["sound"] = page.add_sound(out_dir, signals, sample_rate)
     if not items:
         raise UserError(f"{args.pairs}: no pair could be scored ({failures[0]})")
 
@@ -112,13 +113,13 @@ def name_systems(sources: tuple[str, ...], out_dir: Path) -> dict[str, str]:
         elif path.is_dir():
             name = path.resolve().name
         elif path.is_file():
-            name = path.resolve().parent.name
+            name = checkpoint.name_of(path)
         else:
             known = ", ".join(rivals.RIVALS)
             raise UserError(f"{source}: no checkpoint, no folder of estimates, and no enhancer known here ({known})")
         if source in named.values():
             raise UserError(f"{source}: named twice among the systems; name it once")
-        names = (name, source.replace("/", "_"), str(path.resolve()).replace("/", "_"))
+        names = (name, *(re.sub(r"[/\\:]", "_", full) for full in (source, str(path.resolve()))))
         named[next(n for n in names if n not in ("", *page.SIGNALS, *named))] = source
     folders = {Path(source).resolve(): source for source in named.values() if is_folder(source)}
     for name, source in named.items():

@@ -33,6 +33,8 @@ from extractor.levels import (
     to_db,
 )
 
+CLAIM = "checkpoint.json"  # beside the estimates: which net they are of
+
 
 @dataclass(frozen=True)
 class InferArgs:
@@ -49,10 +51,11 @@ class InferArgs:
     def __post_init__(self):
         if not 0 <= self.page_s < math.inf:
             raise UserError(f"InferArgs.page_s = {self.page_s}: give the seconds for the page, or 0 for no page")
-        if not 0 <= self.fade_s <= min(self.context_s, self.chunk_s) or self.chunk_s < 0.1:
+        lengths = self.chunk_s, self.context_s, self.fade_s
+        if not all(map(math.isfinite, lengths)) or not 0 <= self.fade_s <= min(lengths) or self.chunk_s < 0.1:
             raise UserError(
                 f"InferArgs: chunk_s = {self.chunk_s}, context_s = {self.context_s}, fade_s = {self.fade_s}: "
-                "the fade must fit in the context and in the chunk, and the chunk be 0.1 s or more"
+                "the fade must fit in the context and in the chunk, and the chunk be 0.1 s or more, of a finite length"
             )
 
 
@@ -84,9 +87,11 @@ def main(args: InferArgs) -> list[str]:
 
 def claim(args: InferArgs, outputs: dict[Path, Path]):
     """Note beside the estimates which checkpoint they are of. Raises UserError where some of these outputs are of
-    another one."""
+    another one, or the folder has scores."""
     folder = Path(args.out_dir)
-    path, now = folder / "checkpoint.json", checkpoint.fingerprint(args.checkpoint)
+    if tables.read_json(folder / "scores.json").get("summary"):  # the page's own has none
+        raise UserError(f"{args.out_dir}: holds what evaluate.py found, which the page would replace; choose another")
+    path, now = folder / CLAIM, checkpoint.fingerprint(args.checkpoint)
     before = tables.read_json(path)
     others = before.get("others", {})  # estimates of other nets: name -> fingerprint
     if (last := before.get("sha256", now)) != now:
@@ -115,10 +120,19 @@ def extract_file(source: Path, out: Path, net, family, args: InferArgs, device: 
     def extract(piece: tuple[np.ndarray, int]) -> np.ndarray:
         mixture, start = piece
         try:
-            return family.extract(net, torch.from_numpy(mixture)[None].to(device), start)[0].cpu().numpy()
-        except torch.OutOfMemoryError:
+            estimate = family.extract(net, torch.from_numpy(mixture)[None].to(device), start)[0].cpu().numpy()
+        except RuntimeError as e:
+            if not isinstance(e, torch.OutOfMemoryError) and "allocate memory" not in str(e):  # the latter of a CPU
+                raise
             less = f"give InferArgs.chunk_s less than {args.chunk_s:g}"
             raise UserError(f"{source}: a chunk does not fit into the memory of {device}: {less}") from None
+        if not np.isfinite(estimate).all():
+            first, last = (max(0, n) / sample_rate for n in (start, start + len(mixture)))
+            raise UserError(
+                f"{source}: the estimate of {first:.1f} to {last:.1f} s is not finite (the recording's peak there is "
+                f"{np.abs(mixture).max():.2g}); a damaged recording, or a net that did not learn"
+            )
+        return estimate
 
     chunk, context, fade = (round(s * sample_rate) for s in (args.chunk_s, args.context_s, args.fade_s))
     n_samples = recording.length(sample_rate)
@@ -133,10 +147,12 @@ def extract_file(source: Path, out: Path, net, family, args: InferArgs, device: 
 def show(outputs: dict[Path, Path], args: InferArgs, sample_rate: int, failures: list[str]):
     """The page of everything that is in out_dir by now. Of files that have not changed it keeps what it knows."""
     folder = Path(args.out_dir)
-    name = Path(args.checkpoint).resolve().parent.name
+    name = checkpoint.name_of(args.checkpoint)
     if name in ("", *page.SIGNALS):
         name = "estimate"
     known = shown_before(folder, name)
+    for other in tables.read_json(folder / CLAIM).get("others", {}):  # of another net
+        known.pop(other, None)
     sources = {str(out.relative_to(folder)): source for source, out in outputs.items()}
     items, scores = [], {page.MIXTURE: [], name: []}
     for path in sorted({*known, *sources}):
@@ -198,7 +214,7 @@ def look(source: Path, out: Path, state: dict, folder: Path, name: str) -> tuple
     if n < n_samples:
         item |= {"start_s": start / rate, "end_s": (start + n) / rate}
     signals = {page.MIXTURE: audio.read(mixture, start, n, rate), name: audio.read(estimate, start, n, rate)}
-    item["sound"] = page.add_sound(folder, state["name"], signals, rate)
+    item["sound"] = page.add_sound(folder, signals, rate)
     return item, [{"level_in": level_in}, {"level_change": level_out - level_in, "speech_s": speech_s}]
 
 

@@ -60,14 +60,14 @@ class SlicerArgs:
     picture: bool = False         # levels and cuts of every recording, as src_<n>.png beside the clips
 
     def __post_init__(self):
-        if not 0 < self.min_s <= self.max_s - 1:
+        if not 0 < self.min_s <= self.max_s - 1 < math.inf:
             raise UserError(
                 f"SlicerArgs: min_s = {self.min_s}, max_s = {self.max_s}: "
-                "give max_s a second more than min_s at least, to find a pause in"
+                "give max_s a second more than min_s at least, to find a pause in, but an end"
             )
         if self.preferred_s is not None and not self.min_s <= self.preferred_s <= self.max_s:
             raise UserError(f"SlicerArgs.preferred_s = {self.preferred_s}: give a length from min_s to max_s, or None")
-        if not 0.03 <= self.min_pause_s <= self.max_pause_s or self.max_pause_s < 0.1:
+        if not 0.03 <= self.min_pause_s <= self.max_pause_s < math.inf or self.max_pause_s < 0.1:
             raise UserError(
                 f"SlicerArgs: min_pause_s = {self.min_pause_s}, max_pause_s = {self.max_pause_s}: "
                 "give 0.03 s or more, 0.1 s or more, in this order"

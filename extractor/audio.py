@@ -72,7 +72,7 @@ def find(folder: str | Path) -> list[Path]:
 
 
 def inputs(pattern: str, out_dir: str | Path) -> tuple[Path, list[Path]]:
-    """A folder, a file or a glob -> the folder where the glob's first star stands, and the sound files that match.
+    """A folder, a file or a glob -> the last folder before the glob's first star, and the sound files that match.
 
     What lies in `out_dir` is left out: outputs of an earlier run are no inputs. Raises UserError where nothing matches,
     or where the inputs themselves lie there.
@@ -81,9 +81,10 @@ def inputs(pattern: str, out_dir: str | Path) -> tuple[Path, list[Path]]:
     if root.is_dir():
         found = find(root)
     else:
-        found = sounds([root] if root.is_file() else map(Path, glob.glob(pattern, recursive=True)))
-        while root.name and (glob.has_magic(str(root)) or root.is_file()):
+        while root.name and not root.is_dir():  # a folder may have brackets in its name
             root = root.parent
+        wanted = str(Path(glob.escape(str(root)), Path(pattern).relative_to(root)))
+        found = sounds([Path(pattern)] if Path(pattern).is_file() else map(Path, glob.glob(wanted, recursive=True)))
     if out_dir.resolve() == root.resolve():
         raise UserError(f"{out_dir}: is where the inputs lie; choose another out_dir")
     if root.resolve() in out_dir.resolve().parents:
@@ -202,19 +203,19 @@ def _opened(path: Path) -> Iterator[sf.SoundFile]:
 
 def write(
     path: str | Path, blocks: Iterable[np.ndarray], n_samples: int, sample_rate: int,
-    *, channels: int = 1, subtype: str = "FLOAT",
+    *, channels: int = 1, subtype: str = "FLOAT", shared: bool = False,
 ):
     """A .wav file (RF64 where n_samples are too many for it) or a .flac file, written aside and renamed.
 
     At any moment there is the old file, the new one, or none. Blocks are [T] or [T, channels]. By
     default float, since an estimate may pass full scale where its mixture touched it, and clipping is for the user to
-    decide. Raises UserError where it cannot be written.
+    decide. shared: as in files.whole. Raises UserError where it cannot be written.
     """
     path = Path(path)
     width = 8 if subtype == "DOUBLE" else 4
     too_long = path.suffix == ".wav" and width * n_samples * channels >= WAV_BYTES
     container = "RF64" if too_long else path.suffix[1:].upper()
-    with whole(path, flush=False) as aside:
+    with whole(path, flush=False, shared=shared) as aside:
         try:
             with sf.SoundFile(str(aside), "w", sample_rate, channels, subtype, format=container) as f:
                 for block in blocks:

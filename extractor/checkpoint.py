@@ -1,6 +1,7 @@
 """Checkpoints: plain values and tensors, whole at every moment, opened without running anybody's code."""
 
 import io
+import re
 from hashlib import sha256
 from pathlib import Path
 
@@ -33,6 +34,12 @@ def load(path: str | Path) -> dict:
     if not isinstance(state, dict) or not {"family", "args", "ema"} <= state.keys():
         raise UserError(f"{path}: no checkpoint of train.py")
     return state
+
+
+def name_of(path: str | Path) -> str:
+    """Of the run whose checkpoint this is; of an exported one, that of the file."""
+    path = Path(path).resolve()
+    return path.parent.name if re.fullmatch(r"best|last|(step|best_until)_\d+", path.stem) else path.stem
 
 
 def fingerprint(path: str | Path) -> str:

@@ -2,21 +2,26 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
 from extractor import UserError
 
+MOST_BYTES = 255  # of a file's name
+
 
 @contextmanager
-def whole(path: str | Path, *, flush: bool = True) -> Iterator[Path]:
+def whole(path: str | Path, *, flush: bool = True, shared: bool = False) -> Iterator[Path]:
     """A path to write to, beside `path`, which it replaces when the block ends well: a kill leaves the old file or the
-    new one, never half of one. `flush` to the disk first, so that this holds for a power cut too.
+    new one, never half of one. `flush` to the disk first, so that this holds for a power cut too. `shared`: other
+    processes, on other machines too, may be at the same file; the last one's stays.
 
     Raises UserError where it cannot be written.
     """
     path = Path(path)
-    aside = path.with_name(path.name + ".part")
+    own = f".{uuid4().hex[:12]}" if shared else ""
+    aside = path.with_name(f"{shortened(path.name, MOST_BYTES - 18)}{own}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield aside
@@ -27,5 +32,10 @@ def whole(path: str | Path, *, flush: bool = True) -> Iterator[Path]:
     except OSError as e:
         raise UserError(f"{path}: cannot be written ({e.strerror or e}); choose another output folder") from None
     finally:
-        if path.parent.is_dir():
-            aside.unlink(missing_ok=True)
+        with suppress(OSError):  # gone, in a folder that is none, or on a disk where nothing may be written
+            aside.unlink()
+
+
+def shortened(name: str, n_bytes: int) -> str:
+    """The start of a name that takes no more bytes than these on the disk, cut between two letters."""
+    return os.fsencode(name)[:n_bytes].decode("utf-8", "ignore")

@@ -40,7 +40,7 @@ class Index:
     def save(self):
         """Whole at every moment. Raises UserError where it cannot be written."""
         if self.changed:
-            with whole(self.path) as aside:
+            with whole(self.path, shared=True) as aside:
                 aside.write_text(json.dumps(self.known), encoding="utf-8")  # ASCII: names may hold any bytes
 
 

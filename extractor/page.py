@@ -20,15 +20,16 @@ SIGNALS = (MIXTURE, TARGET, "residual")     # which no system may have
 FILES = "index_files"  # beside index.html, as browsers name it
 
 
-def add_sound(folder: str | Path, name: str, signals: dict[str, np.ndarray], sample_rate: int) -> str:
-    """The signals of one item, [T] each, in a file that the page loads when they are wanted. Returns its place.
+def add_sound(folder: str | Path, signals: dict[str, np.ndarray], sample_rate: int) -> str:
+    """The signals of one item, [T] each, in a file that the page loads when they are wanted. Returns its place, which
+    depends on what is heard: the page that is there keeps its own until it is written anew.
 
     FLAC of 16 bits inside a script, since a page that no server sent may load scripts, but nothing else. Signals that
     pass full scale are all turned down by the same factor.
     """
     scale = min(1.0, 1 / max(1e-9, *(float(np.abs(x).max(initial=0)) for x in signals.values())))
     coded = {key: base64.b64encode(_flac(x * scale, sample_rate)).decode() for key, x in signals.items()}
-    key = hashlib.sha1(name.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    key = hashlib.sha1(_script([scale, coded]).encode()).hexdigest()[:16]
     place = f"{FILES}/{key}.js"
     with whole(Path(folder) / place, flush=False) as aside:
         aside.write_text(f"sound({_script([place, scale, coded])});\n", encoding="utf-8")

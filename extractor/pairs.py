@@ -65,10 +65,15 @@ def read_list(path: Path) -> dict[str, tuple[str, float | None, str | None]]:
         lines = path.read_text("utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise UserError(f"{path}: not in UTF-8; save it as text in UTF-8") from None
-    listed = {}
-    for row in csv.DictReader(lines, delimiter="\t"):
+    listed, columns = {}, cells(lines[0]) if lines else []
+    for n, line in enumerate(lines[1:], 2):
+        row = dict(zip(columns, cells(line), strict=False))
+        if not line.strip():
+            continue
         if not row.get("name"):
-            raise UserError(f"{path}: no column `name` in line {len(listed) + 2}; separate columns by tabs")
+            raise UserError(f"{path}: no column `name` in line {n}; separate columns by tabs")
+        if row["name"] in listed:
+            raise UserError(f"{path}: {row['name']} has a second line, {n}; leave one")
         try:
             snr_db = float(row["snr_db"]) if row.get("snr_db") else None
         except ValueError:
@@ -77,6 +82,11 @@ def read_list(path: Path) -> dict[str, tuple[str, float | None, str | None]]:
             raise UserError(f"{path}: snr_db = {row['snr_db']!r} of {row['name']} is no number")
         listed[row["name"]] = (row.get("kind") or "all", snr_db, row.get("text") or None)
     return listed
+
+
+def cells(line: str) -> list[str]:
+    """Of one line by itself: a quote that does not end must not take the next lines with it."""
+    return next(csv.reader([line], delimiter="\t"), [])
 
 
 def present(target: np.ndarray) -> bool:

@@ -1,7 +1,7 @@
 """What is measured of a system, and how sure the means are: intervals, differences, tables."""
 
 from collections.abc import Iterable, Sequence
-from functools import cache
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -84,7 +84,7 @@ def interval(values: Sequence[float], weights: Sequence[float] | None = None) ->
     return Interval(float(mean), float(low), float(high), len(values))
 
 
-@cache
+@lru_cache(maxsize=2)  # of 1500 files it has 120 MB
 def _drawn(n: int) -> np.ndarray:
     """How often each of n files is drawn, in every resample. [resamples, n]"""
     return np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), N_RESAMPLES).astype(float)

@@ -5,7 +5,6 @@ the rest of making it, and half as long as a light net needs to learn from it.
 """
 
 import hashlib
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,6 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from extractor import UserError, audio
+from extractor.files import shortened
 
 AS_THEY_ARE = (".wav", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64")
 BLOCK_S = 60
@@ -41,23 +41,19 @@ def name_of(recording: audio.Recording) -> str:
     """Another one when the file has changed."""
     file = recording.path.stat()
     key = f"{recording.path.resolve()}|{file.st_size}|{file.st_mtime_ns}"
-    return f"{recording.path.stem}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.wav"
+    return f"{shortened(recording.path.stem, 200)}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.wav"
 
 
 def make(path: Path, recording: audio.Recording) -> bool:
     """Whether it worked."""
     n, rate = recording.frames, recording.rate
     starts = range(0, n, BLOCK_S * rate)
-    own = path.with_name(f"{os.getpid()}-{path.name}")  # another run may be at the same recording
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if 4 * n > shutil.disk_usage(path.parent).free / 2:
             return False
-        audio.write(own, (audio.read(recording, at, min(BLOCK_S * rate, n - at), rate) for at in starts), n, rate)
-        own.replace(path)
+        blocks = (audio.read(recording, at, min(BLOCK_S * rate, n - at), rate) for at in starts)
+        audio.write(path, blocks, n, rate, shared=True)  # another run may be at the same recording
     except (UserError, OSError):
         return False
-    finally:
-        if path.parent.is_dir():
-            own.unlink(missing_ok=True)
     return True

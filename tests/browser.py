@@ -98,7 +98,7 @@ def make(folder, scores, items=(), sounds=(), rate=RATE, **changed):
         for i, given in enumerate(items or [{}] * len(rows))
     ]
     for item, signals in zip(items, sounds, strict=False):
-        item["sound"] = pages.add_sound(folder, item["name"], signals, rate)
+        item["sound"] = pages.add_sound(folder, signals, rate)
     report = {
         "name": "alice", "date": "2026-01-02T03:04:05+00:00", "commit": "0123456789abcdef+", "args": {}, "versions": {},
         "sample_rate": rate, "systems": [{"name": name} for name in scores], "items": items, "scores": scores,

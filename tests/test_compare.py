@@ -120,3 +120,20 @@ def test_a_page_of_infer_is_no_result(two, tmp_path):
     for sides in ((two["ours"], str(tmp_path)), (str(tmp_path), str(tmp_path))):
         with pytest.raises(UserError):
             main(CompareArgs(*sides))
+
+
+@pytest.mark.parametrize("changed", [{"seconds": 2.0}, {"present": False}])
+def test_mixtures_that_share_nothing_but_their_names_are_not_compared(changed, two, tmp_path):
+    found = tables.read_json(tmp_path / "1" / "scores.json")
+    found["items"][2] |= changed
+    tables.write_json(tmp_path / "1" / "scores.json", found)
+    with pytest.raises(UserError, match=r"other mixtures have the same name \(c\); score both on the same pairs"):
+        main(CompareArgs(**two))
+
+
+def test_nor_are_mixtures_at_other_snrs(tmp_path):
+    folders = [result(tmp_path / name, {"mixture": rows(snr, 3.0, measure="si_sdr"), "alice": rows(9.0, 9.0)}, "ab")
+               for name, snr in (("1", -5.0), ("2", -5.001), ("3", 2.0))]
+    main(CompareArgs(*folders[:2]))
+    with pytest.raises(UserError, match=r"the same name \(a\)"):
+        main(CompareArgs(folders[0], folders[2]))

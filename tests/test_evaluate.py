@@ -160,6 +160,12 @@ def test_a_list_may_have_no_column_but_the_name_and_lines_that_are_no_pair(half,
     assert [item["kind"] for item in run(tmp_path, half)["items"]] == ["all", "all"]
 
 
+def test_a_quote_that_does_not_end_keeps_to_its_line(half, pairs, tmp_path):
+    put_list(pairs, 'a\tgame\t5\t"Where are you', "", "b\tvoice\t0\tfine")
+    items = run(tmp_path, half)["items"]
+    assert [(item["kind"], item["text"]) for item in items] == [("game", "Where are you"), ("voice", "fine")]
+
+
 def test_a_pair_without_a_line_in_the_list_is_refused(half, pairs, tmp_path):
     (pairs / "list.tsv").write_text("name\tkind\na.wav\tgame\nb\tgame\n")
     with pytest.raises(UserError, match=r"list\.tsv: has no line for a; names have no suffix$"):

@@ -56,6 +56,10 @@ def no_number(folder: Path):
     put_list(folder, "a\tgame\t5\t", "b\tgame\tloud\t")
 
 
+def twice_in_the_list(folder: Path):
+    put_list(folder, "a\tgame\t5\t", "b\tgame\t5\t", "a\tvoice\t0\t")
+
+
 def not_finite(folder: Path):
     put_list(folder, "a\tgame\t5\t", "b\tgame\tnan\t")
 
@@ -78,6 +82,7 @@ def not_utf8(folder: Path):
         (no_name, r"list\.tsv: no column `name` in line 2; separate columns by tabs$"),
         (commas, r"list\.tsv: no column `name` in line 2; separate columns by tabs$"),
         (no_number, r"list\.tsv: snr_db = 'loud' of b is no number$"),
+        (twice_in_the_list, r"list\.tsv: a has a second line, 4; leave one$"),
         (not_finite, r"list\.tsv: snr_db = 'nan' of b is no number$"),
         (not_utf8, r"list\.tsv: "),
     ],

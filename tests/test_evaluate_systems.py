@@ -43,6 +43,11 @@ def test_systems_are_named_by_their_run_or_folder_and_by_their_path_where_that_i
     assert report["scores"]["mixture"][0]["si_sdri"] == 0  # still the mixture itself
 
 
+def test_an_exported_checkpoint_is_named_as_its_file(half, pairs, tmp_path):
+    exported = Path(half).rename(tmp_path / "bob.pt")
+    assert list(run(tmp_path, str(exported))["scores"]) == ["mixture", "bob"]
+
+
 @pytest.mark.parametrize("name", ["mixture", "target", "residual"])
 def test_a_folder_in_reach_with_the_name_of_a_signal_does_not_take_its_place(name, pairs, tmp_path, monkeypatch):
     folder_of(tmp_path, name, lambda x, d: x + 0.1 * d)

@@ -122,14 +122,18 @@ def test_the_tree_of_a_folder_is_kept_and_what_is_hidden_or_no_sound_is_left_out
 @pytest.mark.parametrize(
     "inputs, outputs",
     [
-        ("in/**/*", {"in/a.wav": "a.wav", "in/b/c.ogg": "b/c.wav", "in/b/d/e.wav": "b/d/e.wav"}),
+        ("in/**/*", {"in/a.wav": "a.wav", "in/b/c.ogg": "b/c.wav", "in/b/d/e.wav": "b/d/e.wav",
+                     "in/my [mix]/f.wav": "my [mix]/f.wav"}),
         ("in/*/*.ogg", {"in/b/c.ogg": "b/c.wav"}),
         ("in/b/d/*", {"in/b/d/e.wav": "e.wav"}),
         ("in/[b]/d/e.wav", {"in/b/d/e.wav": "b/d/e.wav"}),
+        ("in/my [mix]/*", {"in/my [mix]/f.wav": "f.wav"}),
+        ("in/my [mix]/f.wav", {"in/my [mix]/f.wav": "f.wav"}),
     ],
 )
 def test_of_a_glob_the_tree_below_its_first_star_is_kept(inputs, outputs, tmp_path):
-    assert planned(inputs, tmp_path, "in/a.wav", "in/b/c.ogg", "in/b/d/e.wav", "in/b/notes.txt") == outputs
+    names = "in/a.wav", "in/b/c.ogg", "in/b/d/e.wav", "in/b/notes.txt", "in/my [mix]/f.wav"
+    assert planned(inputs, tmp_path, *names) == outputs
 
 
 @pytest.mark.parametrize("name", ["e.wav", "two words.wav", "запись 音声.wav", "take [1].wav"])
@@ -257,6 +261,42 @@ def test_a_chunk_that_does_not_fit_into_memory_is_one_sentence_of_its_recording(
 
 # ---------------------------------------------------------------------------------------------------------------------
 # from the command line
+
+
+def test_memory_that_a_cpu_does_not_have_is_the_same_sentence(monkeypatch, tmp_path):
+    def full(mixture):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried ...")
+
+    net_does(monkeypatch, full)
+    put(tmp_path / "a.wav", uniform(500))
+    (failure,) = main(InferArgs(inputs=str(tmp_path / "a.wav"), out_dir=str(tmp_path / "out")))
+    assert failure.endswith("a chunk does not fit into the memory of cpu: give InferArgs.chunk_s less than 10")
+
+
+def test_an_estimate_that_is_not_finite_is_none(monkeypatch, tmp_path):
+    net_does(monkeypatch, lambda mixture: mixture.masked_fill(mixture > 0.9, torch.nan))
+    put(tmp_path / "a.wav", np.append(np.zeros(44100), np.full(100, 0.95)))
+    put(tmp_path / "b.wav", uniform(500) / 10)
+    sizes = {"chunk_s": 0.5, "context_s": 0.1}
+    (failure,) = main(InferArgs(inputs=str(tmp_path / "*.wav"), out_dir=str(tmp_path / "out"), **sizes))
+    assert "a.wav: the estimate of 0.4 to 1.0 s is not finite (the recording's peak there is 0.95)" in failure
+    assert [p.name for p in (tmp_path / "out").glob("*.wav")] == ["b.wav"]
+
+
+def test_what_evaluate_found_is_not_written_over(identity, tmp_path):
+    put(tmp_path / "in" / "a.wav", uniform(500))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "scores.json").write_text('{"summary": {"mixture": {}}}')
+    with pytest.raises(UserError, match="out: holds what evaluate.py found"):
+        main(InferArgs(inputs=str(tmp_path / "in"), out_dir=str(tmp_path / "out")))
+    assert "summary" in (tmp_path / "out" / "scores.json").read_text()
+
+
+@pytest.mark.parametrize("length", [float("inf"), float("nan")])
+@pytest.mark.parametrize("name", ["chunk_s", "context_s", "fade_s"])
+def test_lengths_without_an_end_are_refused(name, length):
+    with pytest.raises(UserError, match=f"{name} = {length}"):
+        InferArgs(**{name: length})
 
 
 def run_infer(*words) -> subprocess.CompletedProcess:

@@ -210,3 +210,13 @@ def test_recordings_of_another_glob_stay_on_the_page_while_their_outputs_are_the
     main(InferArgs(inputs=str(tmp_path / "b"), out_dir=str(tmp_path / "out")))
     items, _ = report(tmp_path / "out")
     assert list(items) == ["b.wav", "c.wav"] and len(sounds(tmp_path / "out", items["c.wav"])) == 2
+
+
+def test_what_another_net_of_the_same_name_extracted_is_not_on_the_page(identity, tmp_path):
+    for name in "ab":
+        put(tmp_path / f"{name}.wav", uniform(500))
+    for name in ("best", "last"):
+        (tmp_path / f"{name}.pt").write_text(name)
+    main(InferArgs(str(tmp_path / "best.pt"), str(tmp_path / "a.wav"), str(tmp_path / "out")))
+    main(InferArgs(str(tmp_path / "last.pt"), str(tmp_path / "b.wav"), str(tmp_path / "out")))
+    assert list(report(tmp_path / "out")[0]) == ["b.wav"]

@@ -29,7 +29,7 @@ def test_500_files_open_and_sort_at_once_and_no_sound_is_asked_for_before_it_is_
     systems = ("mixture", "a", "b", "c")
     scores = {name: [{"si_sdri": float(x), "sdr": 1.0} for x in rng.normal(size=n)] for name in systems}
     tone = {"mixture": noise(0, 1)}
-    make(tmp_path, scores, [{"sound": pages.add_sound(tmp_path, f"file_{i}", tone, RATE)} for i in range(n)])
+    make(tmp_path, scores, [{"sound": pages.add_sound(tmp_path, tone, RATE)} for i in range(n)])
     began = time.perf_counter()
     page = show(tmp_path)
     page.wait_for_selector("#files tbody tr:nth-child(500)")
@@ -95,7 +95,7 @@ def test_the_head_says_what_was_run(show, tmp_path):
 def test_what_infer_writes_has_no_targets_and_says_which_part_it_is(show, tmp_path):
     signals = {"mixture": noise(0, 2), "alice": noise(1, 2)}
     item = {"name": "a/b.wav", "seconds": 4000.0, "start_s": 61.0, "end_s": 121.5,
-            "sound": pages.add_sound(tmp_path, "a/b.wav", signals, RATE)}
+            "sound": pages.add_sound(tmp_path, signals, RATE)}
     pages.write(tmp_path, {
         "name": "extracted", "sample_rate": RATE, "items": [item], "systems": [{"name": "mixture"}, {"name": "alice"}],
         "scores": {"mixture": [{"level_in": -30.0}], "alice": [{"level_change": -4.0, "speech_s": 12.5}]},
@@ -116,7 +116,7 @@ def test_what_infer_writes_has_no_targets_and_says_which_part_it_is(show, tmp_pa
 
 def test_sounds_are_kept_to_half_a_step_of_16_bits(tmp_path):
     x = noise(0, 0.1)
-    place = pages.add_sound(tmp_path, "a", {"mixture": x, "ours": -x}, RATE)
+    place = pages.add_sound(tmp_path, {"mixture": x, "ours": -x}, RATE)
     scale, signals = read_sound(tmp_path / place)
     assert scale == 1 and signals["ours"][1] == RATE
     np.testing.assert_allclose(signals["mixture"][0] * 32768, x * 32767, atol=0.5 + 1e-3)
@@ -124,9 +124,9 @@ def test_sounds_are_kept_to_half_a_step_of_16_bits(tmp_path):
 
 
 def test_only_what_is_over_full_scale_is_turned_down(tmp_path):
-    loud, place = np.array([0.5, -4.0]), pages.add_sound(tmp_path, "a", {"mixture": np.array([1.0, -1.0])}, RATE)
+    loud, place = np.array([0.5, -4.0]), pages.add_sound(tmp_path, {"mixture": np.array([1.0, -1.0])}, RATE)
     assert read_sound(tmp_path / place)[0] == 1
-    scale, signals = read_sound(tmp_path / pages.add_sound(tmp_path, "a", {"mixture": loud, "ours": loud / 8}, RATE))
+    scale, signals = read_sound(tmp_path / pages.add_sound(tmp_path, {"mixture": loud, "ours": loud / 8}, RATE))
     assert scale == 0.25
     assert [x[0].tolist() for x in signals.values()] == [
         pytest.approx([0.125, -1], abs=1e-4), pytest.approx([0.125 / 8, -0.125], abs=1e-4)
@@ -134,11 +134,18 @@ def test_only_what_is_over_full_scale_is_turned_down(tmp_path):
 
 
 def test_sounds_that_the_report_no_longer_names_are_removed(tmp_path):
-    make(tmp_path, empty(n=3), sounds=[{"mixture": noise(0, 0.1)}] * 3)
-    kept = pages.add_sound(tmp_path, "file_1", {"mixture": noise(0, 0.1)}, RATE)
+    make(tmp_path, empty(n=3), sounds=[{"mixture": noise(i, 0.1)} for i in range(3)])
+    kept = pages.add_sound(tmp_path, {"mixture": noise(1, 0.1)}, RATE)
     assert len(list((tmp_path / "index_files").iterdir())) == 3
     make(tmp_path, empty(), [{"name": "file_1", "sound": kept}])
     assert [f"index_files/{p.name}" for p in (tmp_path / "index_files").iterdir()] == [kept]
+
+
+def test_the_sounds_of_a_page_stay_until_another_one_is_written(tmp_path):
+    make(tmp_path, empty(), sounds=[{"mixture": noise(0, 0.1)}])
+    (before,) = (tmp_path / "index_files").iterdir()
+    content, after = before.read_bytes(), pages.add_sound(tmp_path, {"mixture": noise(1, 0.1)}, RATE)
+    assert before.read_bytes() == content != (tmp_path / after).read_bytes()
 
 
 def test_a_page_that_cannot_be_written_leaves_the_old_one_with_its_sounds(tmp_path, monkeypatch):

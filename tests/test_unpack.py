@@ -104,7 +104,7 @@ def test_a_process_stopped_while_it_unpacks_leaves_nothing(folder, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as m:
-        m.setattr(Path, "replace", die)
+        m.setattr(os, "replace", die)
         with pytest.raises(KeyboardInterrupt):
             unpack.unpack(recordings(folder), folder / "out", 1e9)
     assert not files(folder)

@@ -1,0 +1,48 @@
+"""extractor/files.py: what was there stays until what replaces it is whole, whatever the name and the disk."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from extractor import UserError, audio, unpack
+from extractor.files import shortened, whole
+
+
+def test_a_name_as_long_as_a_disk_takes_can_be_written(tmp_path):
+    path = tmp_path / ("あ" * 83 + "a.wav")  # 254 bytes of 255
+    with whole(path) as aside:
+        aside.write_text("new")
+        assert aside.parent == tmp_path and aside != path
+    assert path.read_text() == "new" and os.listdir(tmp_path) == [path.name]
+
+
+def test_names_are_cut_between_letters():
+    assert shortened("あいう.wav", 8) == "あい" and shortened("あいう.wav", 9) == "あいう"
+    assert shortened("abc", 2) == "ab" and shortened("abc", 9) == "abc"
+
+
+def test_a_compressed_recording_of_a_long_name_is_unpacked(tmp_path):
+    path = tmp_path / ("い" * 82 + ".flac")
+    audio.write(path, [[0.25] * 8000], 8000, 8000, subtype="PCM_16")
+    (found,) = unpack.unpack([audio.probe(path)], tmp_path / "out", 1e9)
+    assert found.unpacked.is_file() and audio.read(found, 0, 8000, 8000).tolist() == [0.25] * 8000
+
+
+def test_where_nothing_may_be_removed_either_there_is_one_sentence(tmp_path, monkeypatch):
+    def refuse(self, *_, **__):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "unlink", refuse)  # a disk like that says so of what is not there, too
+    with pytest.raises(UserError, match=r"a\.json: cannot be written \(Read-only file system\)"):
+        with whole(tmp_path / "a.json"):
+            refuse(None)
+
+
+def test_two_that_write_the_same_file_at_once_both_can_and_leave_one(tmp_path):
+    path = tmp_path / "a.json"
+    with whole(path, shared=True) as first:
+        first.write_text("first")
+        with whole(path, shared=True) as second:
+            second.write_text("second")
+    assert path.read_text() == "first" and os.listdir(tmp_path) == ["a.json"]
