@@ -20,7 +20,7 @@ import numpy as np
 import soxr
 from tqdm import tqdm
 
-from dataset import QUIET_DB, MixtureArgs, folders, held_out, refuse_target
+from dataset import QUIET_DB, MixtureArgs, folders, held_of_dirty, held_out, in_voices, refuse_target
 from extractor import UserError, audio, landmarks, tables
 from extractor.command import command_line
 from extractor.levels import OFFSET, background_and_speech, channel_of, hop_of, hop_powers, smooth_levels, to_db
@@ -191,13 +191,15 @@ def bandwidth(levels: np.ndarray, rate: int, *, moving: bool) -> float:
 
 
 def split(rows: list[dict], args: MixtureArgs) -> list[str]:
-    """Says in the rows what train.py would hold out. -> a sentence if it could not"""
-    usable = [row for row in rows if not row["fatal"]]
-    clean = {Path(row["path"]): row["seconds"] for row in usable if row["kind"] == "clean"}
-    held = held_out(list(clean), list(clean.values()), args)
-    for row in usable:
-        at_end = args.valid_share * row["seconds"]
-        row["valid_s"] = held.get(Path(row["path"]), 0.0) if row["kind"] == "clean" else at_end
+    """Says in the rows what train.py would hold out in a new run. -> a sentence if it could not"""
+    usable = {Path(row["path"]): row for row in rows if not row["fatal"]}
+    clean = {path for path, row in usable.items() if row["kind"] == "clean"}
+    voices = {path for path in usable.keys() - clean if in_voices(path, args)}
+    for held, paths in ((held_out, clean), (held_of_dirty, voices), (held_of_dirty, usable.keys() - clean - voices)):
+        some = {path: row for path, row in usable.items() if path in paths}
+        seconds = held(list(some), [row["seconds"] for row in some.values()], args)
+        for path, row in some.items():
+            row["valid_s"] = seconds.get(path, 0.0)
     return [] if clean else ["there is no clean recording that can be used"]
 
 

@@ -40,7 +40,7 @@ class MixtureArgs:
     absent: float = 0.1           # share of items without the target: other voices only
     alone: float = 0.05           # share of items without interference
     both: float = 0.25            # share of items with a voice over a game
-    valid_share: float = 0.1      # of the material, held out: clean recordings, the end of dirty ones
+    valid_share: float = 0.1      # of the material, held out: clean recordings, the end of dirty ones, some short ones
     n_valid: int = 48             # frozen validation mixtures
     seed: int = 0
 
@@ -181,7 +181,7 @@ class MixtureDataset(Dataset):
     def clean_draw(self, rng: np.random.Generator) -> np.ndarray:
         source, _ = self.clean.draw(rng)
         most = self.augment.target_speed
-        rate = self.rate_at(rng, 1 - most, 1 + most) if most else self.sample_rate
+        rate = self.rate_at(rng, 1 - most, 1 + most, steps=300) if most else self.sample_rate
         length = max(1, source.length * rate // self.sample_rate)
         spare = length - self.n_samples
         start = int(rng.integers(spare + 1)) if spare > 0 else 0
@@ -239,10 +239,13 @@ class MixtureDataset(Dataset):
             return self.sample_rate
         return self.rate_at(rng, *self.args.speed)
 
-    def rate_at(self, rng: np.random.Generator, slowest: float, fastest: float) -> int:
+    def rate_at(self, rng: np.random.Generator, slowest: float, fastest: float, steps: int = 100) -> int:
+        """For a speed between these, in so many steps from 0 to 1."""
         speed = np.exp(rng.uniform(*np.log((slowest, fastest))))
-        step = max(1, self.sample_rate // 100)  # of a common divisor, or the resampler would need filters without end
-        return max(1, round(self.sample_rate / speed / step)) * step
+        step = max(1, self.sample_rate // steps)  # of a common divisor, or the resampler would need filters without end
+        least, most = math.ceil(self.sample_rate / fastest / step), math.floor(self.sample_rate / slowest / step)
+        nearest = round(self.sample_rate / speed / step)
+        return max(1, min(max(nearest, least), most) if least <= most else nearest) * step
 
     def loud(self, rng: np.random.Generator, draw) -> np.ndarray:
         """Draw until it is not silence; a file that fails is named once and drawn over."""
@@ -298,11 +301,22 @@ class Material(NamedTuple):
     ) -> tuple[list[Source], list[Source], list[Source]]:
         """Sources of "train" or "valid": what is held out is at the end of recordings, or all of them."""
         held = self.held_out(args) if held is None else held
-        clean = [part(r, split, held.get(r.path, 0.0) / r.seconds, sample_rate) for r in self.clean]
-        dirty = (
-            [part(r, split, args.valid_share, sample_rate, least=1) for r in rs] for rs in (self.games, self.voices)
-        )
-        return [source for source in clean if source.length], *dirty
+        clean = parts(self.clean, split, held, sample_rate)
+        dirty = []
+        for recordings in (self.games, self.voices):
+            held = held_of_dirty([r.path for r in recordings], [r.seconds for r in recordings], args)
+            dirty.append(parts(recordings, split, held, sample_rate) or [
+                part(r, split, args.valid_share, sample_rate, least=1) for r in recordings  # of a few samples
+            ])
+        return clean, *dirty
+
+
+def parts(
+    recordings: Sequence[audio.Recording], split: str, held: Mapping[Path, float], sample_rate: int
+) -> list[Source]:
+    """Of those that have one for this split."""
+    sources = [part(r, split, held.get(r.path, 0.0) / r.seconds, sample_rate) for r in recordings]
+    return [source for source in sources if source.length]
 
 
 def part(recording: audio.Recording, split: str, valid_share: float, sample_rate: int, *, least: int = 0) -> Source:
@@ -354,6 +368,15 @@ def held_out(
             held[clip] = max(0.0, min(found[clip], missing))
             missing -= found[clip]
     return {clip: length for clip, length in held.items() if length}
+
+
+def held_of_dirty(paths: list[Path], seconds: list[float], args: MixtureArgs) -> dict[Path, float]:
+    """Seconds for validation, at the end of each of these dirty recordings: a share of every one, but of those where
+    that would be shorter than an item, what would be drawn if they were clean clips."""
+    lengths = dict(zip(paths, seconds, strict=True))
+    short = {path: length for path, length in lengths.items() if args.valid_share * length < args.segment_s}
+    ends = {path: args.valid_share * length for path, length in lengths.items() if path not in short}
+    return ends | held_out(list(short), list(short.values()), args)
 
 
 def find_material(args: MixtureArgs, *, index: str | Path = "", progress: bool = False) -> Material:

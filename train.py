@@ -34,7 +34,7 @@ from extractor.command import command_line
 from extractor.device import pick_device
 from extractor.losses import LossArgs
 from extractor.metrics import attenuation, si_sdri
-from extractor.optim import hold, learning_rate, make_optimizers, set_learning_rate, update_average
+from extractor.optim import held_by, hold, learning_rate, make_optimizers, set_learning_rate, update_average
 from extractor.parallel import Backward, gradients
 from extractor.stop import STATUS, Stop, outlive
 from extractor.unpack import unpack
@@ -182,6 +182,7 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
 
     # --- the loop ----------------------------------------------------------------------------------------------------
     bad, skipped, unread = 0, 0, 0  # steps in a row; in all; draws from recordings that could not be read
+    heard = False  # whether the journal has examples of this process
     started = time.monotonic() - progress.seconds
     meter = journal.Meter(device, args.batch_size * args.data.segment_s)
     used = {str(r.path): held.get(r.path, 0.0) for r in material.clean}  # what is held out of each, for later runs
@@ -218,13 +219,16 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
             told.point("train", progress.step, {**parts, "lr": lr, **clip, **counts, **meter.read()})
         validated = progress.step % args.valid_every == 0 or progress.step >= args.steps
         if validated:
+            team.align(everything(net, average, optimizers, device))
             sigma.refresh(average)
             values, estimates = validate(family, average, frozen, args, device, team)
             told.point("valid", progress.step, values | {"minutes": (time.monotonic() - started) / 60})
             if args.entropy:
                 layers = entropies(average, examples, device)
                 told.point("entropy", progress.step, {f"layer_{i}": value for i, value in enumerate(layers)})
-            told.examples(progress.step, dict(zip(KINDS, examples, strict=False)), estimates, sample_rate)
+            if not heard or values["loss"] < progress.best:  # sound of every validation would fill a disk
+                told.examples(progress.step, dict(zip(KINDS, examples, strict=False)), estimates, sample_rate)
+            heard = True
             told.say(f"step {progress.step}: " + "  ".join(f"{k} {v:+.2f}" for k, v in values.items()))
             progress.seconds = time.monotonic() - started
             keep_best(args, progress, values["loss"], save, first)
@@ -290,6 +294,13 @@ def validate(
     return {name: float(np.mean(v)) for name, v in by_name.items()}, [first[i] for i in sorted(first)]
 
 
+def everything(net, average, optimizers, device: torch.device) -> list[Tensor]:
+    """All that steps change and that lies on the device."""
+    states = (x for optimizer in optimizers for state in optimizer.state.values() for x in state.values())
+    tensors = *net.parameters(), *net.buffers(), *average.parameters(), *average.buffers(), *states
+    return [x for x in tensors if isinstance(x, Tensor) and x.device == device]
+
+
 def entropies(net: nn.Module, items: list[dict], device: torch.device) -> list[float]:
     """Of every attention in the net, 0 to 1, on a batch of these items."""
     return entropy_by_layer(net, torch.stack([item["mixture"] for item in items]).to(device)).tolist()
@@ -328,7 +339,7 @@ def saver(args: MainArgs, net, average, optimizers, held: dict[str, float], judg
 
 def keep_best(args: MainArgs, progress: Progress, loss: float, save, first: bool):
     """What a validation at this step came to: best.pt, and step_<n>.pt of the best few. What was best by another
-    measure stays, as best_until_<step>.pt."""
+    measure stays, as best_until_<step>.pt, and so do those that an earlier run was told to keep."""
     if loss < progress.best:
         best, until = args.folder / "best.pt", args.folder / f"best_until_{progress.best_step}.pt"
         if first and progress.best == math.inf and progress.best_step and best.exists() and not until.exists():
@@ -340,7 +351,7 @@ def keep_best(args: MainArgs, progress: Progress, loss: float, save, first: bool
     steps = {step for _, step in progress.kept}
     if progress.step in steps:
         save(f"step_{progress.step}.pt", progress)
-    for step in before - steps if first else ():
+    for step in before - steps if first and args.keep > 1 else ():
         (args.folder / f"step_{step}.pt").unlink(missing_ok=True)
 
 
@@ -382,6 +393,10 @@ def resume(args: MainArgs, net, average, optimizers, judged_by: str) -> Progress
         print(f"{path}: planned for {planned} steps before; the learning rate goes on as at {now}")
     checkpoint.put(state["net"], net, path)
     checkpoint.put(state["ema"], average, path)
+    freeze = state["args"].get("freeze", ())
+    if held_by(net, freeze) != held_by(net, args.freeze):
+        held = f"MainArgs.freeze = {' '.join(freeze) or 'nothing'}"
+        raise UserError(f"{path}: trained with other parts held; give {held} again, or another MainArgs.name")
     if not isinstance(state["optimizer"], list) or len(state["optimizer"]) != len(optimizers):
         raise UserError(f"{path}: trained with or without Muon, unlike MainArgs.muon; change that, or MainArgs.name")
     for optimizer, saved in zip(optimizers, state["optimizer"], strict=True):
@@ -389,9 +404,7 @@ def resume(args: MainArgs, net, average, optimizers, judged_by: str) -> Progress
         try:
             optimizer.load_state_dict(saved)
         except ValueError:
-            raise UserError(
-                f"{path}: trained with other parts held; change MainArgs.freeze, or MainArgs.name"
-            ) from None
+            raise UserError(f"{path}: trained by another version; give this run another MainArgs.name") from None
         for group, now in zip(optimizer.param_groups, told, strict=True):
             group.update(now)  # how to go on is said by args, not by what was said before
     torch.set_rng_state(state["rng"])

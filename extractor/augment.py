@@ -23,7 +23,7 @@ from extractor import UserError
 
 DRY_S = 0.002      # between the direct sound and the room's
 MOST_SOURCES = 3
-MOST_SPEED = 0.02  # of the target: another speed would be another voice
+LEAST_SPEED, MOST_SPEED = 0.005, 0.02  # of the target: another speed would be another voice
 EQ_HZ = 62.5       # the lowest point of an equaliser; the others lie octaves above
 BLOCK = 1 << 16    # samples; libsndfile's encoders fail on long writes
 
@@ -38,11 +38,11 @@ class AugmentArgs:
     direct_db: tuple[float, float] = (0.0, 12.0)  # uniform; the direct sound's energy over the room's
     eq_db: float = 0.0            # octaves of every source over the target are raised or lowered by up to this
     target_eq_db: float = 0.0     # and of the target
-    target_speed: float = 0.0     # the target is played up to this much faster or slower, 0 to 0.02
+    target_speed: float = 0.0     # the target is played up to this much faster or slower: 0.005 to 0.02
     mixup: float = 0.0            # share of the targets that are the sum of two clips
     muffled: float = 0.0          # share of the mixtures without treble, as recordings at lower rates are
     cutoff_hz: tuple[float, float] = (4000.0, 16000.0)  # log-uniform; where those end
-    gain_db: tuple[float, float] = (0.0, 0.0)     # uniform; of the mixture, before it is held within full scale
+    gain_db: tuple[float, float] = (0.0, 0.0)     # uniform; of the mixture, within full scale: what coding depends on
     coded: float = 0.0            # share of the mixtures that went through a lossy codec, Ogg Vorbis
     coding: tuple[float, float] = (0.2, 1.0)      # uniform; 0 is its best quality, 1 its worst
     clipped: float = 0.0          # share of the mixtures that are clipped
@@ -62,9 +62,10 @@ class AugmentArgs:
         for name in ("eq_db", "target_eq_db"):
             if not 0 <= getattr(self, name) <= 40:
                 raise UserError(f"AugmentArgs.{name} = {getattr(self, name)}: give 0 to 40 dB")
-        if not 0 <= self.target_speed <= MOST_SPEED:
+        if self.target_speed and not LEAST_SPEED <= self.target_speed <= MOST_SPEED:
             raise UserError(
-                f"AugmentArgs.target_speed = {self.target_speed}: give 0 to {MOST_SPEED}; beyond it is another voice"
+                f"AugmentArgs.target_speed = {self.target_speed}: give 0, or {LEAST_SPEED} to {MOST_SPEED}; "
+                "beyond it is another voice"
             )
 
 

@@ -39,6 +39,17 @@ class Team:
             tensor.copy_(part.view_as(tensor))
         return sums.tolist()
 
+    def align(self, tensors: Sequence[Tensor]):
+        """The first process's values for all, in place: machines of other kinds round otherwise, and their nets would
+        part from each other step by step."""
+        if self.size == 1:
+            return
+        for kind in dict.fromkeys((t.dtype, t.device) for t in tensors):  # in the same order everywhere
+            alike = [t for t in tensors if (t.dtype, t.device) == kind]
+            dist.broadcast(message := torch.cat([t.detach().flatten() for t in alike]), 0)
+            for tensor, part in zip(alike, message.split([t.numel() for t in alike]), strict=True):
+                tensor.detach().copy_(part.view_as(tensor))
+
     def gather(self, value: T) -> list[T]:
         """What each of them has, in order of rank. Plain values and tensors on the CPU."""
         found = [value] * self.size

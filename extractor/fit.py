@@ -1,5 +1,6 @@
 """What a training step takes of the machine, before the first one."""
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -32,7 +33,8 @@ def measure(
     net: nn.Module, loss: Callable, shape: tuple[int, int], device: torch.device, *, compiled: bool = False
 ) -> Step:
     """From steps of a copy of the net: one on an item of noise, the others on batches [B, T]. The fastest of these
-    counts: in the first one kernels are chosen, in any one the machine may be busy. loss, compiled: as in Backward"""
+    counts: in the first one kernels are chosen, in any one the machine may be busy. loss, compiled: as in Backward.
+    Raises torch.OutOfMemoryError where a batch does not fit."""
     trial = deepcopy(net).to(device)  # which lays the weights of cuDNN's LSTMs side by side again
     mixtures = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
     batch = {"mixture": mixtures, "target": mixtures, "seed": torch.arange(len(mixtures))}
@@ -45,6 +47,9 @@ def measure(
     with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
         one = {name: x[:1].clone() for name, x in batch.items()}  # no view, which would keep the batch
         Backward(trial, device, 1)(loss, [one], 1)
+    found = Step(20 * sum(p.numel() for p in net.parameters()), sum(saved.values()), 0.0)
+    if device.type == "cpu" and found.n_bytes(len(mixtures)) > (free_bytes(device) or math.inf):
+        raise torch.OutOfMemoryError  # a GPU says so by itself; here the system would end this process
     backward = Backward(trial, device, len(mixtures), compiled=compiled)
     taken: list[float] = []
     while len(taken) < 2 or len(taken) < 10 and sum(taken) < MEASURED_S:
@@ -53,7 +58,7 @@ def measure(
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         taken.append(time.perf_counter() - started)
-    return Step(20 * sum(p.numel() for p in net.parameters()), sum(saved.values()), min(taken))
+    return found._replace(seconds=min(taken))
 
 
 def free_bytes(device: torch.device) -> int:

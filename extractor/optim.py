@@ -41,8 +41,10 @@ def make_optimizers(net: nn.Module, args) -> list[torch.optim.Optimizer]:
 def decay_groups(net: nn.Module, weight_decay: float, *, but: Sequence[nn.Parameter] = ()) -> list[dict]:
     """What is trained, but for some: norms, biases and gains do not decay."""
     others = {id(p) for p in but}
-    parameters = [p for p in net.parameters() if p.requires_grad and id(p) not in others]
-    matrices, rest = [p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim < 2]
+    matrices, rest = [], []
+    for name, p in net.named_parameters():
+        if p.requires_grad and id(p) not in others:
+            (rest if p.ndim < 2 or name.endswith("bias") else matrices).append(p)  # biases of several bands have axes
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
 
 
@@ -55,14 +57,18 @@ def hold(net: nn.Module, parts: Collection[str]):
     """Parts of the net keep their weights: modules or parameters by their dotted names, with all below them.
     Raises UserError where nothing has such a name, or nothing is left to train."""
     for part in parts:
-        below = [p for name, p in net.named_parameters() if f"{name}.".startswith(f"{part}.")]
-        if not below:
+        if not (below := held_by(net, [part])):
             named = ", ".join(dict.fromkeys(name.split(".")[0] for name, _ in net.named_parameters()))
             raise UserError(f"MainArgs.freeze: the net has no {part!r}; give parts of {named}")
-        for parameter in below:
-            parameter.requires_grad_(False)
+        for name in below:
+            net.get_parameter(name).requires_grad_(False)
     if not any(p.requires_grad for p in net.parameters()):
         raise UserError(f"MainArgs.freeze = {', '.join(parts)}: nothing is left to train; name less")
+
+
+def held_by(net: nn.Module, parts: Collection[str]) -> set[str]:
+    """Names of the parameters in these parts."""
+    return {name for name, _ in net.named_parameters() if any(f"{name}.".startswith(f"{part}.") for part in parts)}
 
 
 @torch.no_grad()

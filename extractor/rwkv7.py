@@ -159,13 +159,13 @@ class Lora(nn.Module):
 
     def __init__(self, dim: int, rank: int, offset: Tensor | None):
         super().__init__()
-        self.down, self.up = nn.Parameter(torch.zeros(dim, rank)), nn.Parameter(torch.empty(rank, dim))
+        self.down, self.up = nn.Parameter(torch.zeros(rank, dim)), nn.Parameter(torch.empty(dim, rank))  # [out, in]
         nn.init.orthogonal_(self.up, gain=0.1 * math.sqrt(max(rank / dim, 1)))
         self.offset = None if offset is None else nn.Parameter(offset)
 
     def forward(self, x: Tensor, f=None) -> Tensor:
-        x = x @ self.down
-        x = (f(x) if f else x) @ self.up
+        x = F.linear(x, self.down)
+        x = F.linear(f(x) if f else x, self.up)
         return x if self.offset is None else self.offset + x
 
 

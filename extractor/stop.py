@@ -4,7 +4,7 @@ import signal
 import threading
 
 STATUS = 75   # of a script that was told to end and can go on: EX_TEMPFAIL of sysexits.h
-GRACE_S = 60  # that processes which make mixtures live on, so that the last step has its batch
+GRACE_S = 600  # that processes which make mixtures live on, so that a long validation and the last step find them
 
 
 class Stop:
@@ -27,6 +27,7 @@ class Stop:
 
 
 def outlive(_: int):
-    """In a DataLoader's worker: told to end, as all of a job's processes may be at once, it does so a minute later."""
+    """In a DataLoader's worker: told to end, as all of a job's processes may be at once, it does so when its own has
+    no more use for it, or is gone, or else GRACE_S later."""
     if hasattr(signal, "alarm"):  # not on Windows
         signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE_S))

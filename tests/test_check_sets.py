@@ -152,7 +152,10 @@ def test_what_train_py_refuses_is_fatal(folders, tmp_path):
         path.unlink()
     assert main(folders) == []
     lengths = [(float(row["valid_s"]), float(row["seconds"])) for row in table_in(folders)]
-    assert len(lengths) == 4 and all(held == pytest.approx(whole / 10) for held, whole in lengths)
+    one, *dirty = lengths
+    assert one[0] == pytest.approx(one[1] / 10)  # the end of what is left
+    held = sorted(held for held, _ in dirty)  # of 68 s of short ones a tenth, the end of one
+    assert held == pytest.approx([0, 0, sum(whole for _, whole in dirty) / 10])
     clean[0].write_text("no sound")
     unreadable, nothing = main(folders)
     assert unreadable.startswith(f"{clean[0]}: no sound file") and nothing.startswith("there is no clean recording")

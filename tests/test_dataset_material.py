@@ -139,18 +139,43 @@ def test_training_keeps_its_share_however_large_the_one_held_out():
 
 
 @pytest.mark.parametrize("rate", [RATE, 1600])
-def test_no_part_of_a_dirty_recording_is_both_for_training_and_for_validation(rate):
-    dirty = [Recording(Path(f"{n}.wav"), rate, 1, n) for n in (100, 12345, 10**9)]
+@pytest.mark.parametrize("valid_share", [0.01, 0.1, 0.37, 0.9])
+def test_no_part_of_a_dirty_recording_is_both_for_training_and_for_validation(valid_share, rate):
+    lengths = 100, 12345, 10**6, 10**9
+    dirty = [Recording(Path(f"{n}.wav"), rate, 1, n) for n in lengths]
     clean = [Recording(Path(f"src_{n}.wav"), rate, 1, 5000) for n in range(2)]
-    for valid_share in (0.01, 0.1, 0.37, 0.9):
-        args = MixtureArgs(valid_share=valid_share)
-        material = Material(clean, games=dirty, voices=dirty[:1])
-        train, valid = ([*games, *voices] for _, games, voices in (material.split(x, args, RATE) for x in SPLITS))
-        for a, b in zip(train, valid, strict=True):
-            length = a.recording.length(RATE)
-            assert a.recording == b.recording
-            assert (a.start, a.start + a.length, b.start + b.length) == (0, b.start, length)
-            assert b.length == pytest.approx(valid_share * length, abs=1)
+    args = MixtureArgs(valid_share=valid_share)
+    material = Material(clean, games=dirty, voices=dirty[:1])
+    split = [{s.recording: s for s in material.split(x, args, RATE)[1]} for x in SPLITS]
+    for recording in dirty:
+        train, valid = ((s.start, s.start + s.length) if (s := of.get(recording)) else (0, 0) for of in split)
+        length = recording.length(RATE)
+        assert train in ((0, 0), (0, valid[0]), (0, length)) and valid[1] in (0, length)
+        assert train[1] - train[0] + valid[1] - valid[0] == length
+        if valid_share * recording.seconds >= args.segment_s:
+            assert valid[1] - valid[0] == pytest.approx(valid_share * length, abs=1)
+    for voices in (material.split(x, args, RATE)[2] for x in SPLITS):
+        assert voices and voices[0].length
+
+
+def test_of_short_dirty_recordings_some_are_held_out_whole_and_of_long_ones_the_ends():
+    """A tenth of 8 s would be heard five times in an item of 4 s."""
+    short = [Recording(Path(f"voices/line_{n}.wav"), RATE, 1, 8000) for n in range(50)]
+    long = [Recording(Path(f"voices/talk_{n}.wav"), RATE, 1, 100_000) for n in range(3)]
+    for voices in (short, short + long):
+        args = MixtureArgs(seed=3)
+        train, valid = (Material([], [], voices).split(x, args, RATE)[2] for x in SPLITS)
+        ends = [s for s in valid if s.recording in long]
+        assert [(s.start, s.length) for s in ends] == [(90_000, 10_000)] * (len(voices) - 50)
+        whole = {s.recording for s in valid if s.recording in short}
+        assert {(s.start, s.length) for s in valid if s.recording in short} == {(0, 8000)} and len(whole) == 5
+        assert {s.recording for s in train} == set(voices) - whole
+
+
+def test_a_few_samples_are_for_both():
+    for n in (1, 2):
+        games = [Recording(Path("a.wav"), RATE, 1, n)]
+        assert all(Material([], games, []).split(x, MixtureArgs(), RATE)[1] for x in SPLITS)
 
 
 def test_validation_mixtures_are_the_same_in_every_run(folders):

@@ -14,6 +14,7 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 from tiny import ROOT, assert_near, scalars, tiny_command, tiny_run, weights
+from torch import nn
 
 from extractor import UserError, checkpoint, ddp
 from extractor.stop import STATUS
@@ -46,17 +47,25 @@ def in_a_team(rank: int, size: int, port: int, folder: Path):
             seen = sorted(p.name for p in folder.glob("made_by_*"))
             (folder / f"made_by_{rank}").touch()
         print("not for people's eyes" if rank else "heard")
-        torch.save((team, x, y, numbers, everyones, seen), folder / f"of_{rank}.pt")
+        net = nn.Linear(2, 1), nn.Linear(1, 1, dtype=torch.float64)
+        mine = [*net[0].parameters(), *net[1].parameters(), torch.tensor(rank)]
+        with torch.no_grad():
+            for parameter in mine:
+                parameter.fill_(rank + 1)
+        team.align(mine)
+        torch.save((team, x, y, numbers, everyones, seen, mine), folder / f"of_{rank}.pt")
 
 
-def test_sums_go_to_all_values_are_gathered_in_order_and_the_first_goes_ahead(tmp_path):
+def test_sums_and_the_firsts_values_go_to_all_values_are_gathered_in_order_and_the_first_goes_ahead(tmp_path):
     mp.start_processes(in_a_team, (3, free_port(), tmp_path), nprocs=3, start_method="spawn")
     for rank in range(3):
-        team, x, y, numbers, everyones, seen = torch.load(tmp_path / f"of_{rank}.pt", weights_only=False)
+        team, x, y, numbers, everyones, seen, mine = torch.load(tmp_path / f"of_{rank}.pt", weights_only=False)
         assert team == ddp.Team(rank, 3, rank)
         assert torch.equal(x, torch.full((2, 3), 6.0)) and y.item() == 30 and numbers == [1.5, 3.0]
         assert [list(found) for found in everyones] == [[0], [1], [2]] and everyones[2][2].item() == 2
         assert ("made_by_0" in seen) == (rank > 0)
+        assert [p.dtype for p in mine] == [torch.float32] * 2 + [torch.float64] * 2 + [torch.int64]
+        assert all((p == 1).all() for p in mine) and mine[0].shape == (1, 2)
 
 
 def free_port() -> int:
@@ -87,6 +96,8 @@ def test_alone_a_team_changes_nothing():
         x = torch.ones(2)
         assert team == ddp.Team() and team.total([x], [0.1, 2]) == [0.1, 2] and torch.equal(x, torch.ones(2))
         assert team.gather("a") == ["a"]
+        team.align([x])
+        assert torch.equal(x, torch.ones(2))
 
 
 @pytest.mark.slow

@@ -169,6 +169,8 @@ def test_the_best_few_checkpoints_stay(args):
         "step_2.pt", "step_5.pt", "step_6.pt", "step_3_mine.pt",
     }
     assert progress.kept == [(1.0, 6), (3.0, 2), (3.5, 5)] and (progress.best, progress.best_step) == (1.0, 6)
+    keep_best(replace(args, keep=1), replace(progress, step=7), 0.5, save, first=True)  # gone on without the word
+    assert len([*args.folder.glob("step_*")]) == 4
 
 
 def test_kept_checkpoints_are_ready_to_extract_and_one_alone_is_best(args):

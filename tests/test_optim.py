@@ -1,16 +1,21 @@
 """How weights move."""
 
+import math
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 import torch
 from tiny import NET
 from torch import nn
 
+from bandsplit import PRESETS as BAND_SPLIT
+from bandsplit import BandSplit
 from dptnet import DPTNet
 from extractor import UserError, precision
 from extractor.muon import Muon, orthogonal
 from extractor.optim import decay_groups, hold, learning_rate, make_optimizers, update_average
+from extractor.rwkv7 import TimeMix
 from train import MainArgs
 
 
@@ -35,6 +40,26 @@ def test_norms_and_biases_do_not_decay():
     decayed, free = decay_groups(DPTNet(NET), 0.5)
     assert (decayed["weight_decay"], free["weight_decay"]) == (0.5, 0.0)
     assert {p.ndim for p in decayed["params"]} == {2} and {p.ndim for p in free["params"]} == {1}
+    net = BandSplit(replace(BAND_SPLIT["tiny"], width=8, hidden=8))  # whose bands have a bias each, in one tensor
+    found = {id(p) for p in decay_groups(net, 0.5)[1]["params"]}
+    names = {name for name, p in net.named_parameters() if id(p) in found}
+    assert names == {name for name, p in net.named_parameters() if "bias" in name or "norm" in name}
+
+
+def test_muon_steps_as_far_in_low_ranks_as_in_full_ones():
+    """The largest change of a unit vector, over lr: about sqrt(max(1, out/in)), in the time mix's ranks too."""
+    torch.manual_seed(0)
+    mix = TimeMix(64, 2, layer=1, n_layers=2)
+    matrices = [p for p in mix.parameters() if p.ndim == 2]
+    before = [p.detach().clone() for p in matrices]
+    for p in matrices:
+        p.grad = torch.randn_like(p)
+    Muon(matrices, lr=1.0, weight_decay=0.0).step()
+    named = [name for name, p in mix.named_parameters() if p.ndim == 2]
+    for name, p, old in zip(named, matrices, before, strict=True):
+        rank = min(p.shape)
+        factor = math.sqrt(64 / rank) if name.endswith("up") else 1.0
+        assert 0.6 * factor < torch.linalg.matrix_norm(p.detach() - old, 2).item() < 1.3 * factor, name
 
 
 class Mixed(nn.Module):

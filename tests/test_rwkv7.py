@@ -186,8 +186,9 @@ def test_a_time_mix_of_one_direction_is_the_authors(layer, authors):
     with torch.no_grad():
         expected, _, _, expected_first = authors.RWKV_x070_TMix_seq(
             layer, N_HEADS, width, x, torch.zeros(DIM), v_first, torch.zeros(N_HEADS, width, width),
-            mix.mu_r, mix.mu_w, mix.mu_k, mix.mu_v, mix.mu_a, mix.mu_g, mix.w.offset, mix.w.down, mix.w.up,
-            mix.a.offset, mix.a.down, mix.a.up, v.offset, v.down, v.up, mix.g.down, mix.g.up, mix.k_k, mix.k_a, mix.r_k,
+            mix.mu_r, mix.mu_w, mix.mu_k, mix.mu_v, mix.mu_a, mix.mu_g, mix.w.offset, mix.w.down.T, mix.w.up.T,
+            mix.a.offset, mix.a.down.T, mix.a.up.T, v.offset, v.down.T, v.up.T, mix.g.down.T, mix.g.up.T,
+            mix.k_k, mix.k_a, mix.r_k,
             *(linear.weight.T for linear in (mix.receptance, mix.key, mix.value, mix.output)),
             mix.norm_weight, mix.norm_bias,
         )  # fmt: skip
@@ -237,9 +238,9 @@ def test_the_first_values_are_the_authors(layer, n_layers):
         limit = bound / math.sqrt(DIM)
         assert 0.9 * limit < linear.weight.abs().max() <= limit and abs(linear.weight.mean()) < 0.1 * limit
     for lora in (mix.w, mix.a, mix.g, *([mix.v] if layer else [])):
-        rank, gain = lora.up.shape[0], 0.1 * math.sqrt(max(lora.up.shape[0] / DIM, 1))
-        assert not lora.down.any()
-        gram = lora.up @ lora.up.T if rank <= DIM else lora.up.T @ lora.up
+        rank, gain = lora.up.shape[1], 0.1 * math.sqrt(max(lora.up.shape[1] / DIM, 1))
+        assert lora.down.shape == (rank, DIM) and not lora.down.any()
+        gram = lora.up.T @ lora.up if rank <= DIM else lora.up @ lora.up.T
         assert_close(gram, gain**2 * torch.eye(len(gram)))
 
 

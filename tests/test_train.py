@@ -202,8 +202,23 @@ def test_frozen_parts_keep_the_weights_that_the_net_starts_from(args):
     before, after = checkpoint.load(first)["ema"], checkpoint.load(again.folder / "last.pt")["net"]
     for name, weight in after.items():
         assert torch.equal(weight, before[name]) == name.startswith(("encoder.", "layers.0.")), name
-    with pytest.raises(UserError, match=r"last\.pt: trained with other parts held; change MainArgs.freeze"):
-        main(replace(again, freeze=("encoder",), steps=7))
+    for other in ((), ("encoder",), ("encoder", "layers.1")):  # the last of as many parameters
+        with pytest.raises(UserError, match=r"other parts held; give MainArgs.freeze = encoder layers.0 again, or an"):
+            main(replace(again, freeze=other, steps=7))
+    main(replace(again, freeze=("layers.0", "encoder"), steps=7))
+
+
+def test_all_that_a_step_changes_is_aligned(args):
+    net, average = (models.FAMILIES["dptnet"].net(replace(args.model, sigma_reparam=True)) for _ in range(2))
+    optimizers = train.make_optimizers(net, args)
+    net(torch.randn(1, 500)).square().sum().backward()
+    before = [x.clone() for x in train.everything(net, average, optimizers, torch.device("cpu"))]
+    for optimizer in optimizers:
+        optimizer.step()
+    after = train.everything(net, average, optimizers, torch.device("cpu"))
+    assert len(before) == sum(len([*n.parameters(), *n.buffers()]) for n in (net, average)) and [*net.buffers()]
+    n_adamw, n_muon = (sum(len(group["params"]) for group in o.param_groups) for o in optimizers)
+    assert len(after) == len(before) + 3 * n_adamw + n_muon  # two moments and the step, one mean of gradients
 
 
 def test_validation_of_the_identity_finds_no_improvement_and_nothing_removed(args):

@@ -18,7 +18,7 @@ import models
 import train
 from dataset import KINDS, MixtureDataset
 from dptnet import DPTNet
-from extractor import UserError, checkpoint, curves, journal
+from extractor import UserError, checkpoint, curves, fit, journal
 from extractor.fit import Step, free_bytes
 from extractor.losses import LossArgs
 from extractor.parallel import Backward
@@ -46,6 +46,19 @@ def test_tensorboard_has_curves_and_the_sound_and_spectrogram_of_every_kind(args
     assert set(tags["audio"]) == {f"{k}/{x}" for k in KINDS for x in ("mixture", "target", "estimate")}
     assert set(tags["images"]) == {f"{k}/spectrogram" for k in KINDS}
     assert events.Audio("game/mixture")[0].sample_rate == RATE
+
+
+def test_sound_is_kept_of_the_first_validation_and_of_better_ones(args, monkeypatch):
+    losses, told = iter([-5.0, -4.0, -6.0, -5.5, -7.0]), []
+
+    def validate(*_):
+        return {"loss": next(losses)}, []
+
+    monkeypatch.setattr(train, "validate", validate)
+    monkeypatch.setattr(journal.Journal, "examples", lambda self, step, *_: told.append(step))
+    main(replace(args, steps=8, valid_every=2))
+    main(replace(args, steps=10, valid_every=2))  # another process begins with one
+    assert told == [2, 6, 10]
 
 
 def test_minutes_go_on_where_an_earlier_run_stopped(args):
@@ -169,6 +182,25 @@ def test_a_dry_run_says_what_fits_and_trains_nothing(args, monkeypatch, capsys):
     assert rows == ["| 0.25 | 1 | 819 | 3.000 | 0 | 2.0 |", "| 0.5 | 1 | 819 | 3.000 | 1 | 2.0 |",
                     "| 1 | - | below 2 | - | - | - |"]
     assert seen == [(2, 0.25), (2, 0.5), (2, 1.0)] and not list(args.folder.glob("*.pt"))
+
+
+def test_on_a_cpu_a_batch_is_not_tried_that_memory_has_no_room_for(args, monkeypatch):
+    net, device = DPTNet(NET), torch.device("cpu")
+    family, tried = models.FAMILIES["dptnet"], []
+    loss = train.loss_function(args, family, device)
+
+    def noted(net, mixture, *given):
+        tried.append(len(mixture))
+        return loss(net, mixture, *given)
+
+    one = fit.measure(net, loss, (2, 1000), device)
+    monkeypatch.setattr(fit, "free_bytes", lambda device: one.n_bytes(3) + 1)
+    assert fit.measure(net, loss, (3, 1000), device).item == one.item
+    with pytest.raises(torch.OutOfMemoryError):
+        fit.measure(net, noted, (4, 1000), device)
+    assert tried == [1]
+    monkeypatch.setattr(fit, "free_bytes", lambda device: 0)  # a system that does not say
+    fit.measure(net, loss, (4, 1000), device)
 
 
 def test_some_memory_is_free():
