@@ -17,7 +17,6 @@ from dataclasses import dataclass
 import numpy as np
 import soundfile as sf
 from scipy.fft import irfft, next_fast_len, rfft, rfftfreq
-from scipy.signal import fftconvolve
 
 from extractor import UserError
 
@@ -137,7 +136,8 @@ def impulse_response(rt60_s: float, direct_db: float, rng: np.random.Generator, 
 
 def in_a_room(x: np.ndarray, response: np.ndarray) -> np.ndarray:
     """[T], [N] -> [T]"""
-    return fftconvolve(x, response)[: len(x)].astype(np.float32)
+    n = next_fast_len(len(x) + len(response) - 1, real=True)
+    return irfft(rfft(x, n) * rfft(response, n), n)[: len(x)].astype(np.float32)
 
 
 def n_points(sample_rate: int) -> int:

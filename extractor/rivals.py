@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-import scipy.signal
 import soxr
 
 from extractor import UserError
@@ -78,6 +77,7 @@ def _rnnoise(enrolment: np.ndarray | None, rate: int) -> Enhance:
 
 
 def _nsnet2(enrolment: np.ndarray | None, rate: int) -> Enhance:
+    import scipy.signal
     for window in ("blackman", "blackmanharris"):  # it imports them from where scipy before 1.13 had them
         if not hasattr(scipy.signal, window):
             setattr(scipy.signal, window, getattr(scipy.signal.windows, window))

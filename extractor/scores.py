@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import norm, t
+from scipy.special import ndtr, stdtrit
 
 N_RESAMPLES = 10_000
 FEWEST = 6  # pairs for a verdict: that all of five go one way is chance in one case of 16
@@ -79,7 +79,7 @@ def interval(values: Sequence[float], weights: Sequence[float] | None = None) ->
     if len(values) == 1:
         return Interval(float(mean), np.nan, np.nan, 1)
     drawn = _drawn(n := len(values))
-    tail = norm.cdf(np.sqrt(n / (n - 1)) * t.ppf(0.025, n - 1))
+    tail = ndtr(np.sqrt(n / (n - 1)) * stdtrit(n - 1, 0.025))  # Gauss's of Student's quantile
     low, high = np.quantile(drawn @ (weights * values) / (drawn @ weights), [tail, 1 - tail])
     return Interval(float(mean), float(low), float(high), len(values))
 
