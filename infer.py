@@ -4,14 +4,15 @@
     python infer.py --checkpoint runs/alice/best.pt --inputs "datasets/dirty/alice/**/*" --out-dir extracted/alice
 
 What comes out is 44.1 kHz mono 32-bit float WAV (the rate is the checkpoint's), as long and as loud as what went in.
-Files that are there already are left alone, so that a run that was stopped goes on where it was. index.html beside them
-is the page to look at and listen to: of long recordings, the part where most was extracted.
+Files that are there already are left alone, unless their recording is newer, so that a run that was stopped goes on
+where it was. index.html beside them is the page to look at and listen to: of long recordings, the part where most was
+extracted.
 """
 
 import math
 import sys
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from extractor.device import pick_device
 from extractor.levels import (
     HOP_S,
     background_and_speech,
+    channel_of,
     hop_of,
     hop_powers,
     smooth_levels,
@@ -34,6 +36,7 @@ from extractor.levels import (
 )
 
 CLAIM = "checkpoint.json"  # beside the estimates: which net they are of
+LOOKS = 30  # seconds of a recording that tell whether its channels would cancel
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ def main(args: InferArgs) -> list[str]:
     net.to(device)
     outputs = plan(args)
     claim(args, outputs)
-    todo = [(source, out) for source, out in outputs.items() if args.overwrite or not out.exists()]
+    todo = [(source, out) for source, out in outputs.items() if args.overwrite or not done(source, out)]
     print(f"{len(outputs)} recordings, {len(outputs) - len(todo)} done before; extracting on {device}")
 
     failures = []
@@ -83,6 +86,11 @@ def main(args: InferArgs) -> list[str]:
     if args.page_s:
         show(outputs, args, net.args.sample_rate, failures)
     return failures
+
+
+def done(source: Path, out: Path) -> bool:
+    """Whether the estimate is there, and the recording has not been made anew since."""
+    return out.exists() and out.stat().st_mtime_ns >= source.stat().st_mtime_ns
 
 
 def claim(args: InferArgs, outputs: dict[Path, Path]):
@@ -112,9 +120,12 @@ def claim(args: InferArgs, outputs: dict[Path, Path]):
 def extract_file(source: Path, out: Path, net, family, args: InferArgs, device: torch.device):
     """One recording, chunk by chunk from disk to disk."""
     sample_rate = net.args.sample_rate
-    recording = audio.probe(source)
+    recording = heard(source)
     if recording.cut_off:
         tqdm.write(f"{source}: cut off at its end; the {recording.seconds:.1f} s that are there are extracted")
+    if recording.channel is not None:
+        alone = f"channel {recording.channel + 1} alone is extracted"
+        tqdm.write(f"{source}: its channels would cancel each other; {alone}")
 
     @torch.inference_mode()
     def extract(piece: tuple[np.ndarray, int]) -> np.ndarray:
@@ -142,6 +153,20 @@ def extract_file(source: Path, out: Path, net, family, args: InferArgs, device: 
     )
     with audio.kept_open(recording):
         audio.write(out, blocks, n_samples, sample_rate)
+
+
+def heard(source: Path) -> audio.Recording:
+    """As what it is extracted: the mean of its channels, or the loudest where that would cancel, by up to LOOKS seconds
+    spread over all of it."""
+    recording = audio.probe(source)
+    if recording.channels == 1:
+        return recording
+    products, second = 0.0, min(recording.rate, recording.frames)
+    with audio.kept_open(recording):
+        for start in np.linspace(0, recording.frames - second, min(LOOKS, 1 + int(recording.seconds)), dtype=int):
+            x = audio.read(recording, int(start), second, recording.rate, mono=False).astype(np.float64)
+            products += x.T @ x
+    return replace(recording, channel=channel_of(products))
 
 
 def show(outputs: dict[Path, Path], args: InferArgs, sample_rate: int, failures: list[str]):
@@ -192,7 +217,7 @@ def shown_before(folder: Path, name: str) -> dict[str, tuple[dict, list[dict]]]:
 
 def look(source: Path, out: Path, state: dict, folder: Path, name: str) -> tuple[dict, list[dict]]:
     """An item of the page, what is measured of its recording and of the estimate, and the sound of its excerpt."""
-    mixture, estimate = audio.probe(source), audio.probe(out)
+    mixture, estimate = heard(source), audio.probe(out)
     rate, n_samples = estimate.rate, estimate.frames
     hop = hop_of(rate)
     powers = {mixture: [], estimate: []}

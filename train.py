@@ -15,6 +15,7 @@ import sys
 import time
 from collections import ChainMap
 from collections.abc import Iterable
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import islice
@@ -32,6 +33,7 @@ from extractor.attention import entropy_by_layer
 from extractor.augment import AugmentArgs
 from extractor.command import command_line
 from extractor.device import pick_device
+from extractor.files import claimed
 from extractor.losses import LossArgs
 from extractor.metrics import attenuation, si_sdri
 from extractor.optim import held_by, hold, learning_rate, make_optimizers, set_learning_rate, update_average
@@ -122,8 +124,10 @@ def main(args: MainArgs) -> Path:
     """Train to args.steps. Returns the path of the best checkpoint. Told to end by SIGTERM, it saves and exits with
     stop.STATUS."""
     device = pick_device(args.device, ddp.local_rank())
+    make_folder(args.folder)
     with ddp.joined(device) as team, Stop() as stop:
-        return run(args, device, team, stop)
+        with claimed(args.folder) if team.rank == 0 and not args.dry_run else nullcontext():
+            return run(args, device, team, stop)
 
 
 def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Path:
@@ -132,8 +136,6 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
         args = replace(args, model=models.refining(args.model, start))
     family = models.FAMILIES[models.family_name(args.model)]
     sample_rate = args.model.sample_rate
-
-    make_folder(args.folder)
 
     # --- data --------------------------------------------------------------------------------------------------------
     first = team.rank == 0

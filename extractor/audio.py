@@ -40,6 +40,7 @@ class Recording:
     subtype: str = "PCM_16"    # libsndfile's name of the sample format
     cut_off: bool = False      # its own header says that something is missing at the end
     unpacked: Path | None = None  # a WAV file with the mean of its channels, which is faster to read (unpack.py)
+    channel: int | None = None    # the only one that is read as mono, instead of their mean
 
     @property
     def seconds(self) -> float:
@@ -124,9 +125,9 @@ def _cut_off(log: str) -> bool:
 def read(recording: Recording, start: int, n: int, sample_rate: int, *, mono: bool = True) -> np.ndarray:
     """Samples start ... start + n of the recording at `sample_rate`, zeros beyond its ends. -> [n] float32
 
-    Unless `mono`, which is the mean of the channels: [n, channels], float64 where the file is finer than float32.
-    Piece by piece it is the same signal as all at once. Raises UserError where the file does not hold what its header
-    promises, or holds NaN or infinite samples.
+    Unless `mono`, which is the mean of the channels or the recording's only one: [n, channels], float64 where the file
+    is finer than float32. Piece by piece it is the same signal as all at once. Raises UserError where the file does not
+    hold what its header promises, or holds NaN or infinite samples.
     """
     common = gcd(recording.rate, sample_rate)
     step_in, step_out = recording.rate // common, sample_rate // common  # both grids meet every `step` samples
@@ -138,7 +139,8 @@ def read(recording: Recording, start: int, n: int, sample_rate: int, *, mono: bo
     if mono:
         channels = samples.shape[1]
         samples = samples.astype(np.float32, copy=False)
-        samples = samples[:, 0] if channels == 1 else samples @ np.full(channels, 1 / channels, np.float32)
+        one = 0 if channels == 1 else recording.channel
+        samples = samples @ np.full(channels, 1 / channels, np.float32) if one is None else samples[:, one]
     if step_in != step_out:
         samples = soxr.resample(samples, recording.rate, sample_rate) if len(samples) else samples
     out = np.zeros((n, *samples.shape[1:]), samples.dtype)

@@ -8,6 +8,11 @@ from uuid import uuid4
 
 from extractor import UserError
 
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None
+
 MOST_BYTES = 255  # of a file's name
 
 
@@ -34,6 +39,25 @@ def whole(path: str | Path, *, flush: bool = True, shared: bool = False) -> Iter
     finally:
         with suppress(OSError):  # gone, in a folder that is none, or on a disk where nothing may be written
             aside.unlink()
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """A folder for one process alone, until it ends, however it does. Raises UserError where another one has it. Where
+    a system or a disk knows no locks nothing is held."""
+    path = folder / "lock"
+    try:
+        f = open(path, "w")
+    except OSError as e:
+        raise UserError(f"{path}: cannot be written ({e.strerror}); choose another folder") from None
+    with f:
+        try:
+            fcntl and fcntl.lockf(f, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of the process: its children do not hold it
+        except BlockingIOError:
+            raise UserError(f"{folder}: another process is at work there; end it, or choose another folder") from None
+        except OSError:
+            pass
+        yield
 
 
 def shortened(name: str, n_bytes: int) -> str:

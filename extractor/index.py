@@ -9,7 +9,7 @@ from pathlib import Path
 from extractor import audio
 from extractor.files import whole
 
-KEPT = [f.name for f in fields(audio.Recording) if f.name not in ("path", "unpacked")]
+KEPT = [f.name for f in fields(audio.Recording) if f.name not in ("path", "unpacked", "channel")]
 
 
 class Index:

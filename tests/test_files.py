@@ -1,12 +1,15 @@
 """extractor/files.py: what was there stays until what replaces it is whole, whatever the name and the disk."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from tiny import ROOT
 
 from extractor import UserError, audio, unpack
-from extractor.files import shortened, whole
+from extractor.files import claimed, shortened, whole
 
 
 def test_a_name_as_long_as_a_disk_takes_can_be_written(tmp_path):
@@ -46,3 +49,26 @@ def test_two_that_write_the_same_file_at_once_both_can_and_leave_one(tmp_path):
         with whole(path, shared=True) as second:
             second.write_text("second")
     assert path.read_text() == "first" and os.listdir(tmp_path) == ["a.json"]
+
+
+def test_a_folder_is_for_one_process_until_it_ends_however_it_does(tmp_path):
+    hold = f"from pathlib import Path; from extractor.files import claimed; import sys, time\n" \
+           f"with claimed(Path({str(tmp_path)!r})): print('mine', flush=True); time.sleep(60)"
+    other = subprocess.Popen([sys.executable, "-c", hold], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert other.stdout.readline() == "mine\n"
+    with pytest.raises(UserError, match="another process is at work there; end it, or choose another folder"):
+        with claimed(tmp_path):
+            pass
+    other.kill()
+    other.wait()
+    for _ in range(2):
+        with claimed(tmp_path):
+            if not os.fork():  # a child that outlives it does not hold the folder
+                os.execvp("sleep", ["sleep", "1"])
+    os.wait()
+
+
+def test_where_there_are_no_locks_nothing_is_held(tmp_path, monkeypatch):
+    monkeypatch.setattr("extractor.files.fcntl", None)
+    with claimed(tmp_path), claimed(tmp_path):
+        pass

@@ -3,6 +3,8 @@
 Most tests put the identity in the net's place: what comes out is then what went in, at 44.1 kHz in mono.
 """
 
+import json
+import os
 import subprocess
 import sys
 from math import ceil
@@ -88,6 +90,25 @@ def test_a_recording_longer_than_the_chunk_comes_out_as_if_in_one_piece(sizes, i
     main(InferArgs(inputs=str(tmp_path / "a.wav"), out_dir=str(tmp_path / "out"), **sizes))
     estimate, _ = sf.read(tmp_path / "out" / "a.wav")
     np.testing.assert_allclose(estimate, soxr.resample(stereo.mean(1), 48000, 44100), atol=1e-4)
+
+
+@pytest.mark.parametrize("seconds", [0.5, 100])
+def test_where_the_channels_would_cancel_the_loudest_alone_is_extracted(seconds, identity, tmp_path, capsys):
+    left = 0.3 * tone(np.arange(round(8000 * seconds)) / 8000, seconds)
+    put(tmp_path / "in" / "opposite.wav", np.stack([left, -1.1 * left], 1), 8000)
+    put(tmp_path / "in" / "alike.wav", np.stack([left, 1.1 * left], 1), 8000)
+    put(tmp_path / "in" / "one_sided.wav", np.stack([left, 0 * left], 1), 8000)
+    main(InferArgs(inputs=str(tmp_path / "in"), out_dir=str(tmp_path / "out"), page_s=0.1))
+    said = capsys.readouterr().out
+    assert "opposite.wav: its channels would cancel each other; channel 2 alone" in said and said.count("cancel") == 1
+    expected = {"opposite": -1.1, "alike": 1.05, "one_sided": 0.5}
+    for name, gain in expected.items():
+        estimate, _ = sf.read(tmp_path / "out" / f"{name}.wav")
+        np.testing.assert_allclose(estimate, gain * soxr.resample(left, 8000, 44100), atol=1e-4)
+    rows = json.loads((tmp_path / "out" / "scores.json").read_text())["scores"]["mixture"]  # of the page
+    alike, one_sided, opposite = (row["level_in"] for row in rows)
+    assert alike - one_sided == pytest.approx(20 * np.log10(2.1), abs=0.01)
+    assert opposite - one_sided == pytest.approx(20 * np.log10(2.2), abs=0.01)
 
 
 def test_samples_above_full_scale_are_not_clipped(identity, tmp_path):
@@ -180,6 +201,20 @@ def test_a_second_run_leaves_finished_estimates_alone_and_does_the_others(identi
     assert sf.info(tmp_path / "out" / "b.wav").frames == 100
     main(InferArgs(**args, overwrite=True))
     assert sf.info(tmp_path / "out" / "a.wav").frames == 100
+
+
+def test_a_recording_that_was_made_anew_is_extracted_anew(identity, tmp_path, capsys):
+    for name in "ab":
+        put(tmp_path / "in" / f"{name}.wav", uniform(500))
+    args = InferArgs(inputs=str(tmp_path / "in"), out_dir=str(tmp_path / "out"))
+    main(args)
+    put(tmp_path / "in" / "a.wav", uniform(600))
+    later = (tmp_path / "out" / "a.wav").stat().st_mtime_ns + 10**9
+    os.utime(tmp_path / "in" / "a.wav", ns=(later, later))
+    capsys.readouterr()
+    main(args)
+    assert "2 recordings, 1 done before" in capsys.readouterr().out
+    assert [sf.info(tmp_path / "out" / f"{name}.wav").frames for name in "ab"] == [600, 500]
 
 
 def test_an_estimate_never_overwrites_its_own_recording(identity, tmp_path):

@@ -3,6 +3,7 @@
 import re
 import shutil
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -313,6 +314,22 @@ def test_a_damaged_checkpoint_is_refused(args):
 def test_args_out_of_range_are_refused_by_name(field, value):
     with pytest.raises(UserError, match=f"MainArgs.{field} = {value!r}: give"):
         MainArgs(**{field: value})
+
+
+def test_two_processes_do_not_train_into_one_folder(args, monkeypatch):
+    taken = []
+
+    @contextmanager
+    def claimed(folder):
+        taken.append(folder)
+        raise UserError("another process is at work there")
+        yield
+
+    monkeypatch.setattr(train, "claimed", claimed)
+    with pytest.raises(UserError, match="another process"):
+        main(args)
+    assert taken == [args.folder] and not list(args.folder.glob("*.pt"))
+    main(replace(args, dry_run=True))
 
 
 def test_a_folder_where_nothing_can_be_written_is_one_sentence(args, tmp_path):
