@@ -440,8 +440,11 @@ def describe_material(material: Material, training: MixtureDataset, held_out: Mi
         for recording in recordings:
             if recording.cut_off:
                 print(f"{recording.path}: cut off at its end; the {recording.seconds:.1f} s that are there are used")
-    held = sum(s.length for s in held_out.clean.sources) / held_out.sample_rate / 60
-    print(f"held out for validation: {len(held_out.clean)} clean files, {held:.1f} min, and the end of every dirty one")
+    clean, dirty = (
+        f"{sum(s.length for s in pool.sources) / held_out.sample_rate / 60:.1f} min of {len(pool)}"
+        for pool in (held_out.clean, held_out.dirty)
+    )
+    print(f"held out for validation: {clean} clean recordings, {dirty} dirty ones")
     if not material.voices:
         print(f"no dirty scene is named {training.args.voices!r}: items without the target use all dirty recordings")
 

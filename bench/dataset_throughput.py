@@ -17,11 +17,11 @@ from unittest.mock import patch
 import librosa
 import numpy as np
 import soundfile as sf
-import tyro
 from torch.utils.data import DataLoader
 
 from dataset import MixtureArgs, MixtureDataset, find_material
 from extractor import audio
+from extractor.command import command_line
 
 SAMPLE_RATE = 44100
 
@@ -96,4 +96,4 @@ def music(seconds: float, rng: np.random.Generator) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(BenchArgs))
+    main(command_line(BenchArgs()))

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
-import torch
 from mixing import GAME_HZ, VOICE_HZ, items, make_folders, only_clean, power, power_at, tone
 from mixing import noise as noise_at_1000
 
@@ -126,19 +125,44 @@ def test_without_any_the_mixtures_are_those_of_before(folders):
     assert all(map(same, augmented(folders, 30), items(folders, 30)))
 
 
-def test_validation_has_none(folders):
-    material, every = find_material(folders), AugmentArgs(polarity=True, more=1, gain_db=(-6, -3))
-    plain = MixtureDataset(material, folders, 1000, split="valid")
-    assert plain.augment == AugmentArgs()
-    train = MixtureDataset(material, folders, 1000, split="train", augmented=every)
-    unchanged = MixtureDataset(material, folders, 1000, split="train")
-    assert not torch.equal(train[0, 0]["mixture"], unchanged[0, 0]["mixture"])
-
-
 LINEAR = [
-    {"polarity": True}, {"more": 0.5}, {"rooms": 0.5, "target_rooms": 0.5}, {"eq_db": 6.0, "target_eq_db": 6.0},
+    {"polarity": True}, {"more": 0.5}, {"rooms": 0.5}, {"target_rooms": 0.5}, {"eq_db": 6.0}, {"target_eq_db": 6.0},
     {"mixup": 0.5}, {"muffled": 0.5, "cutoff_hz": (100.0, 300.0)}, {"gain_db": (-6.0, 6.0)}, {"target_speed": 0.02},
 ]
+
+
+@pytest.mark.parametrize("name, only", [
+    *((name, {"alone": 1, "absent": 0}) for name in ("more", "rooms", "eq_db")),
+    *((name, {"alone": 0, "absent": 1}) for name in ("target_rooms", "target_eq_db", "mixup", "target_speed")),
+])
+def test_what_is_of_the_target_leaves_all_else_as_it_was_and_the_other_way_around(name, only, folders):
+    args = replace(folders, both=0, **only)
+    fields = {name: {"eq_db": 6.0, "target_eq_db": 6.0, "target_speed": 0.02}.get(name, 1.0)}
+    assert all(map(same, items(args, 10), augmented(args, 10, **fields)))
+
+
+def test_every_range_is_drawn_from(folders, monkeypatch):
+    given = {}
+
+    def noted(name):
+        function = getattr(augment, name)
+
+        def note(*words):
+            given.setdefault(name, set()).add(words[:2] if name == "impulse_response" else words[1])
+            return function(*words)
+
+        return note
+
+    for name in ("impulse_response", "muffled", "clipped", "coded"):
+        monkeypatch.setattr(augment, name, noted(name))
+    ranges = {"rt60_s": (0.3, 0.3), "direct_db": (7.0, 7.0), "cutoff_hz": (200.0, 200.0), "clip_db": (4.0, 4.0),
+              "coding": (0.7, 0.7), "gain_db": (-9.0, -9.0)}
+    args = replace(folders, alone=0, absent=0)
+    augmented(args, 3, rooms=1.0, muffled=1.0, clipped=1.0, coded=1.0, **ranges)
+    found = {name: {round(float(x), 6) for one in values for x in np.ravel(one)} for name, values in given.items()}
+    assert found == {"impulse_response": {0.3, 7.0}, "muffled": {200.0}, "clipped": {4.0}, "coded": {0.7}}
+    for a, b in zip(items(args, 3), augmented(args, 3, gain_db=(-9.0, -9.0)), strict=True):
+        np.testing.assert_allclose(b["mixture"], 10 ** (-9 / 20) * a["mixture"], rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize("fields", LINEAR, ids=lambda fields: next(iter(fields)))

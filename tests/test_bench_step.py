@@ -43,7 +43,7 @@ def test_the_table_of_a_step_has_all_of_it(tiny, recordings, capsys):
     cells = dict(zip(head.split(" | "), row.split(" | "), strict=True))
     shares = {name: float(cell.rstrip(" |%")) for name, cell in list(cells.items())[2:]}
     assert sum(shares.values()) == pytest.approx(100, abs=1)
-    assert all(share > 0 for name, share in shares.items() if name != "FFT") and "mixtures |" in shares
+    assert "mixtures |" in shares and sum(share > 0 for share in shares.values()) > 3
 
 
 def test_the_table_of_optimizers_compares_with_torch(tiny, capsys):

@@ -1,5 +1,6 @@
 """dataset.py: what a mixture is made of, and how often."""
 
+import shutil
 from collections import Counter
 from dataclasses import replace
 from itertools import combinations, cycle, islice
@@ -21,11 +22,12 @@ from mixing import (
     power_at,
     ramp,
     save,
+    tone,
 )
 from scipy.stats import binomtest, chisquare, kstest
 from torch.utils.data import DataLoader
 
-from dataset import KINDS, Keys, Pool, Source, shift
+from dataset import KINDS, Keys, Pool, Source, find_material, shift
 from extractor.audio import Recording
 
 
@@ -251,3 +253,26 @@ def test_an_item_has_a_seed_of_its_own(folders):
     seeds = [data[epoch, index]["seed"].item() for epoch in range(2) for index in range(20)]
     assert len(set(seeds)) == 40 and min(seeds) >= 0
     assert seeds == [mixtures(folders)[epoch, index]["seed"].item() for epoch in range(2) for index in range(20)]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# silence
+
+
+def test_where_it_is_silent_it_is_drawn_again(folders, tmp_path):
+    save(tmp_path / "half/game.wav", np.append(tone(10, GAME_HZ), np.zeros(10 * RATE)))
+    args = replace(folders, dirty=(str(tmp_path / "half"),), alone=0, absent=0, both=0)
+    assert min(power(item["interference"]) for item in items(args, 60)) > 1e-6
+
+
+def test_over_silence_no_level_can_be_set_and_nothing_is_made_up(folders, tmp_path):
+    shutil.copytree(tmp_path / "datasets/dirty/pc/game", tmp_path / "muted/game")
+    save(tmp_path / "muted/voices/a.wav", np.zeros(10 * RATE))
+    for item in items(replace(folders, dirty=(str(tmp_path / "muted"),), alone=0, absent=0, both=1), 10):
+        assert all(np.isfinite(x).all() for x in item.values()) and power_at(item["interference"], GAME_HZ) > 1e-4
+
+
+def test_a_dirty_folder_may_itself_be_the_scene_of_voices(folders, tmp_path):
+    voices = str(tmp_path / "datasets/dirty/pc/voices")
+    found = find_material(replace(folders, dirty=(voices,)))
+    assert len(found.voices) == 1 and not found.games

@@ -101,11 +101,12 @@ def test_alone_a_team_changes_nothing():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_two_processes_do_what_one_does_with_the_same_batch(accumulate, args, recordings, tmp_path):
-    args = replace(args, steps=20, valid_every=10)
+@pytest.mark.parametrize("accumulate, sigma_reparam", [(1, True), (2, False)])
+def test_two_processes_do_what_one_does_with_the_same_batch(accumulate, sigma_reparam, args, recordings, tmp_path):
+    args = replace(args, steps=20, valid_every=10, model=replace(args.model, sigma_reparam=sigma_reparam))
     main(args)
     fields = {"steps": 20, "valid_every": 10, "batch_size": 4, "muon": 0, "accumulate": accumulate}
+    fields["model.sigma_reparam"] = sigma_reparam
     command = tiny_command(recordings, tmp_path, "team", **fields)
     ended = subprocess.run(torchrun(*command), cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr[-3000:]

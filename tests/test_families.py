@@ -1,7 +1,7 @@
-"""Every family, by the same commands: train, resume, extract, score, export. In this order: what one test trains, the
-next ones look at."""
+"""Every family, by the same commands: train, resume, extract, score, export."""
 
 import runpy
+import shutil
 import sys
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
@@ -85,18 +85,32 @@ def train_words(name: str, recordings: Path, steps: int) -> list:
     ]
 
 
+@pytest.fixture
+def trained(run, folder, recordings):
+    """trained(names, ...): each is trained, resumed and exported, once for all tests. -> the last one's best.pt"""
+    def trained(*names: str) -> str:
+        for name in names:
+            best = f"runs/{name.replace(', ', '_')}/best.pt"
+            if not (folder / f"{name}.pt").exists():
+                if name == "flow":
+                    trained("fullband")
+                assert "step 0 to 2" in run("train.py", *train_words(name, recordings, 2))
+                assert "step 2 to 4" in run("train.py", *train_words(name, recordings, 4))
+                run("export.py", "--checkpoint", best, "--out", f"{name}.pt")
+        return best
+
+    return trained
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # the same commands
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_a_net_is_trained_resumed_used_scored_and_exported(name, run, folder, recordings):
-    best = f"runs/{name.replace(', ', '_')}/best.pt"
-    assert "step 0 to 2" in run("train.py", *train_words(name, recordings, 2))
-    assert "step 2 to 4" in run("train.py", *train_words(name, recordings, 4))
+def test_a_net_is_trained_resumed_used_scored_and_exported(name, trained, run, folder, recordings):
+    best = trained(name)
     assert models.saved_args(checkpoint.load(folder / best), best) == SMALL[name]
 
-    run("export.py", "--checkpoint", best, "--out", f"{name}.pt")
     recording, noise = recordings / "dirty/other/game/src_0.flac", sf.read(recordings / "dirty/other/voices/bob.wav")
     for out, source in (("trained", best), ("exported", f"{name}.pt")):
         run("infer.py", "--checkpoint", source, "--inputs", recording, "--out-dir", f"{out}/{name}", "--page-s", 0)
@@ -118,7 +132,8 @@ def test_a_net_is_trained_resumed_used_scored_and_exported(name, run, folder, re
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_an_exported_net_has_plain_weights(name, folder):
+def test_an_exported_net_has_plain_weights(name, trained, folder):
+    trained(name)
     state = checkpoint.load(folder / f"{name}.pt")
     assert not [key for key in state["ema"] if "parametrizations" in key]
     assert not state["args"]["model"].get("sigma_reparam")
@@ -128,8 +143,8 @@ def test_an_exported_net_has_plain_weights(name, folder):
 
 
 @pytest.mark.parametrize("name", [name for name in SMALL if "sigma" in name])
-def test_averaged_weights_are_saved_with_their_own_spectral_norms(name, folder):
-    path = folder / f"runs/{name.replace(', ', '_')}/best.pt"
+def test_averaged_weights_are_saved_with_their_own_spectral_norms(name, trained, folder):
+    path = folder / trained(name)
     state = checkpoint.load(path)
     net = models.FAMILIES[state["family"]].net(SMALL[name])
     net.load_state_dict(state["ema"])
@@ -144,9 +159,10 @@ def test_averaged_weights_are_saved_with_their_own_spectral_norms(name, folder):
     assert_close(models.load(folder / "stale.pt")[0].state_dict(), expected, rtol=1e-5, atol=1e-7)
 
 
-def test_training_does_not_go_on_from_what_was_exported(run, folder, recordings):
+def test_training_does_not_go_on_from_what_was_exported(trained, run, folder, recordings):
+    trained("fullband")
     (folder / "runs/moved").mkdir(parents=True)
-    (folder / "fullband.pt").rename(folder / "runs/moved/last.pt")
+    shutil.copy(folder / "fullband.pt", folder / "runs/moved/last.pt")
     words = train_words("fullband", recordings, 4)
     words[words.index("--name") + 1] = "moved"
     with pytest.raises(UserError, match=r"last\.pt: exported for extraction, training cannot go on from it"):
@@ -154,12 +170,14 @@ def test_training_does_not_go_on_from_what_was_exported(run, folder, recordings)
 
 
 @pytest.mark.parametrize("out", ["fullband/best.pt", "fullband/last.pt", "dptnet/best.pt"])
-def test_an_export_does_not_write_over_what_training_goes_on_from(out, run):
+def test_an_export_does_not_write_over_what_training_goes_on_from(out, trained, run):
+    trained("fullband", "dptnet")
     with pytest.raises(UserError, match="pt: a checkpoint that training can go on from; choose another ExportArgs.out"):
         run("export.py", "--checkpoint", "runs/fullband/best.pt", "--out", f"runs/{out}")
 
 
-def test_an_export_can_be_made_anew(run):
+def test_an_export_can_be_made_anew(trained, run):
+    trained("dptnet")
     for _ in range(2):
         run("export.py", "--checkpoint", "runs/dptnet/best.pt", "--out", "again.pt")
 
@@ -169,7 +187,8 @@ def test_an_export_can_be_made_anew(run):
 
 
 @pytest.mark.parametrize("there, here", [("dptnet", "fullband"), ("fullband", "bandsplit"), ("fullband", "rwkvnet")])
-def test_a_run_of_another_family_is_named_and_left_alone(there, here, run, folder, recordings):
+def test_a_run_of_another_family_is_named_and_left_alone(there, here, trained, run, folder, recordings):
+    trained(there)
     words = train_words(next(n for n in SMALL if n.startswith(here)), recordings, 4)
     words[words.index("--name") + 1] = there
     before = (folder / "runs" / there / "last.pt").read_bytes()
@@ -178,13 +197,15 @@ def test_a_run_of_another_family_is_named_and_left_alone(there, here, run, folde
     assert (folder / "runs" / there / "last.pt").read_bytes() == before
 
 
-def test_a_start_of_another_family_is_named(run, recordings):
+def test_a_start_of_another_family_is_named(trained, run, recordings):
+    trained("dptnet")
     words = [*train_words("fullband", recordings, 4), "--name", "new", "--init-from", "runs/dptnet/best.pt"]
     with pytest.raises(UserError, match="dptnet/best.pt: no start for this net .family dptnet there, fullband here"):
         run("train.py", *words)
 
 
-def test_a_start_of_another_size_is_named(run, recordings):
+def test_a_start_of_another_size_is_named(trained, run, recordings):
+    trained("fullband")
     words = [*train_words("fullband", recordings, 4), "--name", "new", "--init-from", "runs/fullband/best.pt"]
     with pytest.raises(UserError, match=r"no start for this net .hidden = 8 there, 9 here.; make these equal"):
         run("train.py", *words, "--model.hidden", 9)
@@ -194,19 +215,21 @@ def test_a_start_of_another_size_is_named(run, recordings):
 # where training starts
 
 
-def test_a_net_starts_from_the_averaged_weights_of_a_checkpoint(folder):
-    net = models.FAMILIES["fullband"].net(SMALL["fullband"])
-    models.start_from(net, folder / "runs/fullband/best.pt")
-    assert_close(net.state_dict(), checkpoint.load(folder / "runs/fullband/best.pt")["ema"], rtol=0, atol=0)
+def test_a_net_starts_from_the_averaged_weights_of_a_checkpoint(trained, folder):
+    net, best = models.FAMILIES["fullband"].net(SMALL["fullband"]), folder / trained("fullband")
+    models.start_from(net, best)
+    assert_close(net.state_dict(), checkpoint.load(best)["ema"], rtol=0, atol=0)
 
 
-def test_a_flow_holds_the_net_it_refines_as_that_was(folder):
+def test_a_flow_holds_the_net_it_refines_as_that_was(trained, folder):
+    trained("flow")
     flow, predictor = (checkpoint.load(folder / f"runs/{name}/best.pt")["ema"] for name in ("flow", "fullband"))
     held = {key.removeprefix("predictor."): value for key, value in flow.items() if key.startswith("predictor.")}
     assert_close(held, dict(predictor), rtol=0, atol=0)
 
 
-def test_a_flow_goes_on_when_the_net_that_it_refines_is_gone(run, folder, recordings):
+def test_a_flow_goes_on_when_the_net_that_it_refines_is_gone(trained, run, folder, recordings):
+    trained("flow")
     words = train_words("flow", recordings, 6)
     (folder / "runs/fullband").rename(folder / "runs/elsewhere")
     try:
@@ -215,7 +238,8 @@ def test_a_flow_goes_on_when_the_net_that_it_refines_is_gone(run, folder, record
         (folder / "runs/elsewhere").rename(folder / "runs/fullband")
 
 
-def test_what_no_flow_refines_is_named(run, recordings):
+def test_what_no_flow_refines_is_named(trained, run, recordings):
+    trained("fullband", "dptnet")
     words = train_words("flow", recordings, 4)
     words[words.index("--init-from") + 1] = "runs/dptnet/best.pt"
     with pytest.raises(UserError, match="dptnet/best.pt: no start .* a flow starts from a fullband or bandsplit net"):
@@ -229,9 +253,9 @@ def test_a_flow_without_a_net_to_refine_is_refused(run, recordings):
         run("train.py", *words[:at], *words[at + 2 :], "--name", "new")
 
 
-def test_what_a_step_costs_and_how_many_a_flow_takes_may_change(folder):
-    path = folder / "runs/flow/last.pt"
-    state, small = checkpoint.load(path), SMALL["flow"]
+def test_what_a_step_costs_and_how_many_a_flow_takes_may_change(trained, folder):
+    path, small = folder / trained("flow").replace("best", "last"), SMALL["flow"]
+    state = checkpoint.load(path)
     cheaper = replace(small, steps=7, predictor=replace(small.predictor, checkpointing=True))
     assert models.differences(path, state, cheaper) == []
     assert models.differences(path, state, replace(small, sigma=0.7)) == ["sigma = 0.5 there, 0.7 here"]

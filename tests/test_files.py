@@ -63,9 +63,11 @@ def test_a_folder_is_for_one_process_until_it_ends_however_it_does(tmp_path):
     other.wait()
     for _ in range(2):
         with claimed(tmp_path):
-            if not os.fork():  # a child that outlives it does not hold the folder
-                os.execvp("sleep", ["sleep", "1"])
-    os.wait()
+            child = subprocess.Popen(["sleep", "60"], close_fds=False)  # one that outlives it does not hold the folder
+    held = subprocess.run([sys.executable, "-c", hold.replace("60", "0")], cwd=ROOT, capture_output=True, text=True)
+    child.kill()
+    child.wait()
+    assert held.stdout == "mine\n"
 
 
 def test_where_there_are_no_locks_nothing_is_held(tmp_path, monkeypatch):

@@ -180,7 +180,7 @@ def test_the_bench_prints_a_row_a_preset():
     ended = subprocess.run(command, cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=True)
     (row,) = re.findall(r"^\| `fullband-light` \|(.*)\|$", ended.stdout, re.M)
     one, operations, batch, ratio = map(float, row.split("|"))
-    assert min(one, operations, batch) > 0 and ratio == pytest.approx(operations / batch, abs=0.05)
+    assert min(one, operations, batch) > 0 and ratio == pytest.approx(operations / batch, rel=0.1)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -4,12 +4,9 @@ from copy import deepcopy
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 import torch.nn.functional as F
 from reparametrized import data, disturb, linear, net_of_three, norms, optimizer_of, original, reparam, step
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils.parametrizations import spectral_norm
 from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint
@@ -238,33 +235,3 @@ def test_a_plain_net_is_left_alone():
     after = net.state_dict(keep_vars=True)
     assert after.keys() == before.keys()
     assert all(torch.equal(after[n], value) and after[n]._version == v for n, (value, v) in before.items())
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# two processes
-
-
-def train_a_rank(rank: int, folder: str):
-    """Five steps, each rank on its half of the batch; leaves its net's state in the folder."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
-    net = net_of_three()
-    parallel = DistributedDataParallel(net)
-    optimizer = optimizer_of(parallel)
-    for i in range(5):
-        half = slice(4 * rank, 4 * rank + 4)
-        step(parallel, optimizer, *(t[half] for t in data(i)))
-    torch.save(net.state_dict(), f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
-
-
-@pytest.mark.slow
-def test_two_processes_end_with_equal_weights_gammas_u_and_v_which_are_those_of_one(tmp_path):
-    mp.spawn(train_a_rank, (str(tmp_path),), nprocs=2)
-    one, two = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
-    alone, start = trained(net_of_three(), range(5)).state_dict(), net_of_three().state_dict()
-    assert one.keys() == alone.keys() and len(one) == 15
-    for name, value in one.items():
-        assert torch.equal(value, two[name]), name
-        assert_close(value, alone[name], rtol=1e-5, atol=1e-5, msg=name)
-        assert not torch.allclose(value, start[name], atol=1e-3), name

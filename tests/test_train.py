@@ -248,3 +248,19 @@ def test_best_holds_the_averaged_weights_that_scored_best(args):
     net, family = models.load(best)
     assert all(torch.equal(p, state["ema"][name]) for name, p in net.state_dict().items())
     assert not all(torch.equal(state["net"][name], state["ema"][name]) for name in state["net"])
+
+
+def test_the_averaged_weights_are_validated_all_processes_alike(args, monkeypatch):
+    validate, done = train.validate, []
+
+    def noted(family, net, *rest):
+        done.append(("validated", {name: p.clone() for name, p in net.state_dict().items()}))
+        return validate(family, net, *rest)
+
+    monkeypatch.setattr(train, "validate", noted)
+    monkeypatch.setattr(ddp.Team, "align", lambda self, tensors: done.append(("aligned", len(tensors))))
+    main(replace(args, steps=3, model=replace(args.model, sigma_reparam=True)))
+    assert [name for name, _ in done] == ["aligned", "validated"]
+    net, state = done[1][1], checkpoint.load(args.folder / "best.pt")
+    assert all(torch.equal(p, state["ema"][name]) for name, p in net.items())  # u and v too, which sigma.refresh makes
+    assert not all(torch.equal(p, state["net"][name]) for name, p in net.items())

@@ -20,6 +20,7 @@ import train
 from dataset import KINDS, MixtureDataset
 from dptnet import DPTNet
 from extractor import UserError, checkpoint, curves, fit, journal
+from extractor.augment import AugmentArgs
 from extractor.fit import Step, free_bytes
 from extractor.losses import LossArgs
 from extractor.parallel import Backward
@@ -98,6 +99,7 @@ def test_before_the_first_step_it_says_what_it_found_and_what_it_costs(args, cap
     n_parameters = sum(p.numel() for p in DPTNet(NET).parameters())
     assert f"dptnet: {n_parameters:,} parameters, about 0.0 GiB for batches of 2 x 0.5 s" in out
     assert "steps per hour on cpu" in out and "training on cpu, step 0 to 6" in out
+    assert "held out for validation: 0.0 min of 1 clean recordings, 0.0 min of 2 dirty ones\n" in out  # 1.2 s of either
 
 
 @pytest.mark.parametrize(("limit", "decoded"), [(1.0, True), (0.0, False)])
@@ -314,6 +316,19 @@ def test_a_damaged_checkpoint_is_refused(args):
 def test_args_out_of_range_are_refused_by_name(field, value):
     with pytest.raises(UserError, match=f"MainArgs.{field} = {value!r}: give"):
         MainArgs(**{field: value})
+
+
+def test_augmentation_is_of_training_alone(args, monkeypatch):
+    used = {}
+
+    class Noted(MixtureDataset):
+        def __init__(self, *given, split, **rest):
+            super().__init__(*given, split=split, **rest)
+            used[split] = self.augment
+
+    monkeypatch.setattr(train, "MixtureDataset", Noted)
+    main(replace(args, augment=AugmentArgs(polarity=True)))
+    assert used == {"train": AugmentArgs(polarity=True), "valid": AugmentArgs()}
 
 
 def test_two_processes_do_not_train_into_one_folder(args, monkeypatch):

@@ -27,13 +27,17 @@ def tiny_run(recordings: Path, runs: Path) -> MainArgs:
 def tiny_command(recordings: Path, runs: Path, name: str, **fields) -> list[str]:
     """The same run as words after `python`, with other fields of MainArgs."""
     fields = {"steps": 6, "batch_size": 2, "warmup": 2, "valid_every": 3, "save_every": 1, "workers": 0} | fields
-    words = [w for field, value in fields.items() for w in (f"--{field.replace('_', '-')}", str(value))]
+    words, last = (  # of the net after its preset
+        [w for field, value in fields.items() for w in (f"--{field.replace('_', '-')}", str(value))
+         if field.startswith("model.") == of_net] for of_net in (False, True)
+    )
     return [
         "train.py", "--name", name, "--runs", str(runs), "--device", "cpu", "--precision", "fp32", *words,
         "--data.clean", f"{recordings}/clean/alice", "--data.dirty", f"{recordings}/dirty/other",
         "--data.segment-s", "0.5", "--data.n-valid", "8", "--model", "dptnet-coarse", "--model.sample-rate", str(RATE),
         "--model.kernel", "32", "--model.n-filters", "64", "--model.bottleneck", "16", "--model.hidden", "16",
         "--model.n-blocks", "1", "--model.n-heads", "2", "--model.chunk-frames", "16", "--model.fourier", "True",
+        *last,
     ]
 
 
@@ -42,8 +46,8 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
     found = {}
 
     def walk(name, value):
-        if isinstance(value, dict):
-            for k, v in value.items():
+        if isinstance(value, dict | list):
+            for k, v in value.items() if isinstance(value, dict) else enumerate(value):
                 walk(f"{name}.{k}", v)
         elif isinstance(value, torch.Tensor):
             found[name] = value
