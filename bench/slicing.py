@@ -1,4 +1,4 @@
-"""How well, and how fast, recordings are cut: slicer.py beside the slicer that most makers of voice models use.
+"""How well, and how fast, recordings are cut: slicer.py beside openvpi's audio-slicer.
 
     python -m bench.slicing --recordings datasets/raw/alice
 
