@@ -122,6 +122,17 @@ def without_sigma_reparam(args):
     return replace(args, **changed, **({"sigma_reparam": False} if "sigma_reparam" in nested else {}))
 
 
+def same_net(path: str | Path, args) -> dict:
+    """The content of a run's checkpoint. Raises UserError where it is of another net than these args'."""
+    state = checkpoint.load(path)
+    if different := differences(path, state, args):
+        raise UserError(
+            f"{path}: a checkpoint of another net ({'; '.join(different)}); "
+            "give this run another MainArgs.name, or move that folder away"
+        )
+    return state
+
+
 def differences(path: str | Path, state: dict, args) -> list[str]:
     """What of the weights' shape or meaning differs between a checkpoint and `args`, a line each."""
     saved = saved_args(state, path)

@@ -17,7 +17,7 @@ from collections import ChainMap
 from collections.abc import Iterable
 from contextlib import nullcontext
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader
 
 import models
 from dataset import KINDS, Keys, Material, MixtureArgs, MixtureDataset, find_material, speakers
-from extractor import UserError, check_counts, checkpoint, ddp, fit, journal, precision, scores, sigma
+from extractor import UserError, check_counts, checkpoint, ddp, fit, journal, precision, sigma
 from extractor.attention import entropy_by_layer
 from extractor.augment import AugmentArgs
 from extractor.command import command_line
@@ -36,8 +36,9 @@ from extractor.device import pick_device
 from extractor.files import claimed
 from extractor.losses import LossArgs
 from extractor.metrics import attenuation, si_sdri
-from extractor.optim import held_by, hold, learning_rate, make_optimizers, set_learning_rate, update_average
+from extractor.optim import hold, learning_rate, make_optimizers, set_learning_rate, update_average
 from extractor.parallel import Backward, gradients
+from extractor.progress import Progress, keep_best, resume, saver
 from extractor.stop import STATUS, Stop, outlive
 from extractor.unpack import unpack
 
@@ -99,27 +100,6 @@ class MainArgs:
         return Path(self.runs) / self.name
 
 
-@dataclass
-class Progress:
-    """How far a run has come."""
-
-    step: int = 0
-    best: float = math.inf   # validation loss
-    best_step: int = 0
-    kept: list[tuple[float, int]] = field(default_factory=list)  # loss and step of every step_<n>.pt, the best first
-    seconds: float = 0.0
-    compiled: bool | None = None  # whether that was found to be faster
-
-    def ended(self, args: MainArgs) -> str:
-        """Why there is nothing more to do, if so."""
-        if self.step >= args.steps:
-            return f"{args.folder} has its {self.step} steps already; raise MainArgs.steps to go on"
-        if args.patience and self.step - self.best_step >= args.patience * args.valid_every:
-            since = f"nothing better since step {self.best_step}"
-            return f"{args.folder} ended early at step {self.step}, {since}; raise MainArgs.patience to go on"
-        return ""
-
-
 def main(args: MainArgs) -> Path:
     """Train to args.steps. Returns the path of the best checkpoint. Told to end by SIGTERM, it saves and exits with
     stop.STATUS."""
@@ -142,10 +122,10 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
     with team.first_alone():
         material = find_material(args.data, index=Path(args.runs) / INDEX, progress=first)
         material = unpacked(material, args, progress=first)
-    held = material.held_out(args.data, checkpoint.load(start).get("held_out") if start else None)
-    training = MixtureDataset(material, args.data, sample_rate, split="train", augmented=args.augment, held=held)
-    held_out = MixtureDataset(material, args.data, sample_rate, split="valid", held=held)
-    describe_material(material, training, held_out)
+    valid_s = material.held_out(args.data, checkpoint.load(start).get("held_out") if start else None)
+    training = MixtureDataset(material, args.data, sample_rate, split="train", augmented=args.augment, held=valid_s)
+    validation = MixtureDataset(material, args.data, sample_rate, split="valid", held=valid_s)
+    describe_material(material, training, validation)
 
     # --- net, optimizer, and what an earlier run left ----------------------------------------------------------------
     torch.manual_seed(args.seed)
@@ -155,28 +135,32 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
     hold(net, args.freeze)
     average = deepcopy(net).to(device).eval().requires_grad_(False)  # .to: as in fit.py
     optimizers = make_optimizers(net, args)
-    judged_by = fingerprint(args, held_out)
-    progress = resume(args, net, average, optimizers, judged_by)
+    judged_by = yardstick(args, validation)
+    progress = Progress()
+    if last.exists():
+        progress = resume(last, models.same_net(last, args.model), args, net, average, optimizers, judged_by)
     here = share(args, team)  # items of a step that are this process's
+    at_once = here // args.accumulate
+    loss_of = loss_function(args, family, device)
     if args.dry_run:
-        print(what_fits(args, family, net, device, here // args.accumulate))
+        print(fit.table(args, at_once, loss_of, net, device))
         return args.folder / "best.pt"
-    describe_cost(args, family, net, device, here // args.accumulate)
+    print(f"{models.family_name(args.model)}: {fit.cost(args, at_once, loss_of, net, device)}")
     if why := progress.ended(args):
         print(why)
         return args.folder / "best.pt"
 
     if args.compile and progress.compiled is None:
-        progress.compiled = faster_compiled(args, family, net, device, here // args.accumulate, team)
+        progress.compiled = fit.compiled_is_faster(args, at_once, loss_of, net, device, team)
 
     keys = Keys(progress.step, args.batch_size, args.valid_every, team.rank * here, here)
     loader = DataLoader(
-        training, here // args.accumulate, sampler=keys, num_workers=args.workers, worker_init_fn=outlive,
+        training, at_once, sampler=keys, num_workers=args.workers, worker_init_fn=outlive,
         pin_memory=device.type == "cuda",
         generator=torch.Generator(),  # the loader seeds its workers; torch's own state is the net's
     )
-    frozen = {i: held_out[0, i] for i in range(team.rank, len(held_out), team.size)}
-    examples = [held_out[0, i] for i in range(min(len(KINDS), len(held_out)))]
+    frozen = {i: validation[0, i] for i in range(team.rank, len(validation), team.size)}
+    examples = [validation[0, i] for i in range(min(len(KINDS), len(validation)))]
     if args.entropy and not len(entropies(average, examples, device)):
         raise UserError(f"MainArgs.entropy: a {models.family_name(args.model)} net has no attention; leave it off")
     told = journal.Journal(args.folder, progress.step, args.steps) if first else journal.Silence()
@@ -187,14 +171,14 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
     heard = False  # whether the journal has examples of this process
     started = time.monotonic() - progress.seconds
     meter = journal.Meter(device, args.batch_size * args.data.segment_s)
-    used = {str(r.path): held.get(r.path, 0.0) for r in material.clean}  # what is held out of each, for later runs
-    save = saver(args, net, average, optimizers, used, judged_by) if first else lambda *_: None
-    backward = Backward(net, device, here // args.accumulate, compiled=args.compile and progress.compiled)
-    batch_loss = loss_function(args, family, device)
+    used = {str(r.path): valid_s.get(r.path, 0.0) for r in material.clean}  # what is held out of each, for later runs
+    always = {"family": models.family_name(args.model), "held_out": used, "judged_by": judged_by}
+    save = saver(args, always, net, average, optimizers) if first else lambda *_: None
+    backward = Backward(net, device, at_once, compiled=args.compile and progress.compiled)
     for batches in meter.waiting(in_turns(loader, args.accumulate)):
         lr = learning_rate(progress.step, args)
         set_learning_rate(optimizers, lr)
-        loss, parts = backward(batch_loss, batches, args.batch_size)
+        loss, parts = backward(loss_of, batches, args.batch_size)
         failed = sum(batch["unread"].sum().item() for batch in batches)
         loss, asked, failed, *named = team.total(gradients(net), [loss.item(), stop.asked, failed, *parts.values()])
         unread += round(failed)
@@ -221,7 +205,7 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
             told.point("train", progress.step, {**parts, "lr": lr, **clip, **counts, **meter.read()})
         validated = progress.step % args.valid_every == 0 or progress.step >= args.steps
         if validated:
-            team.align(everything(net, average, optimizers, device))
+            team.align(changed_by_steps(net, average, optimizers, device))
             sigma.refresh(average)
             values, estimates = validate(family, average, frozen, args, device, team)
             told.point("valid", progress.step, values | {"minutes": (time.monotonic() - started) / 60})
@@ -296,7 +280,7 @@ def validate(
     return {name: float(np.mean(v)) for name, v in by_name.items()}, [first[i] for i in sorted(first)]
 
 
-def everything(net, average, optimizers, device: torch.device) -> list[Tensor]:
+def changed_by_steps(net, average, optimizers, device: torch.device) -> list[Tensor]:
     """All that steps change and that lies on the device."""
     states = (x for optimizer in optimizers for state in optimizer.state.values() for x in state.values())
     tensors = *net.parameters(), *net.buffers(), *average.parameters(), *average.buffers(), *states
@@ -309,7 +293,7 @@ def entropies(net: nn.Module, items: list[dict], device: torch.device) -> list[f
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# checkpoints
+# before the first step
 
 
 def make_folder(folder: Path):
@@ -317,106 +301,6 @@ def make_folder(folder: Path):
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise UserError(f"{folder}: cannot be written ({e.strerror}); choose another MainArgs.runs") from None
-
-
-def saver(args: MainArgs, net, average, optimizers, held: dict[str, float], judged_by: str):
-    def save(name: str, progress: Progress):
-        sigma.refresh(average)
-        checkpoint.save(args.folder / name, {
-            "family": models.family_name(args.model),
-            "args": asdict(args),
-            "net": net.state_dict(),
-            "ema": average.state_dict(),
-            "optimizer": [optimizer.state_dict() for optimizer in optimizers],
-            "schedule": {"steps": args.steps, "warmup": args.warmup, "lr": args.lr},
-            **asdict(progress),
-            "epoch": progress.step // args.valid_every,
-            "held_out": held,
-            "judged_by": judged_by,
-            "rng": torch.get_rng_state(),
-            "versions": {"torch": str(torch.__version__), "numpy": np.__version__},
-        })
-    return save
-
-
-def keep_best(args: MainArgs, progress: Progress, loss: float, save, first: bool):
-    """What a validation at this step came to: best.pt, and step_<n>.pt of the best few. What was best by another
-    measure stays, as best_until_<step>.pt, and so do those that an earlier run was told to keep."""
-    if loss < progress.best:
-        best, until = args.folder / "best.pt", args.folder / f"best_until_{progress.best_step}.pt"
-        if first and progress.best == math.inf and progress.best_step and best.exists() and not until.exists():
-            best.replace(until)  # there already: a kill came before last.pt
-        progress.best, progress.best_step = loss, progress.step
-        save("best.pt", progress)
-    before = {step for _, step in progress.kept}
-    progress.kept = sorted([*progress.kept, (loss, progress.step)])[: args.keep if args.keep > 1 else 0]
-    steps = {step for _, step in progress.kept}
-    if progress.step in steps:
-        save(f"step_{progress.step}.pt", progress)
-    for step in before - steps if first and args.keep > 1 else ():
-        (args.folder / f"step_{step}.pt").unlink(missing_ok=True)
-
-
-def fingerprint(args: MainArgs, held_out: MixtureDataset) -> str:
-    """Of what a validation loss depends on but the weights: the recordings, how they are mixed, the loss."""
-    sources = [(str(s.recording.path), s.start, s.length)
-               for pool in (held_out.clean, held_out.games, held_out.voices) for s in pool.sources]
-    mixed = replace(args.data, clean=(), dirty=())  # their folders may be written in several ways
-    everything = repr((sources, mixed, args.loss, getattr(args.model, "steps", None)))  # a flow's steps
-    return hashlib.sha256(everything.encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def resume(args: MainArgs, net, average, optimizers, judged_by: str) -> Progress:
-    """Take up last.pt, if there is one."""
-    path = args.folder / "last.pt"
-    if not path.exists():
-        return Progress()
-    state = checkpoint.load(path)
-    if different := models.differences(path, state, args.model):
-        raise UserError(
-            f"{path}: a checkpoint of another net ({'; '.join(different)}); "
-            "give this run another MainArgs.name, or move that folder away"
-        )
-    if "net" not in state:
-        raise UserError(f"{path}: exported for extraction, training cannot go on from it; move it away")
-    clean = state["args"]["data"]["clean"]
-    if [*map(Path, clean)] != [*map(Path, args.data.clean)]:
-        raise UserError(
-            f"{path}: trained on {', '.join(clean)}, not {', '.join(args.data.clean)}; give this run another "
-            f"MainArgs.name, with --init-from {path} to start from these weights"
-        )
-    if args.init_from not in ("", state["args"].get("init_from")):
-        print(f"{path}: goes on from its own weights, not from MainArgs.init_from; another MainArgs.name starts there")
-    anew = state.get("judged_by") != judged_by
-    if anew:
-        print(f"{path}: validation is of other mixtures or by another loss than before; what is best is judged anew")
-    if (planned := state["schedule"]["steps"]) != args.steps:
-        now = f"step {state['step']} of {args.steps}"
-        print(f"{path}: planned for {planned} steps before; the learning rate goes on as at {now}")
-    checkpoint.put(state["net"], net, path)
-    checkpoint.put(state["ema"], average, path)
-    freeze = state["args"].get("freeze", ())
-    if held_by(net, freeze) != held_by(net, args.freeze):
-        held = f"MainArgs.freeze = {' '.join(freeze) or 'nothing'}"
-        raise UserError(f"{path}: trained with other parts held; give {held} again, or another MainArgs.name")
-    if not isinstance(state["optimizer"], list) or len(state["optimizer"]) != len(optimizers):
-        raise UserError(f"{path}: trained with or without Muon, unlike MainArgs.muon; change that, or MainArgs.name")
-    for optimizer, saved in zip(optimizers, state["optimizer"], strict=True):
-        told = [dict(group) for group in optimizer.param_groups]
-        try:
-            optimizer.load_state_dict(saved)
-        except ValueError:
-            raise UserError(f"{path}: trained by another version; give this run another MainArgs.name") from None
-        for group, now in zip(optimizer.param_groups, told, strict=True):
-            group.update(now)  # how to go on is said by args, not by what was said before
-    torch.set_rng_state(state["rng"])
-    found = Progress(**{f.name: state[f.name] for f in fields(Progress) if f.name in state})
-    found.kept = [tuple(x) for x in found.kept]
-    return replace(found, best=math.inf, best_step=found.step, kept=[]) if anew else found
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# before the first step
 
 
 def unpacked(material: Material, args: MainArgs, *, progress: bool) -> Material:
@@ -429,6 +313,15 @@ def unpacked(material: Material, args: MainArgs, *, progress: bool) -> Material:
         size = sum(r.unpacked.stat().st_size for r in decoded) / 1e9
         print(f"{len(decoded)} compressed recordings lie decoded in {folder}, {size:.1f} GB; delete it at will")
     return material
+
+
+def yardstick(args: MainArgs, held_out: MixtureDataset) -> str:
+    """A digest of what a validation loss depends on but the weights: the recordings, how they are mixed, the loss."""
+    sources = [(str(s.recording.path), s.start, s.length)
+               for pool in (held_out.clean, held_out.games, held_out.voices) for s in pool.sources]
+    mixed = replace(args.data, clean=(), dirty=())  # their folders may be written in several ways
+    everything = repr((sources, mixed, args.loss, getattr(args.model, "steps", None)))  # a flow's steps
+    return hashlib.sha256(everything.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def describe_material(material: Material, training: MixtureDataset, held_out: MixtureDataset):
@@ -470,75 +363,12 @@ def in_turns(loader: Iterable[dict], n: int) -> Iterable[list[dict]]:
         raise UserError(str(e).rpartition("UserError: ")[2].strip()) from None
 
 
-def describe_cost(args: MainArgs, family, net: nn.Module, device: torch.device, batch_size: int):
-    """Parameters, and what a step takes. Raises UserError where it does not fit."""
-    try:
-        step = measure_step(replace(args, batch_size=batch_size), family, net, device)
-    except torch.OutOfMemoryError:
-        raise UserError(
-            f"{batch_size} items of {args.data.segment_s:g} s do not fit into the memory of {device}: give "
-            f"MainArgs.accumulate = {2 * args.accumulate}, or a smaller batch_size; --dry-run True says what fits"
-        ) from None
-    print(
-        f"{models.family_name(args.model)}: {sum(p.numel() for p in net.parameters()):,} parameters, "
-        f"about {step.n_bytes(batch_size) / 2**30:.1f} GiB for batches of {batch_size} x {args.data.segment_s:g} s, "
-        f"about {3600 / step.seconds / args.accumulate:,.0f} steps per hour on {device}"
-    )
-
-
-def faster_compiled(
-    args: MainArgs, family, net: nn.Module, device: torch.device, batch_size: int, team: ddp.Team
-) -> bool:
-    """Whether a step of all processes is, by trial. Raises UserError where torch.compile fails."""
-    from torch._dynamo.exc import TorchDynamoException  # which takes seconds
-
-    trial = replace(args, batch_size=batch_size)
-    try:
-        taken = [measure_step(trial, family, net, device, compiled=compiled).seconds for compiled in (False, True)]
-    except TorchDynamoException as e:
-        why = str(e).strip().split("\n")[0]
-        raise UserError(
-            f"MainArgs.compile: torch.compile fails here ({why}); it needs a C++ compiler, or Triton: leave it off"
-        ) from None
-    plain, compiled = (sum(of_all) / team.size for of_all in zip(*team.gather(taken), strict=True))
-    left_off = ": left off" if compiled >= plain else ""
-    print(f"compiled, a step takes {compiled:.3f} s instead of {plain:.3f}{left_off}")
-    return compiled < plain
-
-
 def steps_that_fit(args: MainArgs, minutes: float) -> int:
     """As many training steps as this machine does in these minutes, by the time of one; at least 1."""
     family, device = models.FAMILIES[models.family_name(args.model)], pick_device(args.device)
-    step = measure_step(args, family, family.net(args.model).to(device), device)
+    net, loss_of = family.net(args.model).to(device), loss_function(args, family, device)
+    step = fit.step_of(args, args.batch_size, loss_of, net, device)
     return max(1, round(60 * minutes / step.seconds))
-
-
-def what_fits(args: MainArgs, family, net: nn.Module, device: torch.device, batch_size: int) -> str:
-    """A table: for items of half, all and twice the length what memory they take, how many fit into what is free, and
-    how long training takes in batches of this size."""
-    free, rows = fit.free_bytes(device), []
-    for segment_s in (args.data.segment_s / 2, args.data.segment_s, 2 * args.data.segment_s):
-        trial = replace(args, batch_size=batch_size, data=replace(args.data, segment_s=segment_s))
-        try:
-            step = measure_step(trial, family, net, device)
-        except torch.OutOfMemoryError:
-            rows.append([f"{segment_s:g}", "-", f"below {batch_size}", "-", "-", "-"])
-            continue
-        a_step = step.seconds * args.accumulate
-        rows.append([
-            f"{segment_s:g}", f"{step.item / 2**20:.0f}", str(step.largest_batch(free)), f"{a_step:.3f}",
-            f"{segment_s * batch_size * args.accumulate / a_step:.0f}", f"{args.steps * a_step / 3600:.1f}",
-        ])
-    head = ["segment, s", "MiB an item", f"largest batch in {free / 2**30:.0f} GiB", f"s a step of {batch_size}",
-            "audio s per s", f"hours for {args.steps:,} steps"]
-    return scores.markdown(head, rows)
-
-
-def measure_step(
-    args: MainArgs, family, net: nn.Module, device: torch.device, *, compiled: bool = False
-) -> fit.Step:
-    shape = args.batch_size, round(args.data.segment_s * args.model.sample_rate)
-    return fit.measure(net, loss_function(args, family, device), shape, device, compiled=compiled)
 
 
 if __name__ == "__main__":

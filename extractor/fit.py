@@ -5,11 +5,13 @@ import os
 import time
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from extractor import UserError, ddp, scores
 from extractor.parallel import Backward
 
 MEASURED_S = 2.0  # that trial steps may take
@@ -70,3 +72,71 @@ def free_bytes(device: torch.device) -> int:
             return next(int(line.split()[1]) * 1024 for line in f if line.startswith("MemAvailable"))
     except (OSError, StopIteration):  # not Linux: all there is
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 0
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# what is said of it. args: train.py's MainArgs; at_once: items that go through the net at a time; loss as in `measure`
+
+
+def step_of(
+    args, at_once: int, loss: Callable, net: nn.Module, device: torch.device, *, compiled: bool = False
+) -> Step:
+    shape = at_once, round(args.data.segment_s * args.model.sample_rate)
+    return measure(net, loss, shape, device, compiled=compiled)
+
+
+def cost(args, at_once: int, loss: Callable, net: nn.Module, device: torch.device) -> str:
+    """Parameters, and what a step takes. Raises UserError where it does not fit."""
+    try:
+        step = step_of(args, at_once, loss, net, device)
+    except torch.OutOfMemoryError:
+        raise UserError(
+            f"{at_once} items of {args.data.segment_s:g} s do not fit into the memory of {device}: give "
+            f"MainArgs.accumulate = {2 * args.accumulate}, or a smaller batch_size; --dry-run True says what fits"
+        ) from None
+    return (
+        f"{sum(p.numel() for p in net.parameters()):,} parameters, "
+        f"about {step.n_bytes(at_once) / 2**30:.1f} GiB for batches of {at_once} x {args.data.segment_s:g} s, "
+        f"about {3600 / step.seconds / args.accumulate:,.0f} steps per hour on {device}"
+    )
+
+
+def compiled_is_faster(
+    args, at_once: int, loss: Callable, net: nn.Module, device: torch.device, team: ddp.Team
+) -> bool:
+    """Whether a step of all processes is, by trial. Raises UserError where torch.compile fails."""
+    from torch._dynamo.exc import TorchDynamoException  # which takes seconds
+
+    try:
+        taken = [
+            step_of(args, at_once, loss, net, device, compiled=compiled).seconds for compiled in (False, True)
+        ]
+    except TorchDynamoException as e:
+        why = str(e).strip().split("\n")[0]
+        raise UserError(
+            f"MainArgs.compile: torch.compile fails here ({why}); it needs a C++ compiler, or Triton: leave it off"
+        ) from None
+    plain, compiled = (sum(of_all) / team.size for of_all in zip(*team.gather(taken), strict=True))
+    left_off = ": left off" if compiled >= plain else ""
+    print(f"compiled, a step takes {compiled:.3f} s instead of {plain:.3f}{left_off}")
+    return compiled < plain
+
+
+def table(args, at_once: int, loss: Callable, net: nn.Module, device: torch.device) -> str:
+    """For items of half, all and twice the length what memory they take, how many fit into what is free, and how long
+    training takes."""
+    free, rows = free_bytes(device), []
+    for segment_s in (args.data.segment_s / 2, args.data.segment_s, 2 * args.data.segment_s):
+        try:
+            step = step_of(replace(args, data=replace(args.data, segment_s=segment_s)), at_once, loss, net, device)
+        except torch.OutOfMemoryError:
+            rows.append([f"{segment_s:g}", "-", f"below {at_once}", "-", "-", "-"])
+            continue
+        a_step = step.seconds * args.accumulate
+        rows.append([
+            f"{segment_s:g}", f"{step.item / 2**20:.0f}", str(step.largest_batch(free)), f"{a_step:.3f}",
+            f"{segment_s * at_once * args.accumulate / a_step:.0f}", f"{args.steps * a_step / 3600:.1f}",
+        ])
+    head = ["segment, s", "MiB an item", f"largest batch in {free / 2**30:.0f} GiB", f"s a step of {at_once}",
+            "audio s per s", f"hours for {args.steps:,} steps"]
+    return scores.markdown(head, rows)

@@ -15,7 +15,7 @@ LEAVES = (
 )
 PLUMBING = {f"extractor.{name}" for name in LEAVES.split()}
 LAYERS = {f"extractor.{name}" for name in ("dualpath", "sigma", "rwkv7")}
-OVER = "losses report page pairs unpack index journal fit attention muon optim"
+OVER = "losses report page pairs unpack index journal fit attention muon optim progress"
 OVER_PLUMBING = {f"extractor.{name}" for name in OVER.split()}
 BELOW_ALL = {"extractor", "extractor.files"}
 ALLOWED = {
@@ -28,7 +28,8 @@ ALLOWED = {
     "extractor.pairs": {"extractor.audio"},
     "extractor.unpack": {"extractor.audio"},
     "extractor.index": {"extractor.audio"},
-    "extractor.fit": {"extractor.parallel"},
+    "extractor.fit": {"extractor.parallel", "extractor.ddp", "extractor.scores"},
+    "extractor.progress": {"extractor.checkpoint", "extractor.sigma", "extractor.optim"},
     "extractor.attention": {"extractor.precision"},
     "extractor.muon": {"extractor.precision"},
     "extractor.optim": {"extractor.muon"},

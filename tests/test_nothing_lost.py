@@ -20,11 +20,12 @@ from tiny import ROOT, assert_equal, assert_near, scalars, tiny_command, tiny_ru
 
 import models
 import train
-from extractor import UserError, checkpoint
+from extractor import UserError, checkpoint, fit
 from extractor.fit import Step
 from extractor.parallel import Backward
+from extractor.progress import Progress, keep_best
 from extractor.stop import STATUS, Stop
-from train import MainArgs, Progress, keep_best, main
+from train import MainArgs, main
 
 SPAWNED = multiprocessing.get_context("forkserver")  # processes that have imported torch already
 
@@ -112,7 +113,7 @@ def test_a_step_under_way_when_it_is_told_to_end_is_the_last(args, monkeypatch, 
             os.kill(os.getpid(), signal.SIGTERM)
         return backward(*given)
 
-    monkeypatch.setattr(train, "measure_step", lambda *_: Step(0, 0, 1.0))
+    monkeypatch.setattr(fit, "step_of", lambda *_: Step(0, 0, 1.0))
     monkeypatch.setattr(Backward, "__call__", told_in_the_second)
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as ended:

@@ -17,7 +17,7 @@ from torch import nn
 import models
 import train
 from dataset import KINDS
-from extractor import UserError, checkpoint, ddp
+from extractor import UserError, checkpoint, ddp, fit
 from extractor.fit import Step
 from extractor.losses import predictive_loss
 from extractor.optim import learning_rate
@@ -59,7 +59,7 @@ def test_stopped_and_resumed_is_the_same_as_never_stopped(args, monkeypatch, thr
         return backward(*batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "measure_step", lambda *_: Step(0, 0, 1.0))  # whose steps do not count
+        patch.setattr(fit, "step_of", lambda *_: Step(0, 0, 1.0))  # whose steps do not count
         patch.setattr(Backward, "__call__", stop_at_the_fourth)
         with pytest.raises(KeyboardInterrupt):
             main(args)
@@ -109,7 +109,7 @@ def test_steps_without_a_finite_loss_are_skipped_counted_and_leave_no_trace(args
                 value = value * math.nan
         return value, parts
 
-    monkeypatch.setattr(train, "measure_step", lambda *_: Step(0, 0, 1.0))  # whose steps do not count
+    monkeypatch.setattr(fit, "step_of", lambda *_: Step(0, 0, 1.0))  # whose steps do not count
     monkeypatch.setitem(models.FAMILIES, "dptnet", models.FAMILIES["dptnet"]._replace(loss=nan_at_first))
     main(args)
 
@@ -148,7 +148,7 @@ def test_training_on_cuda_ends_near_training_on_the_cpu(args):
 
 def test_products_in_training_are_of_the_precision_asked_for_all_else_is_full(args, monkeypatch):
     dtypes = []
-    monkeypatch.setattr(train, "measure_step", lambda *_: Step(0, 0, 1.0))  # whose products do not count
+    monkeypatch.setattr(fit, "step_of", lambda *_: Step(0, 0, 1.0))  # whose products do not count
     monkeypatch.setattr(torch.nn.Linear, "forward", noting(dtypes, torch.nn.Linear.forward))
     for precision, expected in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
         dtypes.clear()
@@ -212,10 +212,10 @@ def test_all_that_a_step_changes_is_aligned(args):
     net, average = (models.FAMILIES["dptnet"].net(replace(args.model, sigma_reparam=True)) for _ in range(2))
     optimizers = train.make_optimizers(net, args)
     net(torch.randn(1, 500)).square().sum().backward()
-    before = [x.clone() for x in train.everything(net, average, optimizers, torch.device("cpu"))]
+    before = [x.clone() for x in train.changed_by_steps(net, average, optimizers, torch.device("cpu"))]
     for optimizer in optimizers:
         optimizer.step()
-    after = train.everything(net, average, optimizers, torch.device("cpu"))
+    after = train.changed_by_steps(net, average, optimizers, torch.device("cpu"))
     assert len(before) == sum(len([*n.parameters(), *n.buffers()]) for n in (net, average)) and [*net.buffers()]
     n_adamw, n_muon = (sum(len(group["params"]) for group in o.param_groups) for o in optimizers)
     assert len(after) == len(before) + 3 * n_adamw + n_muon  # two moments and the step, one mean of gradients

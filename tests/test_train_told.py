@@ -26,6 +26,7 @@ from extractor.losses import LossArgs
 from extractor.parallel import Backward
 from train import MainArgs, main
 
+CPU = torch.device("cpu")
 RATES = "steps_per_s", "audio_s_per_s", "data_wait", "memory_gib"
 
 
@@ -130,7 +131,7 @@ def test_the_estimated_memory_is_that_of_what_a_step_keeps(args):
             return self.w * x
 
     family = models.FAMILIES["dptnet"]._replace(loss=lambda net, mixture, target, *_: (net(mixture).sum(), {}))
-    step = train.measure_step(args, family, Scale(), torch.device("cpu"))
+    step = fit.step_of(args, 2, train.loss_function(args, family, CPU), Scale(), CPU)
     n_samples = 0.5 * RATE
     assert step.weights == 20 and step.item == pytest.approx(4 * n_samples, abs=32) and step.seconds > 0
     assert step.n_bytes(2) == 20 + 2 * step.item
@@ -147,13 +148,13 @@ def test_the_time_of_a_step_is_that_of_a_moment_when_the_machine_was_not_busy(ar
         return net(mixture).sum(), {}
 
     family = models.FAMILIES["dptnet"]._replace(loss=loss)
-    step = train.measure_step(args, family, nn.Linear(round(0.5 * RATE), 1), torch.device("cpu"))
+    step = fit.step_of(args, 2, train.loss_function(args, family, CPU), nn.Linear(round(0.5 * RATE), 1), CPU)
     assert step.seconds < 0.2
 
 
 @pytest.mark.parametrize("minutes, steps", [(1.0, 30), (0.25, 8), (0.001, 1)])
 def test_the_steps_that_fit_are_the_minutes_over_the_time_of_one(minutes, steps, args, monkeypatch):
-    monkeypatch.setattr(train, "measure_step", lambda *_: Step(0, 0, 2.0))
+    monkeypatch.setattr(fit, "step_of", lambda *_: Step(0, 0, 2.0))
     assert train.steps_that_fit(args, minutes) == steps
 
 
@@ -161,7 +162,7 @@ def test_a_batch_that_does_not_fit_is_refused_with_the_way_out(args, monkeypatch
     def no_room(*_):
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(train, "measure_step", no_room)
+    monkeypatch.setattr(fit, "step_of", no_room)
     words = r"2 items of 0\.5 s do not fit into the memory of cpu: give MainArgs.accumulate = 2, or a smaller batch"
     with pytest.raises(UserError, match=words):
         train.main(args)
@@ -170,14 +171,14 @@ def test_a_batch_that_does_not_fit_is_refused_with_the_way_out(args, monkeypatch
 def test_a_dry_run_says_what_fits_and_trains_nothing(args, monkeypatch, capsys):
     seen = []
 
-    def measured(args, *_):
-        seen.append((args.batch_size, args.data.segment_s))
+    def measured(args, at_once, *_):
+        seen.append((at_once, args.data.segment_s))
         if args.data.segment_s > 0.9:
             raise torch.OutOfMemoryError
         return Step(0, 2**20, 1.5)
 
-    monkeypatch.setattr(train, "measure_step", measured)
-    monkeypatch.setattr(train.fit, "free_bytes", lambda device: 2**30)
+    monkeypatch.setattr(fit, "step_of", measured)
+    monkeypatch.setattr(fit, "free_bytes", lambda device: 2**30)
     main(replace(args, dry_run=True, batch_size=4, accumulate=2, steps=2400))
     head, _, *rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     assert head == ("| segment, s | MiB an item | largest batch in 1 GiB | s a step of 2 | audio s per s | "
@@ -370,7 +371,7 @@ def compiling(monkeypatch):
 
         monkeypatch.setattr(train, "Backward", Noted)
         monkeypatch.setattr(
-            train, "measure_step", lambda *_, compiled=False: Step(0, 0, seconds if compiled else 1.0)
+            fit, "step_of", lambda *_, compiled=False: Step(0, 0, seconds if compiled else 1.0)
         )
         return seen
     return compiling
@@ -397,7 +398,7 @@ def test_a_machine_that_cannot_compile_is_told_so(args, monkeypatch):
             raise torch._dynamo.exc.TorchDynamoException("InvalidCxxCompiler: No working C++ compiler found\n\nmore")
         return Step(0, 0, 1.0)
 
-    monkeypatch.setattr(train, "measure_step", measured)
+    monkeypatch.setattr(fit, "step_of", measured)
     expected = r"MainArgs.compile: torch.compile fails here \(InvalidCxxCompiler: No .* found\); it needs a C\+\+"
     with pytest.raises(UserError, match=expected):
         main(replace(args, compile=True))
@@ -417,7 +418,7 @@ def test_a_compiled_step_is_timed_without_the_compiling(args, threads, monkeypat
             time.sleep(0.3 if calls.count(True) == 1 else 0)
             return super().__call__(*given)
 
-    monkeypatch.setattr(train.fit, "Backward", Timed)
+    monkeypatch.setattr(fit, "Backward", Timed)
     family = models.FAMILIES["dptnet"]
-    step = train.measure_step(args, family, family.net(args.model), torch.device("cpu"), compiled=True)
+    step = fit.step_of(args, 2, train.loss_function(args, family, CPU), family.net(args.model), CPU, compiled=True)
     assert calls[:2] == [False, True] and all(calls[1:]) and step.seconds < 0.3  # the item's memory is the plain net's

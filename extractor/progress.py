@@ -1,0 +1,119 @@
+"""How far a run has come, and what it leaves: last.pt to go on from, best.pt, and the best few, step_<n>.pt.
+
+args: train.py's MainArgs
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from extractor import UserError, checkpoint, sigma
+from extractor.optim import held_by
+
+Optimizers = Sequence[torch.optim.Optimizer]
+
+
+@dataclass
+class Progress:
+    """How far a run has come."""
+
+    step: int = 0
+    best: float = math.inf   # validation loss
+    best_step: int = 0
+    kept: list[tuple[float, int]] = field(default_factory=list)  # loss and step of every step_<n>.pt, the best first
+    seconds: float = 0.0
+    compiled: bool | None = None  # whether that was found to be faster
+
+    def ended(self, args) -> str:
+        """Why there is nothing more to do, if so."""
+        if self.step >= args.steps:
+            return f"{args.folder} has its {self.step} steps already; raise MainArgs.steps to go on"
+        if args.patience and self.step - self.best_step >= args.patience * args.valid_every:
+            since = f"nothing better since step {self.best_step}"
+            return f"{args.folder} ended early at step {self.step}, {since}; raise MainArgs.patience to go on"
+        return ""
+
+
+def saver(args, always: dict, net: nn.Module, average: nn.Module, optimizers: Optimizers):
+    """save(name, progress) writes a checkpoint with `always` and all that changes."""
+    def save(name: str, progress: Progress):
+        sigma.refresh(average)
+        checkpoint.save(args.folder / name, {
+            **always,
+            "args": asdict(args),
+            "net": net.state_dict(),
+            "ema": average.state_dict(),
+            "optimizer": [optimizer.state_dict() for optimizer in optimizers],
+            "schedule": {"steps": args.steps, "warmup": args.warmup, "lr": args.lr},
+            **asdict(progress),
+            "epoch": progress.step // args.valid_every,
+            "rng": torch.get_rng_state(),
+            "versions": {"torch": str(torch.__version__), "numpy": np.__version__},
+        })
+    return save
+
+
+def keep_best(args, progress: Progress, loss: float, save: Callable, first: bool):
+    """What a validation at this step came to: best.pt, and step_<n>.pt of the best few. What was best by another
+    measure stays, as best_until_<step>.pt, and so do those that an earlier run was told to keep."""
+    if loss < progress.best:
+        best, until = args.folder / "best.pt", args.folder / f"best_until_{progress.best_step}.pt"
+        if first and progress.best == math.inf and progress.best_step and best.exists() and not until.exists():
+            best.replace(until)  # there already: a kill came before last.pt
+        progress.best, progress.best_step = loss, progress.step
+        save("best.pt", progress)
+    before = {step for _, step in progress.kept}
+    progress.kept = sorted([*progress.kept, (loss, progress.step)])[: args.keep if args.keep > 1 else 0]
+    steps = {step for _, step in progress.kept}
+    if progress.step in steps:
+        save(f"step_{progress.step}.pt", progress)
+    for step in before - steps if first and args.keep > 1 else ():
+        (args.folder / f"step_{step}.pt").unlink(missing_ok=True)
+
+
+def resume(
+    path: Path, state: dict, args, net: nn.Module, average: nn.Module, optimizers: Optimizers, judged_by: str
+) -> Progress:
+    """Take up last.pt, whose content this is. Raises UserError where it is of other recordings, or was trained in
+    another way than args say."""
+    if "net" not in state:
+        raise UserError(f"{path}: exported for extraction, training cannot go on from it; move it away")
+    clean = state["args"]["data"]["clean"]
+    if [*map(Path, clean)] != [*map(Path, args.data.clean)]:
+        raise UserError(
+            f"{path}: trained on {', '.join(clean)}, not {', '.join(args.data.clean)}; give this run another "
+            f"MainArgs.name, with --init-from {path} to start from these weights"
+        )
+    if args.init_from not in ("", state["args"].get("init_from")):
+        print(f"{path}: goes on from its own weights, not from MainArgs.init_from; another MainArgs.name starts there")
+    anew = state.get("judged_by") != judged_by
+    if anew:
+        print(f"{path}: validation is of other mixtures or by another loss than before; what is best is judged anew")
+    if (planned := state["schedule"]["steps"]) != args.steps:
+        now = f"step {state['step']} of {args.steps}"
+        print(f"{path}: planned for {planned} steps before; the learning rate goes on as at {now}")
+    checkpoint.put(state["net"], net, path)
+    checkpoint.put(state["ema"], average, path)
+    freeze = state["args"].get("freeze", ())
+    if held_by(net, freeze) != held_by(net, args.freeze):
+        held = f"MainArgs.freeze = {' '.join(freeze) or 'nothing'}"
+        raise UserError(f"{path}: trained with other parts held; give {held} again, or another MainArgs.name")
+    if not isinstance(state["optimizer"], list) or len(state["optimizer"]) != len(optimizers):
+        raise UserError(f"{path}: trained with or without Muon, unlike MainArgs.muon; change that, or MainArgs.name")
+    for optimizer, saved in zip(optimizers, state["optimizer"], strict=True):
+        told = [dict(group) for group in optimizer.param_groups]
+        try:
+            optimizer.load_state_dict(saved)
+        except ValueError:
+            raise UserError(f"{path}: trained by another version; give this run another MainArgs.name") from None
+        for group, now in zip(optimizer.param_groups, told, strict=True):
+            group.update(now)  # how to go on is said by args, not by what was said before
+    torch.set_rng_state(state["rng"])
+    found = Progress(**{f.name: state[f.name] for f in fields(Progress) if f.name in state})
+    found.kept = [tuple(x) for x in found.kept]
+    return replace(found, best=math.inf, best_step=found.step, kept=[]) if anew else found
