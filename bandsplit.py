@@ -15,9 +15,8 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from extractor import UserError, check_counts, precision, rwkv7, sigma, spectrum
+from extractor import UserError, check_counts, precision, recompute, rwkv7, sigma, spectrum
 from extractor.attention import attend
 
 Mixer = Literal["attention", "lstm", "rwkv7"]
@@ -274,10 +273,7 @@ class BandSplit(nn.Module):
         x = self.encoder(mixture)
         for i, path in enumerate(self.paths):  # in turn along time, each band alone, and along bands, each frame alone
             x = rearrange(x, "here (there b) d -> there (here b) d", b=batch)
-            if self.args.checkpointing and self.training:
-                x, first[i % 2] = checkpoint(path, x, first[i % 2], use_reentrant=False, preserve_rng_state=False)
-            else:
-                x, first[i % 2] = path(x, first[i % 2])
+            x, first[i % 2] = recompute.run(path, x, first[i % 2], anew=self.args.checkpointing and self.training)
         return self.decoder(x, batch)
 
 

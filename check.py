@@ -20,10 +20,20 @@ import numpy as np
 import soxr
 from tqdm import tqdm
 
-from dataset import QUIET_DB, MixtureArgs, folders, held_of_dirty, held_out, in_voices, refuse_target
+from dataset import MixtureArgs
 from extractor import UserError, audio, landmarks, tables
 from extractor.command import command_line
-from extractor.levels import OFFSET, background_and_speech, channel_of, hop_of, hop_powers, smooth_levels, to_db
+from extractor.levels import (
+    OFFSET,
+    QUIET_DB,
+    background_and_speech,
+    channel_of,
+    hop_of,
+    hop_powers,
+    smooth_levels,
+    to_db,
+)
+from extractor.material import folders, held_of_dirty, held_out, in_voices, refuse_target
 
 BLOCK_S = 48        # read at a time: a whole number of samples at every rate and of landmarks' hops
 FULL_SCALE = 1 - 2**-14

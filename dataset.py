@@ -5,26 +5,22 @@ that an item needs is read from the disk.
 """
 
 import math
-import os
-import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
 from extractor import UserError, audio, augment
-from extractor.index import Index
+from extractor.levels import QUIET_DB, level_db
+from extractor.material import Material, Source
 
 KINDS = ("game", "voice", "both", "absent")  # of validation mixtures: what lies over the target
 TRIES = 20      # draws of a source before silence is taken for an answer
-QUIET_DB = -60  # dBFS; a segment below it is silence: no SNR can be set with it
 
 
 @dataclass(frozen=True)
@@ -64,14 +60,6 @@ class MixtureArgs:
             raise UserError(f"MixtureArgs.valid_share = {self.valid_share}: give a share between 0 and 1")
 
 
-class Source(NamedTuple):
-    """The part of a recording that one split may use, in samples at the net's rate."""
-
-    recording: audio.Recording
-    start: int
-    length: int
-
-
 class Pool:
     """Sources to draw from, every second of them equally likely."""
 
@@ -102,12 +90,6 @@ def shift(target: np.ndarray, offset: int) -> np.ndarray:
     return out
 
 
-def level_db(x: np.ndarray) -> float:
-    """Mean power in dBFS; -inf for silence."""
-    with np.errstate(divide="ignore"):
-        return float(10 * np.log10(np.float64(x @ x) / len(x)))
-
-
 def at_snr(interference: np.ndarray, *, under: np.ndarray, snr_db: float) -> np.ndarray:
     """The interference, scaled to lie `snr_db` under (or, if negative, over) the other signal. [T] -> [T]"""
     return interference * np.float32(10 ** ((level_db(under) - level_db(interference) - snr_db) / 20))
@@ -133,7 +115,7 @@ class MixtureDataset(Dataset):
     Raises UserError where nothing can be read any more."""
 
     def __init__(
-        self, material: "Material", args: MixtureArgs, sample_rate: int, *, split: str,
+        self, material: Material, args: MixtureArgs, sample_rate: int, *, split: str,
         augmented: augment.AugmentArgs | None = None, held: Mapping[Path, float] | None = None,
     ):
         clean, games, voices = material.split(split, args, sample_rate, held)
@@ -279,187 +261,3 @@ class Keys:
             epoch, step = divmod(step, self.steps_per_epoch)
             for i in self.part:
                 yield epoch, step * self.batch_size + i
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# what lies in the folders
-
-
-class Material(NamedTuple):
-    """The recordings that were found, checked, and what they are for."""
-
-    clean: list[audio.Recording]
-    games: list[audio.Recording]   # all dirty scenes but the voices
-    voices: list[audio.Recording]
-
-    def held_out(self, args: MixtureArgs, before: Mapping[str, float] | None = None) -> dict[Path, float]:
-        """Seconds for validation, at the end of each of these clean clips."""
-        return held_out([r.path for r in self.clean], [r.seconds for r in self.clean], args, before)
-
-    def split(
-        self, split: str, args: MixtureArgs, sample_rate: int, held: Mapping[Path, float] | None = None
-    ) -> tuple[list[Source], list[Source], list[Source]]:
-        """Sources of "train" or "valid": what is held out is at the end of recordings, or all of them."""
-        held = self.held_out(args) if held is None else held
-        clean = parts(self.clean, split, held, sample_rate)
-        dirty = []
-        for recordings in (self.games, self.voices):
-            held = held_of_dirty([r.path for r in recordings], [r.seconds for r in recordings], args)
-            dirty.append(parts(recordings, split, held, sample_rate) or [
-                part(r, split, args.valid_share, sample_rate, least=1) for r in recordings  # of a few samples
-            ])
-        return clean, *dirty
-
-
-def parts(
-    recordings: Sequence[audio.Recording], split: str, held: Mapping[Path, float], sample_rate: int
-) -> list[Source]:
-    """Of those that have one for this split."""
-    sources = [part(r, split, held.get(r.path, 0.0) / r.seconds, sample_rate) for r in recordings]
-    return [source for source in sources if source.length]
-
-
-def part(recording: audio.Recording, split: str, valid_share: float, sample_rate: int, *, least: int = 0) -> Source:
-    """The end of a recording is for validation, the rest for training; `least` samples for either, though they be the
-    same."""
-    length = recording.length(sample_rate)
-    border = max(least, round((1 - valid_share) * length))
-    if split == "train" or length - border < least:
-        return Source(recording, 0, border)
-    return Source(recording, border, length - border)
-
-
-def recording_of(clip: Path) -> tuple[Path, str]:
-    """Clips `src_3_0.wav, src_3_1.wav` were cut from recording `src_3` of their folder."""
-    found = re.fullmatch(r"(src_\d+)(_\d+)?", clip.stem)
-    return clip.parent, found[1] if found else clip.stem
-
-
-def held_out(
-    clips: list[Path], seconds: list[float], args: MixtureArgs, before: Mapping[str, float] | None = None
-) -> dict[Path, float]:
-    """Seconds for validation, at the end of each of these clips: of recordings drawn at random all clips, until they
-    make up `valid_share`; but of a recording that would make it more than thrice as much, or leave none, its end.
-
-    `before` has what an earlier run held out of each of its clips, or 0. All of them stay what they were, so that no
-    net is validated on what it was trained on, and more is drawn from other recordings alone; unless what is held out
-    would be none by now, more than thrice the share, or all: then as if there had been no such run."""
-    known = {os.path.abspath(clip): length for clip, length in (before or {}).items()}
-    recordings: dict[tuple[Path, str], dict[Path, float]] = {}
-    held, old, enough = {}, set(), args.valid_share * sum(seconds)
-    for clip, length in zip(clips, seconds, strict=True):
-        recordings.setdefault(name := recording_of(clip), {})[clip] = length
-        if (kept := known.get(os.path.abspath(clip))) is not None:
-            held[clip] = min(kept, length)
-            old.add(name)
-    order = [name for name in recordings if name not in old]
-    of_before = sum(held.values())
-    if of_before > min(3 * enough, 0.99 * sum(seconds)) or not (of_before or order):
-        held, order = {}, [*recordings]
-    np.random.default_rng((args.seed, 2)).shuffle(order)
-    for name in order:
-        found, missing = recordings[name], enough - sum(held.values())
-        if missing <= 0:
-            break
-        if name != order[-1] and sum(found.values()) <= missing + 2 * enough:
-            held |= found
-            continue
-        for clip in sorted(found, key=lambda clip: (len(clip.stem), clip.stem), reverse=True):  # src_0_10, src_0_9 ...
-            held[clip] = max(0.0, min(found[clip], missing))
-            missing -= found[clip]
-    return {clip: length for clip, length in held.items() if length}
-
-
-def held_of_dirty(paths: list[Path], seconds: list[float], args: MixtureArgs) -> dict[Path, float]:
-    """Seconds for validation, at the end of each of these dirty recordings: a share of every one, but of those where
-    that would be shorter than an item, what would be drawn if they were clean clips."""
-    lengths = dict(zip(paths, seconds, strict=True))
-    short = {path: length for path, length in lengths.items() if args.valid_share * length < args.segment_s}
-    ends = {path: args.valid_share * length for path, length in lengths.items() if path not in short}
-    return ends | held_out(list(short), list(short.values()), args)
-
-
-def find_material(args: MixtureArgs, *, index: str | Path = "", progress: bool = False) -> Material:
-    """Find and check all recordings; with the name of an index, those alone that are new since it was made. Raises
-    UserError: none found, unreadable or silent ones (named), the target speaker among the dirty ones."""
-    clean_paths, dirty_paths = folders(args.clean, "clean"), folders(args.dirty, "dirty")
-    refuse_target(args, clean_paths, dirty_paths)
-    problems, clean, dirty, known = [], [], [], Index(index)
-    for paths, found, check in ((clean_paths, clean, check_clean), (dirty_paths, dirty, check_dirty)):
-        for path in tqdm(paths, "checking", unit=" files", leave=False, disable=not progress):
-            try:
-                found.append(known.look(path, check))
-            except UserError as e:
-                problems.append(str(e))
-    known.save()
-    if problems:
-        more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
-        named = "; ".join(problems[:5])
-        raise UserError(f"recordings that cannot be used ({len(problems)}), move them away: {named}{more}")
-    games, voices = ([r for r in dirty if in_voices(r.path, args) == wanted] for wanted in (False, True))
-    return Material(clean, games, voices)
-
-
-def in_voices(path: Path, args: MixtureArgs) -> bool:
-    """Whether a recording, or the given folder that it lies in, is in a scene of voices."""
-    above = next(Path(name).parent for name in reversed(args.dirty) if path.is_relative_to(name))
-    return args.voices in path.relative_to(above).parts
-
-
-def folders(names: tuple[str, ...], kind: str) -> list[Path]:
-    if not names:
-        raise UserError(f"MixtureArgs.{kind} = (): name a folder of {kind} recordings")
-    found = []
-    for name in names:
-        if not Path(name).is_dir():
-            raise UserError(f"{name}: there is no such folder of {kind} recordings")
-        found += audio.find(name)
-    if not found:
-        raise UserError(f"{', '.join(names)}: no {kind} recordings; put {', '.join(audio.SUFFIXES[:4])} files there")
-    return sorted(set(found))
-
-
-def speakers(args: MixtureArgs, clean: list[Path]) -> set[str]:
-    """Whose the clean recordings are: the folder below clean/, where there is one, else the given folder."""
-    named = {Path(name).resolve().name for name in args.clean if "clean" not in Path(name).parts}
-    return named | {p.parts[p.parts.index("clean") + 1] for p in clean if "clean" in p.parts[:-1]}
-
-
-def refuse_target(args: MixtureArgs, clean: list[Path], dirty: list[Path]):
-    """Recordings in dirty/<speaker>/ have the target in them: as interference they would teach the net to remove it."""
-    targets = speakers(args, clean)
-    real = {p: os.path.realpath(p) for p in clean + dirty}
-    try:
-        top = os.path.commonpath([os.path.dirname(p) for p in real.values()])
-    except ValueError:  # on two drives
-        top = ""
-    same = {real[p] for p in clean}
-    for path in dirty:
-        inside = {*real[path][len(top) :].split(os.sep)[:-1]} & targets
-        if inside or real[path] in same:
-            raise UserError(
-                f"{path.parent}: a dirty folder that holds the target speaker ({', '.join(inside) or 'clean files'}); "
-                "it is for infer.py, never training noise: leave it out of MixtureArgs.dirty"
-            )
-
-
-def check_clean(path: Path) -> audio.Recording:
-    """Read whole: a clean recording is looked at once and used often."""
-    recording = audio.probe(path)
-    if recording.seconds and max(map(level_db, blocks(recording, 0, recording.frames))) <= QUIET_DB:
-        raise UserError(f"{path}: silent, nowhere above {QUIET_DB} dBFS")
-    return recording
-
-
-def check_dirty(path: Path) -> audio.Recording:
-    """Read at its start and end: there may be days of it. What else is broken shows when it is drawn."""
-    recording = audio.probe(path)
-    for start in (0, max(0, recording.frames - recording.rate)):
-        list(blocks(recording, start, min(recording.frames - start, recording.rate)))
-    return recording
-
-
-def blocks(recording: audio.Recording, start: int, n: int):
-    """Seconds of a recording at its own rate."""
-    for at in range(start, start + n, 10 * recording.rate):
-        yield audio.read(recording, at, min(10 * recording.rate, start + n - at), recording.rate)

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from extractor import UserError, check_counts, dualpath, precision, sigma
+from extractor import UserError, check_counts, dualpath, precision, recompute, sigma
 from extractor.attention import attend
 
 
@@ -110,8 +109,8 @@ class DPTNet(dualpath.DualPath):
     def paths(self, chunks: Tensor) -> Tensor:
         """[B, S, K, N] -> [B, S, K, N]"""
         x, batch = rearrange(chunks, "b s k n -> k (b s) n"), chunks.shape[0]
-        recompute = self.args.checkpointing and self.training
+        anew = self.args.checkpointing and self.training
         for layer in self.layers:  # in turn inside each chunk, along k, and across chunks, along s
-            x = checkpoint(layer, x, use_reentrant=False, preserve_rng_state=False) if recompute else layer(x)
+            x = recompute.run(layer, x, anew=anew)
             x = rearrange(x, "here (b there) n -> there (b here) n", b=batch)
         return rearrange(x, "k (b s) n -> b s k n", b=batch)

@@ -21,9 +21,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from extractor import UserError, check_counts, precision, spectrum
+from extractor import UserError, check_counts, precision, recompute, spectrum
 
 FLOOR = 1e-3  # of a band's magnitude, over that of white noise at the mixture's level: what is below is silence
 
@@ -136,9 +135,9 @@ class FullBand(nn.Module):
         """[B, L, F] -> [B, L, F], not bounded"""
         of_bands = band_levels(magnitudes, self.means)
         x = precision.at_least_fp32(self.enter(of_bands.transpose(0, 1)))
-        recompute = self.args.checkpointing and self.training
+        anew = self.args.checkpointing and self.training
         for layer in self.layers:
-            x = checkpoint(layer, x, use_reentrant=False, preserve_rng_state=False) if recompute else layer(x)
+            x = recompute.run(layer, x, anew=anew)
         x = self.hidden(x).transpose(0, 1)
         slope, offset = self.gate(x).chunk(2, dim=-1)
         slope, offset = (self.in_bins(of) for of in (slope, offset - slope * of_bands))

@@ -44,12 +44,17 @@ PRESETS = {f"{name}-{preset}": args for name, family in FAMILIES.items() for pre
 
 
 def family_name(args) -> str:
-    """Of a net's args."""
+    """Of a net's args, whose class it follows from."""
     for name, family in FAMILIES.items():
         if type(args) is family.args:
             return name
     known = ", ".join(family.args.__name__ for family in FAMILIES.values())
     raise UserError(f"MainArgs.model is a {type(args).__name__}: give one of {known}")
+
+
+def family_of(args) -> Family:
+    """Of a net's args."""
+    return FAMILIES[family_name(args)]
 
 
 def saved_args(state: dict, path: str | Path):

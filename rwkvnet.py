@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 from einops import rearrange
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from extractor import dualpath, rwkv7
+from extractor import dualpath, recompute, rwkv7
 
 
 @dataclass(frozen=True)
@@ -59,12 +58,8 @@ class RWKVNet(dualpath.DualPath):
         """[B, S, K, N] -> [B, S, K, N]"""
         batch, v_first = chunks.shape[0], [None, None]  # the values of the first layer of each path
         x = rearrange(chunks, "b s k n -> (b s) k n")
+        anew = self.args.checkpointing and self.training
         for i, layer in enumerate(self.layers):  # in turn inside each chunk, along k, and across chunks, along s
-            x, v_first[i % 2] = self.run(layer, x, v_first[i % 2])
+            x, v_first[i % 2] = recompute.run(layer, x, v_first[i % 2], anew=anew)
             x = rearrange(x, "(b there) here n -> (b here) there n", b=batch)
         return rearrange(self.norm_out(x), "(b s) k n -> b s k n", b=batch)
-
-    def run(self, layer: rwkv7.Layer, *inputs: Tensor | None) -> tuple[Tensor, Tensor]:
-        if self.args.checkpointing and self.training:
-            return checkpoint(layer, *inputs, use_reentrant=False, preserve_rng_state=False)
-        return layer(*inputs)

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 import models
-from dataset import KINDS, Keys, Material, MixtureArgs, MixtureDataset, find_material, speakers
+from dataset import KINDS, Keys, MixtureArgs, MixtureDataset
 from extractor import UserError, check_counts, checkpoint, ddp, fit, journal, precision, sigma
 from extractor.attention import entropy_by_layer
 from extractor.augment import AugmentArgs
@@ -35,12 +35,12 @@ from extractor.command import command_line
 from extractor.device import pick_device
 from extractor.files import claimed
 from extractor.losses import LossArgs
+from extractor.material import Material, find_material, speakers, unpacked
 from extractor.metrics import attenuation, si_sdri
 from extractor.optim import hold, learning_rate, make_optimizers, set_learning_rate, update_average
 from extractor.parallel import Backward, gradients
 from extractor.progress import Progress, keep_best, resume, saver
 from extractor.stop import STATUS, Stop, outlive
-from extractor.unpack import unpack
 
 MAX_BAD = 10  # steps in a row without a finite loss and gradient before the run stops
 UNPACKED = "unpacked"  # the folder among the runs where decoded recordings lie
@@ -114,14 +114,14 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
     last = args.folder / "last.pt"
     if start := last if last.exists() else args.init_from:
         args = replace(args, model=models.refining(args.model, start))
-    family = models.FAMILIES[models.family_name(args.model)]
+    family = models.family_of(args.model)
     sample_rate = args.model.sample_rate
 
     # --- data --------------------------------------------------------------------------------------------------------
     first = team.rank == 0
     with team.first_alone():
         material = find_material(args.data, index=Path(args.runs) / INDEX, progress=first)
-        material = unpacked(material, args, progress=first)
+        material = unpacked(material, Path(args.runs) / UNPACKED, 1e9 * args.unpack_gb, progress=first)
     valid_s = material.held_out(args.data, checkpoint.load(start).get("held_out") if start else None)
     training = MixtureDataset(material, args.data, sample_rate, split="train", augmented=args.augment, held=valid_s)
     validation = MixtureDataset(material, args.data, sample_rate, split="valid", held=valid_s)
@@ -303,18 +303,6 @@ def make_folder(folder: Path):
         raise UserError(f"{folder}: cannot be written ({e.strerror}); choose another MainArgs.runs") from None
 
 
-def unpacked(material: Material, args: MainArgs, *, progress: bool) -> Material:
-    """Compressed recordings, decoded once for all runs, so that training need not wait for them."""
-    folder = Path(args.runs) / UNPACKED
-    everything = [recording for kind in material for recording in kind]
-    everything = iter(unpack(everything, folder, 1e9 * args.unpack_gb, progress=progress))
-    material = Material(*([next(everything) for _ in kind] for kind in material))
-    if decoded := [r for kind in material for r in kind if r.unpacked]:
-        size = sum(r.unpacked.stat().st_size for r in decoded) / 1e9
-        print(f"{len(decoded)} compressed recordings lie decoded in {folder}, {size:.1f} GB; delete it at will")
-    return material
-
-
 def yardstick(args: MainArgs, held_out: MixtureDataset) -> str:
     """A digest of what a validation loss depends on but the weights: the recordings, how they are mixed, the loss."""
     sources = [(str(s.recording.path), s.start, s.length)
@@ -365,7 +353,7 @@ def in_turns(loader: Iterable[dict], n: int) -> Iterable[list[dict]]:
 
 def steps_that_fit(args: MainArgs, minutes: float) -> int:
     """As many training steps as this machine does in these minutes, by the time of one; at least 1."""
-    family, device = models.FAMILIES[models.family_name(args.model)], pick_device(args.device)
+    family, device = models.family_of(args.model), pick_device(args.device)
     net, loss_of = family.net(args.model).to(device), loss_function(args, family, device)
     step = fit.step_of(args, args.batch_size, loss_of, net, device)
     return max(1, round(60 * minutes / step.seconds))

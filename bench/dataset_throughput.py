@@ -19,9 +19,10 @@ import numpy as np
 import soundfile as sf
 from torch.utils.data import DataLoader
 
-from dataset import MixtureArgs, MixtureDataset, find_material
+from dataset import MixtureArgs, MixtureDataset
 from extractor import audio
 from extractor.command import command_line
+from extractor.material import find_material
 
 SAMPLE_RATE = 44100
 

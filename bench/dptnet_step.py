@@ -11,16 +11,16 @@ it is and once with `keep_freed_memory`, which holds for a whole process and so 
 """
 
 import resource
-import statistics
-import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing import get_context
 
 import torch
 from asteroid.models import DPTNet as AsteroidDPTNet
 from torch import nn
 
+from bench.timing import medians
 from dptnet import PRESETS, DPTNet
 from extractor.command import command_line
 from extractor.device import keep_freed_memory
@@ -77,13 +77,9 @@ def times(preset: str, seconds: float, pairs: int, keep: bool) -> dict[tuple[str
     if keep:
         keep_freed_memory()
     nets = {which: make(which, preset) for _, which in PASSES}
-    mixture, taken = noise(preset, seconds), {key: [] for key in PASSES}
-    for _ in range(pairs + 1):
-        for kind, which in PASSES:
-            start = time.perf_counter()
-            run(kind, nets[which], mixture)
-            taken[kind, which].append(time.perf_counter() - start)
-    return {key: statistics.median(values[1:]) for key, values in taken.items()}  # the first one warms up
+    mixture = noise(preset, seconds)
+    works = [partial(run, kind, nets[which], mixture) for kind, which in PASSES]
+    return dict(zip(PASSES, medians(works, pairs), strict=True))
 
 
 def peak_mib(preset: str, seconds: float, kind: str, which: str, keep: bool) -> float:

@@ -43,7 +43,7 @@ class Cost(NamedTuple):
 
 def cost(args: models.Args) -> Cost:
     """Parameters as trained; multiply-adds as extracted, of plain weights, counted on tensors without content."""
-    net = models.FAMILIES[models.family_name(args)].net(args)
+    net = models.family_of(args).net(args)
     n_parameters, net = sum(p.numel() for p in net.parameters()), sigma.fold(net).eval()
     without_content = FakeTensorMode(allow_non_fake_inputs=True)  # the weights
     with without_content, patch.object(spectrum, "stft", no_stft), patch.object(spectrum, "istft", no_istft):
@@ -98,7 +98,7 @@ def cpu_s(function, passes: int) -> float:
 
 def speeds(args: models.Args, batch: int, passes: int) -> tuple[float, float, float]:
     """Seconds of audio per CPU second: of training in fp32, of training in bf16, of extraction."""
-    family = models.FAMILIES[models.family_name(args)]
+    family = models.family_of(args)
     net, mixture = family.net(args), 0.1 * torch.randn(batch, SECONDS * args.sample_rate)
 
     def train(name: str):
@@ -114,7 +114,7 @@ def speeds(args: models.Args, batch: int, passes: int) -> tuple[float, float, fl
 @torch.inference_mode()
 def extraction_speed(args: models.Args, passes: int = 3) -> float:
     """Seconds of audio per CPU second."""
-    family = models.FAMILIES[models.family_name(args)]
+    family = models.family_of(args)
     net, mixture = sigma.fold(family.net(args)).eval(), 0.1 * torch.randn(1, SECONDS * args.sample_rate)
     return SECONDS / cpu_s(lambda: family.extract(net, mixture), passes)
 

@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 import soundfile as sf
 
-from dataset import MixtureArgs, MixtureDataset, find_material
+from dataset import MixtureArgs, MixtureDataset
 from extractor.command import command_line
+from extractor.material import find_material
 
 RATE = 44100
 

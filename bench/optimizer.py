@@ -6,14 +6,13 @@
 Milliseconds, medians; all three in turn. No forward or backward pass: gradients are noise.
 """
 
-import time
 from dataclasses import dataclass
-from statistics import median
 
 import torch
 
 import models
 import train
+from bench.timing import medians
 from extractor.command import command_line
 from extractor.device import pick_device
 from extractor.optim import make_optimizers
@@ -29,7 +28,7 @@ class BenchArgs:
 def steps(preset: str, device: torch.device) -> list[torch.optim.Optimizer]:
     """Of one net: AdamW, Muon, torch's Muon."""
     args = train.MainArgs(model=models.PRESETS[preset])
-    net = models.FAMILIES[models.family_name(args.model)].net(args.model).to(device)
+    net = models.family_of(args.model).net(args.model).to(device)
     for parameter in net.parameters():
         parameter.grad = torch.randn_like(parameter)
     adamw, muon = make_optimizers(net, args)
@@ -37,24 +36,13 @@ def steps(preset: str, device: torch.device) -> list[torch.optim.Optimizer]:
     return [adamw, muon, torch.optim.Muon(matrices, lr=args.lr, weight_decay=args.weight_decay)]
 
 
-def milliseconds(optimizers: list[torch.optim.Optimizer], device: torch.device, repeats: int) -> list[float]:
-    taken = [[] for _ in optimizers]
-    for _ in range(repeats + 1):
-        for optimizer, ms in zip(optimizers, taken, strict=True):
-            start = time.perf_counter()
-            optimizer.step()
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            ms.append(1000 * (time.perf_counter() - start))
-    return [median(ms[1:]) for ms in taken]  # the first one warms up
-
-
 def main(args: BenchArgs):
     device = pick_device(args.device)
     print(f"{device}, {torch.get_num_threads()} threads, torch {torch.__version__}, medians of {args.repeats}, ms\n")
     print("| preset | AdamW | Muon | torch.optim.Muon | ratio |\n|---|---|---|---|---|")
     for preset in args.presets:
-        adamw, ours, theirs = milliseconds(steps(preset, device), device, args.repeats)
+        works = [optimizer.step for optimizer in steps(preset, device)]
+        adamw, ours, theirs = (1000 * seconds for seconds in medians(works, args.repeats, device))
         print(f"| `{preset}` | {adamw:.1f} | {ours:.1f} | {theirs:.1f} | {theirs / ours:.1f} |", flush=True)
 
 

@@ -7,14 +7,14 @@ Loss and gradient, as train.py computes them; both kinds of step in turn, median
 by extractor/parallel.py; what it takes with one core tells what is to be had.
 """
 
-import time
 from dataclasses import dataclass
-from statistics import median
+from functools import partial
 
 import torch
 
 import models
 import train
+from bench.timing import medians
 from extractor.command import command_line
 from extractor.device import keep_freed_memory
 from extractor.parallel import Backward
@@ -28,23 +28,21 @@ class BenchArgs:
     threads: int = torch.get_num_threads()
 
 
-def medians(preset: str, args: BenchArgs) -> list[float]:
+def steps(preset: str, args: BenchArgs) -> list[float]:
     """Seconds of a step on one thread, with operations split, with the batch split."""
     main_args = train.MainArgs(model=models.PRESETS[preset], batch_size=args.batch)
-    family, device = models.FAMILIES[models.family_name(main_args.model)], torch.device("cpu")
+    family, device = models.family_of(main_args.model), torch.device("cpu")
     net, loss = family.net(main_args.model), train.loss_function(main_args, family, device)
     mixture = 0.1 * torch.randn(args.batch, round(main_args.data.segment_s * main_args.model.sample_rate))
     batch = {"mixture": mixture, "target": 0.5 * mixture, "seed": torch.arange(args.batch)}
     whole, parts = (Backward(net, device, n) for n in (1, args.batch))
+
+    def step(threads: int, backward: Backward):
+        torch.set_num_threads(threads)
+        backward(loss, [batch], args.batch)
+
     ways = (1, whole), (args.threads, whole), (args.threads, parts)
-    taken = [[] for _ in ways]
-    for _ in range(args.repeats + 1):
-        for (threads, backward), seconds in zip(ways, taken, strict=True):
-            torch.set_num_threads(threads)
-            start = time.perf_counter()
-            backward(loss, [batch], args.batch)
-            seconds.append(time.perf_counter() - start)
-    return [median(seconds[1:]) for seconds in taken]  # the first one warms up
+    return medians([partial(step, *way) for way in ways], args.repeats)
 
 
 def main(args: BenchArgs):
@@ -54,7 +52,7 @@ def main(args: BenchArgs):
     print("| preset | one thread | operations split | batch split | ratio of the last two |")
     print("|---|---|---|---|---|")
     for preset in args.presets:
-        one, operations, batch = medians(preset, args)
+        one, operations, batch = steps(preset, args)
         print(f"| `{preset}` | {one:.3f} | {operations:.3f} | {batch:.3f} | {operations / batch:.2f} |", flush=True)
 
 

@@ -31,13 +31,14 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-from dataset import MixtureArgs, MixtureDataset, find_material
+from dataset import MixtureArgs, MixtureDataset
 from dptnet import PRESETS, DPTNet, DPTNetArgs
 from extractor import UserError, report, sigma, tables
 from extractor.attention import entropy_by_layer
 from extractor.command import command_line
 from extractor.device import keep_freed_memory
 from extractor.losses import LossArgs, predictive_loss
+from extractor.material import find_material
 from extractor.optim import decay_groups, learning_rate
 from train import MAX_BAD, MainArgs
 

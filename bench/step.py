@@ -8,10 +8,8 @@ operations themselves, without those that they call. Then the optimizers and the
 recordings are given (--clean, --dirty), as many mixtures from them as they are: train.py decodes them beforehand.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import median
 
 import torch
 from torch.autograd import DeviceType
@@ -19,9 +17,11 @@ from torch.profiler import ProfilerActivity, profile
 
 import models
 import train
-from dataset import MixtureArgs, MixtureDataset, find_material
+from bench.timing import medians
+from dataset import MixtureArgs, MixtureDataset
 from extractor.command import command_line
 from extractor.device import pick_device
+from extractor.material import find_material
 from extractor.optim import make_optimizers, update_average
 from extractor.parallel import Backward
 
@@ -67,30 +67,18 @@ def by_kind(work: Callable[[], object], device: torch.device, repeats: int) -> d
     return seconds
 
 
-def seconds(work: Callable[[], object], device: torch.device, repeats: int) -> float:
-    """Of a call, the median."""
-    taken = []
-    for _ in range(repeats + 1):
-        start = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        taken.append(time.perf_counter() - start)
-    return median(taken[1:])
-
-
 def row(preset: str, args: BenchArgs, device: torch.device, beside_s: float) -> dict[str, float]:
     """What a step consists of -> seconds."""
     main_args = train.MainArgs(model=models.PRESETS[preset], batch_size=args.batch)
-    family = models.FAMILIES[models.family_name(main_args.model)]
+    family = models.family_of(main_args.model)
     net, average = (family.net(main_args.model).to(device) for _ in range(2))
     mixture = 0.1 * torch.randn(args.batch, round(main_args.data.segment_s * main_args.model.sample_rate))
     batch = {"mixture": mixture, "target": 0.5 * mixture, "seed": torch.arange(args.batch)}
     loss, backward = train.loss_function(main_args, family, device), Backward(net, device, 1)
     spent = by_kind(lambda: backward(loss, [batch], args.batch), device, args.repeats)
     optimizers = make_optimizers(net, main_args)
-    spent["optimizers"] = seconds(lambda: [o.step() for o in optimizers], device, args.repeats)
-    spent["average"] = seconds(lambda: update_average(average, net, 0.9, 1), device, args.repeats)
+    works = (lambda: [o.step() for o in optimizers]), (lambda: update_average(average, net, 0.9, 1))
+    spent["optimizers"], spent["average"] = medians(works, args.repeats, device)
     return spent | ({"mixtures": beside_s} if beside_s else {})
 
 
@@ -101,7 +89,8 @@ def mixtures_s(args: BenchArgs) -> float:
     data = MixtureArgs(args.clean, args.dirty)
     training = MixtureDataset(find_material(data), data, 44100, split="train")
     keys = iter(range(1 << 30))
-    return seconds(lambda: [training[0, next(keys)] for _ in range(args.batch)], torch.device("cpu"), args.repeats)
+    (seconds,) = medians([lambda: [training[0, next(keys)] for _ in range(args.batch)]], args.repeats)
+    return seconds
 
 
 def main(args: BenchArgs):

@@ -3,12 +3,11 @@
     python -m bench.strides
 """
 
-import time
 from dataclasses import dataclass
-from statistics import median
 
 import torch
 
+from bench.timing import medians
 from dptnet import PRESETS, DPTNet, DPTNetArgs
 from extractor.command import command_line
 from extractor.device import keep_freed_memory
@@ -38,22 +37,14 @@ def main(args: BenchArgs):
     print("| net | stride | parameters | s of audio per s |\n|---|---|---|---|")
     for name, net_args in NETS.items():
         net = DPTNet(net_args)
-        taken = timed(lambda net=net: net(x).square().mean(), args.repeats)
+        (taken,) = medians([lambda net=net: net(x).square().mean().backward()], args.repeats)
         count = sum(p.numel() for p in net.parameters())
         print(f"| {name} | {net_args.stride} | {count:,} | {args.items * args.seconds / taken:.1f} |", flush=True)
     for sizes in ((512, 2048), (512, 1024, 2048, 4096)):
-        taken = timed(lambda s=sizes: stft_distance(estimate=e, target=x, mixture=x, sizes=s).mean(), args.repeats)
+        (taken,) = medians(
+            [lambda s=sizes: stft_distance(estimate=e, target=x, mixture=x, sizes=s).mean().backward()], args.repeats
+        )
         print(f"\nSTFT term of the loss, windows {sizes}: {taken:.2f} s a step")
-
-
-def timed(loss, repeats: int) -> float:
-    """Median seconds of a forward and backward pass, the first one left out."""
-    taken = []
-    for _ in range(repeats + 1):
-        start = time.perf_counter()
-        loss().backward()
-        taken.append(time.perf_counter() - start)
-    return median(taken[1:])
 
 
 if __name__ == "__main__":

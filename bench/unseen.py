@@ -20,10 +20,11 @@ from pathlib import Path
 import soundfile as sf
 from tqdm import tqdm
 
-from dataset import KINDS, Material, MixtureArgs, MixtureDataset, Pool, Source, find_material
+from dataset import KINDS, MixtureArgs, MixtureDataset, Pool
 from extractor import UserError, audio, check_counts
 from extractor.command import command_line
 from extractor.files import whole
+from extractor.material import Material, Source, find_material
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import numpy as np
 HOP_S = 0.01
 SILENCE_DB = -120  # digital silence; it says nothing of the room
 CONTRAST_DB = 6    # what stands out less from the background is background
+QUIET_DB = -60     # a segment below it is silence: no SNR can be set with it
 OFFSET = 0.02      # of full scale; a constant part that is worth a word
 
 
@@ -67,3 +68,9 @@ def channel_of(products: np.ndarray) -> int | None:
     """
     unrelated = np.trace(products)
     return int(np.diag(products).argmax()) if products.sum() < unrelated / 4 else None
+
+
+def level_db(x: np.ndarray) -> float:
+    """Mean power in dBFS; -inf for silence."""
+    with np.errstate(divide="ignore"):
+        return float(10 * np.log10(np.float64(x @ x) / len(x)))

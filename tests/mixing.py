@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import soundfile as sf
 
-from dataset import MixtureArgs, MixtureDataset, find_material
+from dataset import MixtureArgs, MixtureDataset
+from extractor.material import find_material
 
 RATE = 1000
 GAME_HZ, VOICE_HZ = 100, 200

@@ -9,9 +9,10 @@ import soundfile as sf
 from mixing import GAME_HZ, VOICE_HZ, items, make_folders, only_clean, power, power_at, tone
 from mixing import noise as noise_at_1000
 
-from dataset import MixtureDataset, find_material
+from dataset import MixtureDataset
 from extractor import UserError, augment
 from extractor.augment import AugmentArgs
+from extractor.material import find_material
 
 RATE = 44100
 

@@ -11,8 +11,9 @@ from speech import TALK, gain, talk
 
 import check
 from check import CheckArgs, band_levels, bandwidth, examine
-from dataset import MixtureArgs, check_clean
+from dataset import MixtureArgs
 from extractor import UserError
+from extractor.material import check_clean
 
 
 def row_of(path: Path, kind: str = "clean", **fields) -> dict:

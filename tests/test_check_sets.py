@@ -16,8 +16,9 @@ from speech import TALK, gain, talk
 
 import check
 from check import CheckArgs, main
-from dataset import MixtureArgs, find_material, held_out
+from dataset import MixtureArgs
 from extractor import UserError
+from extractor.material import find_material, held_out
 
 
 @pytest.fixture

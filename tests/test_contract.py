@@ -68,7 +68,7 @@ every_predictive_net = pytest.mark.parametrize("case", PREDICTIVE.values(), ids=
 def make(case: Case, **changed) -> nn.Module:
     torch.manual_seed(0)
     args = replace(case.args, **changed)
-    net = models.FAMILIES[models.family_name(args)].net(args)
+    net = models.family_of(args).net(args)
     with torch.no_grad():
         for parameter in net.parameters():
             if parameter.requires_grad and case.spread and (case.everywhere or not parameter.any()):
@@ -78,7 +78,7 @@ def make(case: Case, **changed) -> nn.Module:
 
 @every_net
 def test_the_estimate_is_as_long_as_the_mixture(case):
-    net, extract = make(case).eval(), models.FAMILIES[models.family_name(case.args)].extract
+    net, extract = make(case).eval(), models.family_of(case.args).extract
     around = {length + i for length in (16, 32, 64) for i in (-1, 0, 1)}  # kernels, hops and windows
     for n_samples in (1, 2, *sorted(around), 333, 4001):
         assert extract(net, noise(2, n_samples)).shape == (2, n_samples)

@@ -27,8 +27,9 @@ from mixing import (
 from scipy.stats import binomtest, chisquare, kstest
 from torch.utils.data import DataLoader
 
-from dataset import KINDS, Keys, Pool, Source, find_material, shift
+from dataset import KINDS, Keys, Pool, shift
 from extractor.audio import Recording
+from extractor.material import Source, find_material
 
 
 @pytest.fixture

@@ -21,9 +21,10 @@ from mixing import (
     save,
 )
 
-from dataset import KINDS, Material, MixtureArgs, find_material, held_out, recording_of
+from dataset import KINDS, MixtureArgs
 from extractor import UserError
 from extractor.audio import Recording
+from extractor.material import Material, find_material, held_out, recording_of
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from mixing import make_folders, noise, save
 
-from dataset import find_material
 from extractor import UserError, audio
 from extractor.index import Index
+from extractor.material import find_material
 
 
 @pytest.fixture

@@ -8,14 +8,14 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SCRIPTS = {"train", "infer", "export", "evaluate", "compare", "demo", "check"}
 FAMILIES = {"dptnet", "rwkvnet", "bandsplit", "fullband", "flow"}
-FOR_NETS = {f"extractor.{name}" for name in ("precision", "attention", "spectrum", "dualpath", "sigma", "rwkv7")}
+FOR_NETS = {f"extractor.{name}" for name in "precision attention spectrum dualpath sigma rwkv7 recompute".split()}
 LEAVES = (
     "files audio tables levels cuts landmarks metrics chunked checkpoint command device "
-    "scores stop ddp augment curves provenance perceptual rivals precision spectrum parallel"
+    "scores stop ddp augment curves provenance perceptual rivals precision spectrum parallel recompute"
 )
 PLUMBING = {f"extractor.{name}" for name in LEAVES.split()}
 LAYERS = {f"extractor.{name}" for name in ("dualpath", "sigma", "rwkv7")}
-OVER = "losses report page pairs unpack index journal fit attention muon optim progress"
+OVER = "losses report page pairs unpack index journal fit attention muon optim progress material"
 OVER_PLUMBING = {f"extractor.{name}" for name in OVER.split()}
 BELOW_ALL = {"extractor", "extractor.files"}
 ALLOWED = {
@@ -36,7 +36,8 @@ ALLOWED = {
     "extractor.journal": {"extractor.curves", "extractor.report"},
     "extractor.page": {"extractor.tables", "extractor.scores"},
     **dict.fromkeys(FAMILIES, FOR_NETS),
-    "dataset": {"extractor.audio", "extractor.augment", "extractor.index"},
+    "extractor.material": {f"extractor.{x}" for x in ("audio", "index", "levels", "unpack")},
+    "dataset": {f"extractor.{x}" for x in ("audio", "augment", "levels", "material")},
     "models": FAMILIES | {"extractor.losses", "extractor.checkpoint", "extractor.sigma"},
     **dict.fromkeys(SCRIPTS, FAMILIES | PLUMBING | LAYERS | OVER_PLUMBING | {"models", "dataset"}),
 }

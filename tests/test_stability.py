@@ -13,9 +13,10 @@ from torch.testing import assert_close
 import train
 from bench import stability
 from bench.stability import BenchArgs, main, outcome, smoothed, valid_loss
-from dataset import MixtureArgs, MixtureDataset, find_material
+from dataset import MixtureArgs, MixtureDataset
 from dptnet import DPTNet, DPTNetArgs
 from extractor import UserError, checkpoint
+from extractor.material import find_material
 
 NET = DPTNetArgs(RATE, kernel=32, n_filters=64, bottleneck=16, hidden=16, n_blocks=1, n_heads=2, chunk_frames=16,
                  fourier=True)

@@ -10,8 +10,9 @@ import pytest
 import soundfile as sf
 import torch
 
-from dataset import MixtureArgs, MixtureDataset, find_material
+from dataset import MixtureArgs, MixtureDataset
 from extractor import audio, unpack
+from extractor.material import find_material
 
 RATE = 8000
 

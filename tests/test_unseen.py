@@ -10,8 +10,9 @@ from conftest import RATE
 
 from bench import unseen
 from bench.unseen import BenchArgs
-from dataset import MixtureArgs, find_material, held_out
+from dataset import MixtureArgs
 from extractor import UserError, audio
+from extractor.material import find_material, held_out
 from extractor.pairs import find_pairs
 
 

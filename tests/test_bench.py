@@ -1,0 +1,29 @@
+"""The benches: each can be started, and they take turns."""
+
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from bench import timing
+
+BENCHES = sorted(p.stem for p in Path(timing.__file__).parent.glob("*.py") if p.stem not in ("timing", "__init__"))
+
+
+@pytest.mark.parametrize("name", BENCHES)
+def test_a_bench_can_be_started(name):
+    bench = import_module(f"bench.{name}")
+    assert callable(bench.main) and (getattr(bench, "BenchArgs", None) or bench.RaceArgs)()
+
+
+def test_works_take_turns_the_first_round_is_left_out_and_the_median_counts(monkeypatch):
+    clock, done = [0.0], []
+    takes = {"a": [100.0, 1.0, 5.0, 2.0], "b": [100.0, 0.5, 0.25, 8.0]}
+
+    def work(name):
+        done.append(name)
+        clock[0] += takes[name][done.count(name) - 1]
+
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
+    assert timing.medians([lambda: work("a"), lambda: work("b")], 3) == [2.0, 0.5]
+    assert done == list("abababab")
