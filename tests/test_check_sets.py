@@ -193,7 +193,7 @@ def test_of_many_flaws_the_first_are_shown_and_the_others_counted(folders, monke
     assert [bool(row["flaws"]) for row in table_in(folders)] == [True] * 5 + [False] * 3
 
 
-@pytest.mark.slow
+@pytest.mark.slow(20)
 def test_the_status_is_1_where_training_makes_no_sense_and_0_else(folders):
     words = ("--data.clean", *folders.data.clean, "--data.dirty", *folders.data.dirty, "--out", folders.out)
     command = [sys.executable, "check.py", *words, "--bandwidth-hz", "0"]

@@ -100,7 +100,7 @@ def test_alone_a_team_changes_nothing():
         assert torch.equal(x, torch.ones(2))
 
 
-@pytest.mark.slow
+@pytest.mark.slow(35)
 @pytest.mark.parametrize("accumulate, sigma_reparam", [(1, True), (2, False)])
 def test_two_processes_do_what_one_does_with_the_same_batch(accumulate, sigma_reparam, args, recordings, tmp_path):
     args = replace(args, steps=20, valid_every=10, model=replace(args.model, sigma_reparam=sigma_reparam))
@@ -121,7 +121,7 @@ def test_two_processes_do_what_one_does_with_the_same_batch(accumulate, sigma_re
             assert theirs[name] == pytest.approx(ours[name], rel=1e-4, abs=1e-4), name
 
 
-@pytest.mark.slow
+@pytest.mark.slow(50)
 def test_a_killed_process_is_started_again_and_all_end_at_the_same_weights(args, recordings, tmp_path):
     args = replace(args, name="straight", steps=60, valid_every=20)
     main(args)
@@ -139,7 +139,7 @@ def test_a_killed_process_is_started_again_and_all_end_at_the_same_weights(args,
     assert_near(one, two)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(25)
 def test_told_to_end_all_stop_at_the_same_step_and_go_on_from_there(args, recordings, tmp_path):
     command = tiny_command(recordings, tmp_path, "told", steps=2000, valid_every=1000, batch_size=4, muon=0)
     last = tmp_path / "told" / "last.pt"

@@ -47,7 +47,7 @@ def quietly(args: MainArgs):
     main(args)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(110)
 def test_thirty_kills_at_any_moment_lose_the_steps_since_the_last_save_and_no_more(args):
     SPAWNED.set_forkserver_preload(["train", "tiny"])
     args = replace(args, steps=400, valid_every=40, save_every=5, keep=2, workers=1)
@@ -85,7 +85,7 @@ def test_thirty_kills_at_any_moment_lose_the_steps_since_the_last_save_and_no_mo
     assert ours["valid/loss"] == theirs["valid/loss"] and ours["train/loss"] == theirs["train/loss"]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(12)
 @pytest.mark.parametrize("whole_group", [False, True])
 def test_told_to_end_it_saves_and_leaves_with_a_status_of_its_own(whole_group, args, recordings, tmp_path):
     command = tiny_command(recordings, tmp_path, "alice", steps=3000, valid_every=1000, workers=1, save_every=500)

@@ -220,7 +220,7 @@ def test_the_layers_of_every_twin_are_compiled_and_nothing_else(threads, monkeyp
     assert compiled == 4 * [nn.Sequential]  # two layers, two threads
 
 
-@pytest.mark.slow
+@pytest.mark.slow(20)
 @pytest.mark.skipif(not shutil.which("c++"), reason="torch.compile needs a C++ compiler")
 def test_a_compiled_net_has_the_gradient_of_the_plain_one(threads):
     threads(2)

@@ -40,6 +40,7 @@ def steps_of(args: race.RaceArgs, run: str) -> int:
     return checkpoint.load(Path(args.runs) / run / "last.pt")["step"]
 
 
+@pytest.mark.slow(30)
 def test_each_gets_the_steps_that_fit_the_minutes_and_all_are_in_one_table(args, capsys):
     race.main(args)
     assert {name: steps_of(args, f"{name}_1min") for name in NETS} == {"small": 12, "wide": 6}
@@ -59,6 +60,7 @@ def test_each_gets_the_steps_that_fit_the_minutes_and_all_are_in_one_table(args,
     assert (Path(args.results) / "learning.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow(25)
 def test_a_run_that_was_planned_goes_on_with_its_own_number_of_steps(args, monkeypatch):
     race.main(replace(args, names=("small",)))
     monkeypatch.setattr(race, "seconds_a_step", lambda run: 1.0)  # a faster machine, or an idle one
@@ -77,6 +79,7 @@ def test_a_run_is_of_the_seed_and_the_recordings_it_was_planned_with(args):
         race.main(replace(args, names=("small",), minutes=0.1, seed=3, dirty=more))
 
 
+@pytest.mark.slow(30)
 def test_a_race_joins_those_of_earlier_days_and_of_other_lengths(args, capsys):
     race.main(replace(args, names=("small",), minutes=0.2))
     race.main(replace(args, names=("wide",), minutes=0.5, runs=f"{args.runs}/elsewhere"))
@@ -87,6 +90,7 @@ def test_a_race_joins_those_of_earlier_days_and_of_other_lengths(args, capsys):
     assert rows == [("small_0.2min", "2"), ("small_0.3min", "4"), ("wide_0.5min", "3")]
 
 
+@pytest.mark.slow(20)
 def test_what_is_done_is_scored_as_evaluate_does_it(args, pairs, capsys, monkeypatch):
     monkeypatch.setattr(race, "CONTESTANTS", {"deaf": {"model": FullBandArgs(n_layers=1)}})  # at the pairs' rate
     put_list(pairs, "a\tgame", "b\tvoice")

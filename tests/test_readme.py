@@ -61,7 +61,7 @@ def run(command: str, folder: Path) -> str:
     return ended.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.slow(250)
 def test_every_command_on_recordings_runs(checkout):
     """In README's order: what one writes, the next reads."""
     seen = set()
@@ -82,7 +82,7 @@ def test_every_command_on_recordings_runs(checkout):
     assert (checkout / "datasets/clean/alice/talks/src_0.png").stat().st_size > 5_000
 
 
-@pytest.mark.slow
+@pytest.mark.slow(300)
 def test_the_demo_improves_held_out_mixtures_by_more_than_6_db(checkout):
     (command,) = [c for c in COMMANDS if c.endswith("python demo.py")]
     out = run(command.split(" && ")[1], checkout)

@@ -34,7 +34,7 @@ def args(recordings, tmp_path) -> MainArgs:
 # the loop
 
 
-@pytest.mark.slow
+@pytest.mark.slow(15)
 def test_training_takes_a_hum_out_of_noise(args):
     main(replace(args, steps=100, valid_every=100, batch_size=2, lr=3e-3, warmup=10, ema=0.9))
 
@@ -44,7 +44,7 @@ def test_training_takes_a_hum_out_of_noise(args):
     assert curves["valid/absent_db"][-1] < -3
 
 
-@pytest.mark.slow
+@pytest.mark.slow(15)
 def test_stopped_and_resumed_is_the_same_as_never_stopped(args, monkeypatch, threads):
     threads(2)  # a batch in two parts
     straight = replace(args, name="straight")
@@ -70,7 +70,7 @@ def test_stopped_and_resumed_is_the_same_as_never_stopped(args, monkeypatch, thr
     assert_equal(weights(args.folder / "best.pt"), weights(straight.folder / "best.pt"))
 
 
-@pytest.mark.slow
+@pytest.mark.slow(45)
 def test_a_killed_process_goes_on_to_the_same_weights(args, recordings, tmp_path):
     straight = replace(args, name="straight", steps=30, valid_every=10, workers=1, precision="fp32")
     main(straight)
