@@ -60,27 +60,7 @@ def main(args: EvalArgs) -> dict:
         name: folders.get(source) or estimate(source, out_dir / "estimate" / name, pairs, args, enhancers.get(source))
         for name, source in systems.items()
     }
-    items, scores, failures = [], {name: [] for name in estimates}, []
-    for pair in tqdm(pairs, desc="scores", unit="pair", dynamic_ncols=True):
-        try:
-            mixture, target = (audio.read(r, 0, r.frames, sample_rate) for r in (pair.mixture, pair.target))
-        except UserError as e:
-            failures.append(str(e))  # nothing to compare with
-            continue
-        items.append(describe(pair, mixture, target))
-        signals = {page.MIXTURE: mixture, page.TARGET: target}
-        for name, paths in estimates.items():
-            try:
-                signals[name] = read_estimate(paths[pair.name], pair)
-                row = score(mixture=mixture, target=target, estimate=signals[name], sample_rate=sample_rate)
-                if ears and present(target):
-                    row |= listen(ears, signals[name], target, pair.text)
-            except UserError as e:
-                failures.append(f"{name}: {e}")
-                row = {}
-            scores[name].append(row)
-        if args.page:
-            items[-1]["sound"] = page.add_sound(out_dir, signals, sample_rate)
+    items, scores, failures = score_all(pairs, estimates, ears, out_dir if args.page else None)
     if not items:
         raise UserError(f"{args.pairs}: no pair could be scored ({failures[0]})")
 
@@ -173,6 +153,36 @@ def read_enrolment(folders: tuple[str, ...], sample_rate: int) -> np.ndarray | N
 
 # ---------------------------------------------------------------------------------------------------------------------
 # scores
+
+
+def score_all(
+    pairs: list[Pair], estimates: dict[str, dict[str, Path]], ears: perceptual.Perceptual | None, pages: Path | None
+) -> tuple[list[dict], dict[str, list[dict]], list[str]]:
+    """Of every pair that can be read an item, of every system a row for each of these, empty where there is no
+    estimate, and a sentence for all that could not be scored. pages: the folder that gets the sounds"""
+    sample_rate = pairs[0].mixture.rate
+    items, scores, failures = [], {name: [] for name in estimates}, []
+    for pair in tqdm(pairs, desc="scores", unit="pair", dynamic_ncols=True):
+        try:
+            mixture, target = (audio.read(r, 0, r.frames, sample_rate) for r in (pair.mixture, pair.target))
+        except UserError as e:
+            failures.append(str(e))  # nothing to compare with
+            continue
+        items.append(describe(pair, mixture, target))
+        signals = {page.MIXTURE: mixture, page.TARGET: target}
+        for name, paths in estimates.items():
+            try:
+                signals[name] = read_estimate(paths[pair.name], pair)
+                row = score(mixture=mixture, target=target, estimate=signals[name], sample_rate=sample_rate)
+                if ears and present(target):
+                    row |= listen(ears, signals[name], target, pair.text)
+            except UserError as e:
+                failures.append(f"{name}: {e}")
+                row = {}
+            scores[name].append(row)
+        if pages:
+            items[-1]["sound"] = page.add_sound(pages, signals, sample_rate)
+    return items, scores, failures
 
 
 def score(*, mixture: np.ndarray, target: np.ndarray, estimate: np.ndarray, sample_rate: int) -> dict[str, float]:

@@ -3,9 +3,9 @@
     python -m bench.stability --clean datasets/clean/alice --dirty datasets/dirty/other
     python -m bench.stability --clean datasets/clean/alice --dirty datasets/dirty/other --factors 1 30 --steps 50
 
-Every run does the steps of train.py, in fp32: its AdamW, decay groups, gradient clipping at MainArgs.clip_norm,
-schedule (warm-up, then a cosine down to a hundredth over `steps`) and its rule for steps without a finite loss or
-gradient: they are skipped and end the run after MAX_BAD in a row. All runs of a seed start from the same weights and
+Every run does the steps of train.py without Muon, in fp32: its AdamW, decay groups, gradient clipping at
+MainArgs.clip_norm, schedule (warm-up, then a cosine down to a hundredth over `steps`) and its rule for steps without a
+finite loss or gradient: they are skipped and end the run after MAX_BAD in a row. All runs of a seed start from the same weights and
 hear the same items. The loss at the end is that of the last weights, not of averaged ones, on frozen held-out mixtures.
 
 A run diverged if it was ended so, or if its loss at the end is no better than that of silence: the estimate 0, whose
@@ -39,7 +39,7 @@ from extractor.command import command_line
 from extractor.device import keep_freed_memory
 from extractor.losses import LossArgs, predictive_loss
 from extractor.material import find_material
-from extractor.optim import decay_groups, learning_rate
+from extractor.optim import learning_rate, make_optimizers, set_learning_rate
 from train import MAX_BAD, MainArgs
 
 SAME = 0.1  # a loss that is better by no more than this is no better
@@ -121,11 +121,11 @@ def train(run: Run, args: BenchArgs, silence: float, training: MixtureDataset, f
     """Losses and gradient norms step by step, attention entropy of every layer every few steps, and the outcome."""
     as_main = MainArgs(
         model=replace(args.model, sigma_reparam=run.sigma_reparam), lr=run.factor * args.lr, warmup=run.warmup,
-        weight_decay=args.weight_decay, steps=args.steps, batch_size=args.batch_size, seed=run.seed,
+        muon=0.0, weight_decay=args.weight_decay, steps=args.steps, batch_size=args.batch_size, seed=run.seed,
     )
     torch.manual_seed(run.seed)
     net = DPTNet(as_main.model)
-    optimizer = torch.optim.AdamW(decay_groups(net, as_main.weight_decay), lr=as_main.lr, betas=(0.9, 0.98))
+    (optimizer,) = make_optimizers(net, as_main)
     probe = default_collate(frozen[:4])["mixture"]
     losses, norms, looks, skipped, bad = [], [], [], 0, 0
     for step in range(args.steps):
@@ -133,8 +133,7 @@ def train(run: Run, args: BenchArgs, silence: float, training: MixtureDataset, f
             looks.append([step, *entropy_by_layer(net, probe).tolist()])
         first = step * args.batch_size
         batch = default_collate([training[run.seed, i] for i in range(first, first + args.batch_size)])
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, as_main)
+        set_learning_rate([optimizer], learning_rate(step, as_main))
         loss, _ = predictive_loss(net, batch["mixture"], batch["target"], as_main.loss)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

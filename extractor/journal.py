@@ -44,7 +44,7 @@ class Journal:
     def examples(self, step: int, items: Mapping[str, dict], estimates: list, sample_rate: int):
         """Sound and spectrograms of validation items, by name."""
         with self.writing():
-            report.add_examples(self.writer, step, list(items.values()), estimates, items, sample_rate)
+            report.add_examples(self.writer, step, items, estimates, sample_rate)
             self.writer.flush()
 
     @contextmanager

@@ -1,5 +1,6 @@
 """Things to look at and listen to."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import librosa
@@ -69,9 +70,9 @@ def save(figure: Figure, path: str | Path):
         figure.savefig(aside, dpi=80, format="png")
 
 
-def add_examples(writer, step: int, items: list[dict], estimates: list, names, sample_rate: int):
+def add_examples(writer, step: int, items: Mapping[str, dict], estimates: list, sample_rate: int):
     """Audio and spectrograms of validation items to TensorBoard, under their names."""
-    for name, item, estimate in zip(names, items, estimates, strict=True):
+    for (name, item), estimate in zip(items.items(), estimates, strict=True):
         signals = {"mixture": item["mixture"], "target": item["target"], "estimate": estimate}
         figure = spectrogram({kind: signal.numpy() for kind, signal in signals.items()}, sample_rate)
         writer.add_figure(f"{name}/spectrogram", figure, step)
