@@ -5,8 +5,9 @@
 
 Every run does the steps of train.py without Muon, in fp32: its AdamW, decay groups, gradient clipping at
 MainArgs.clip_norm, schedule (warm-up, then a cosine down to a hundredth over `steps`) and its rule for steps without a
-finite loss or gradient: they are skipped and end the run after MAX_BAD in a row. All runs of a seed start from the same weights and
-hear the same items. The loss at the end is that of the last weights, not of averaged ones, on frozen held-out mixtures.
+finite loss or gradient: they are skipped and end the run after MAX_BAD in a row. All runs of a seed start from the same
+weights and hear the same items. The loss at the end is that of the last weights, not of averaged ones, on frozen held-
+out mixtures.
 
 A run diverged if it was ended so, or if its loss at the end is no better than that of silence: the estimate 0, whose
 loss on the same mixtures is printed.
