@@ -6,6 +6,7 @@ Only the part that is asked for is read, so that a recording may be hours long.
 import glob
 import os
 import re
+import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -60,9 +61,14 @@ def sounds(paths: Iterable[Path]) -> list[Path]:
 
 
 def find(folder: str | Path) -> list[Path]:
-    """All `sounds` below a folder, also where links lead, once; hidden ones are left out."""
+    """All `sounds` below a folder, also where links lead, once; hidden ones are left out. What cannot be listed is
+    named."""
+    def unlisted(error: OSError):
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            warnings.warn(f"passed over: {error.filename} cannot be listed ({error.strerror})", stacklevel=4)
+
     found, seen = [], set()
-    for here, folders, names in os.walk(folder, followlinks=True):
+    for here, folders, names in os.walk(folder, onerror=unlisted, followlinks=True):
         if (real := os.path.realpath(here)) in seen:
             folders.clear()
             continue

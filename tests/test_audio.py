@@ -1,5 +1,6 @@
 """extractor/audio.py: what is read is what lies in the file, resampled, at the right time; what is written is whole."""
 
+import os
 from itertools import chain
 
 import numpy as np
@@ -203,6 +204,23 @@ def test_what_nobody_here_reads_is_found_until_it_has_been_converted(tmp_path):
     found = [tmp_path / name for name in ("a.mp4", "b.flac", "c.m4a", "sub/c.flac")]
     assert audio.find(tmp_path) == audio.inputs(f"{tmp_path}/**/*", tmp_path / "out")[1] == found
     assert audio.inputs(f"{tmp_path}/**/*.MKV", tmp_path / "out")[1] == [tmp_path / "b.MKV"]
+
+
+def test_a_folder_that_cannot_be_listed_is_named_and_the_others_are_searched(tmp_path, monkeypatch):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.wav").touch()
+    scandir = os.scandir
+
+    def forbidden(path):
+        if str(path) == str(tmp_path / "a"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", forbidden)
+    with pytest.warns(UserWarning, match="passed over: .*/a cannot be listed .Permission denied."):
+        assert audio.find(tmp_path) == [tmp_path / "b" / "1.wav"]
+    assert audio.find(tmp_path / "nowhere") == []
 
 
 # ---------------------------------------------------------------------------------------------------------------------
