@@ -222,7 +222,7 @@ class MixtureDataset(Dataset):
         return self.rate_at(rng, *self.args.speed)
 
     def rate_at(self, rng: np.random.Generator, slowest: float, fastest: float, steps: int = 100) -> int:
-        """For a speed between these, in so many steps from 0 to 1."""
+        """The rate to read at for a random speed between these; its multiples of a `steps`-th of the net's rate."""
         speed = np.exp(rng.uniform(*np.log((slowest, fastest))))
         step = max(1, self.sample_rate // steps)  # of a common divisor, or the resampler would need filters without end
         least, most = math.ceil(self.sample_rate / fastest / step), math.floor(self.sample_rate / slowest / step)

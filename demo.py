@@ -101,7 +101,7 @@ def make_set(folder: Path, args: DemoArgs):
 
 
 def make_pairs(folder: Path, rng: np.random.Generator, mei: "Mei", espeak: "Espeak", n_pairs: int):
-    lines = ["name\tkind\tsnr_db"]
+    rows = []
     for kind in KINDS:
         for i in range(n_pairs):
             snr_db = (-5, 0, 5)[i % 3]
@@ -116,8 +116,8 @@ def make_pairs(folder: Path, rng: np.random.Generator, mei: "Mei", espeak: "Espe
             mixture, target, _ = mix(target, interference)
             save(folder / f"mixture/{kind}_{i}.flac", mixture)
             save(folder / f"target/{kind}_{i}.flac", target)
-            lines.append(f"{kind}_{i}\t{kind}\t{snr_db}")
-    (folder / "list.tsv").write_text("\n".join(lines) + "\n")  # last: it says that the set is whole
+            rows.append({"name": f"{kind}_{i}", "kind": kind, "snr_db": snr_db})
+    tables.write(folder / "list.tsv", rows[0], rows)  # last: it says that the set is whole
 
 
 def fill(make: Callable[[], np.ndarray], seconds: float) -> np.ndarray:

@@ -21,7 +21,7 @@ import soundfile as sf
 from tqdm import tqdm
 
 from dataset import KINDS, MixtureArgs, MixtureDataset, Pool
-from extractor import UserError, audio, check_counts
+from extractor import UserError, audio, check_counts, tables
 from extractor.command import command_line
 from extractor.files import whole
 from extractor.material import Material, Source, find_material
@@ -51,7 +51,7 @@ def main(args: BenchArgs):
     material = Material(clean, *([r for r in recordings if r.path in unseen] for recordings in dirty))
     if not material.games or not material.voices:
         raise UserError(f"BenchArgs.scenes: name games and {data.voices}, of each at least one recording")
-    lines = ["name\tkind\tsnr_db"]
+    rows = []
     for snr_db in tqdm(args.snr_db, "pairs"):
         for i, item in enumerate(mixtures(material, replace(data, snr_db=(snr_db, snr_db)), args)):
             kind = KINDS[i % len(KINDS)]
@@ -61,9 +61,9 @@ def main(args: BenchArgs):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with whole(path) as aside:
                     sf.write(aside, item[part].numpy(), args.sample_rate, format="FLAC", subtype="PCM_24")
-            lines.append(f"{name}\t{kind}\t{snr_db if kind != 'absent' else ''}")
-    (out_dir / "pairs/list.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print(f"{len(lines) - 1} pairs: {out_dir / 'pairs'}; to train on: {out_dir / 'seen'}")
+            rows.append({"name": name, "kind": kind, "snr_db": snr_db if kind != "absent" else ""})
+    tables.write(out_dir / "pairs/list.tsv", rows[0], rows)
+    print(f"{len(rows)} pairs: {out_dir / 'pairs'}; to train on: {out_dir / 'seen'}")
 
 
 def split(args: BenchArgs, seen: Path) -> set[Path]:

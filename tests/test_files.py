@@ -1,8 +1,10 @@
 """extractor/files.py: what was there stays until what replaces it is whole, whatever the name and the disk."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -61,12 +63,17 @@ def test_a_folder_is_for_one_process_until_it_ends_however_it_does(tmp_path):
             pass
     other.kill()
     other.wait()
+    children = []
     for _ in range(2):
         with claimed(tmp_path):
-            child = subprocess.Popen(["sleep", "60"], close_fds=False)  # one that outlives it does not hold the folder
+            if not (child := os.fork()):  # with all that is open here; it outlives the claim, and does not hold it
+                time.sleep(60)
+                os._exit(0)
+            children.append(child)
     held = subprocess.run([sys.executable, "-c", hold.replace("60", "0")], cwd=ROOT, capture_output=True, text=True)
-    child.kill()
-    child.wait()
+    for pid in children:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
     assert held.stdout == "mine\n"
 
 
