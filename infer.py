@@ -24,6 +24,7 @@ from extractor import UserError, audio, checkpoint, page, provenance, tables
 from extractor.chunked import extract_long
 from extractor.command import command_line
 from extractor.device import pick_device
+from extractor.files import alone_in
 from extractor.levels import (
     HOP_S,
     background_and_speech,
@@ -68,6 +69,12 @@ def main(args: InferArgs) -> list[str]:
     net, family = models.load(args.checkpoint)
     net.to(device)
     outputs = plan(args)
+    with alone_in(args.out_dir):
+        return extract_all(outputs, net, family, args, device)
+
+
+def extract_all(outputs: dict[Path, Path], net, family, args: InferArgs, device: torch.device) -> list[str]:
+    """Input -> output, all that are not there yet, and the page. Returns as main."""
     claim(args, outputs)
     todo = [(source, out) for source, out in outputs.items() if args.overwrite or not done(source, out)]
     print(f"{len(outputs)} recordings, {len(outputs) - len(todo)} done before; extracting on {device}")
@@ -89,8 +96,14 @@ def main(args: InferArgs) -> list[str]:
 
 
 def done(source: Path, out: Path) -> bool:
-    """Whether the estimate is there, and the recording has not been made anew since."""
-    return out.exists() and out.stat().st_mtime_ns >= source.stat().st_mtime_ns
+    """Whether the estimate is there, of the recording as it is: not of one made anew since, or whole only since."""
+    if not out.exists() or out.stat().st_mtime_ns < source.stat().st_mtime_ns:
+        return False
+    try:
+        estimate = audio.probe(out)
+        return estimate.frames == audio.probe(source).length(estimate.rate)
+    except UserError:  # damaged, either of them
+        return False
 
 
 def claim(args: InferArgs, outputs: dict[Path, Path]):

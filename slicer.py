@@ -27,6 +27,7 @@ from tqdm import tqdm
 from extractor import UserError, audio, ledger
 from extractor.command import command_line
 from extractor.cuts import Clip, Drop, Hops, Limits, Plan, Threshold, plan_cuts
+from extractor.files import alone_in
 from extractor.levels import (
     OFFSET,
     SILENCE_DB,
@@ -90,8 +91,14 @@ class SlicerArgs:
 
 def main(args: SlicerArgs) -> list[str]:
     """Slice every recording. Returns a sentence for each that gave no clips."""
+    sources = audio.inputs(args.inputs, args.out_dir)[1]
+    with alone_in(args.out_dir):
+        return slice_all(sources, args)
+
+
+def slice_all(sources: list[Path], args: SlicerArgs) -> list[str]:
+    """All that were not sliced before. Returns as main."""
     out_dir = Path(args.out_dir)
-    sources = audio.inputs(args.inputs, out_dir)[1]
     rows = ledger.read_table(out_dir)
     ledger.publish(out_dir, rows)  # what a killed run had no time for
     saved = time.monotonic()
@@ -293,11 +300,17 @@ def to_slice(prints: dict[Path, str], rows: list[dict], args: SlicerArgs, failur
         same = before.get(identity)
         try:
             if same and same["settings"] != args.settings:
-                raise UserError(f"{path}: sliced before with other settings; choose another out_dir, or delete it")
+                raise UserError(
+                    f"{path}: sliced before with other settings; delete {args.out_dir}, or choose another out_dir and "
+                    "train on one of the two"
+                )
             if same and same["source"] != path.as_posix():
                 print(f"{path}: the same file as {same['source']}, whose clips do for both")
             if same is None and path.as_posix() in names:
-                raise UserError(f"{path}: is no longer the file that was sliced before; choose another out_dir")
+                raise UserError(
+                    f"{path}: is no longer the file that was sliced before; delete its clips and its rows in "
+                    f"{Path(args.out_dir, ledger.TABLE)}, and run again"
+                )
             if same is None:
                 todo.append(audio.probe(path))
                 before[identity] = {"source": path.as_posix(), "settings": args.settings}

@@ -11,6 +11,8 @@ Run it again and it goes on from runs/<name>/last.pt; runs/<name>/best.pt is wha
 
 import hashlib
 import math
+import os
+import platform
 import sys
 import time
 from collections import ChainMap
@@ -33,13 +35,13 @@ from extractor.attention import entropy_by_layer
 from extractor.augment import AugmentArgs
 from extractor.command import command_line
 from extractor.device import pick_device
-from extractor.files import claimed
+from extractor.files import alone_in
 from extractor.losses import LossArgs
 from extractor.material import Material, find_material, speakers, unpacked
 from extractor.metrics import attenuation, si_sdri
 from extractor.optim import hold, learning_rate, make_optimizers, set_learning_rate, update_average
 from extractor.parallel import Backward, gradients
-from extractor.progress import Progress, keep_best, resume, saver
+from extractor.progress import Progress, keep_best, resume, same_run, saver
 from extractor.stop import STATUS, Stop, outlive
 
 MAX_BAD = 10  # steps in a row without a finite loss and gradient before the run stops
@@ -92,6 +94,8 @@ class MainArgs:
                 raise UserError(f"MainArgs.{name} = {getattr(self, name)}: give more than 0")
         if not 0 <= self.ema < 1:
             raise UserError(f"MainArgs.ema = {self.ema}: give a share, 0 to below 1")
+        if self.precision not in precision.PRECISIONS:
+            raise UserError(f"MainArgs.precision = {self.precision!r}: give {', '.join(precision.PRECISIONS)}")
         if not 0 <= self.seed < 2**63:
             raise UserError(f"MainArgs.seed = {self.seed}: give a number of 0 to 2^63 - 1")
 
@@ -104,9 +108,8 @@ def main(args: MainArgs) -> Path:
     """Train to args.steps. Returns the path of the best checkpoint. Told to end by SIGTERM, it saves and exits with
     stop.STATUS."""
     device = pick_device(args.device, ddp.local_rank())
-    make_folder(args.folder)
     with ddp.joined(device) as team, Stop() as stop:
-        with claimed(args.folder) if team.rank == 0 and not args.dry_run else nullcontext():
+        with alone_in(args.folder) if team.rank == 0 and not args.dry_run else nullcontext():
             return run(args, device, team, stop)
 
 
@@ -117,31 +120,38 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
     family = models.family_of(args.model)
     sample_rate = args.model.sample_rate
 
+    # --- net, with its first weights or another run's ----------------------------------------------------------------
+    loss_of = loss_function(args, family, device)
+    torch.manual_seed(args.seed)
+    net = family.net(args.model).to(device)
+    if last.exists():
+        state = models.same_net(last, args.model)
+        args = replace(args, init_from=same_run(last, state, args, net))
+    else:
+        state = checkpoint.load(start) if start else {}
+        models.start_from(net, args.init_from)
+    hold(net, args.freeze)
+    here = share(args, team)  # items of a step that are this process's
+    at_once = here // args.accumulate
+
     # --- data --------------------------------------------------------------------------------------------------------
     first = team.rank == 0
     with team.first_alone():
         material = find_material(args.data, index=Path(args.runs) / INDEX, progress=first)
         material = unpacked(material, Path(args.runs) / UNPACKED, 1e9 * args.unpack_gb, progress=first)
-    valid_s = material.held_out(args.data, checkpoint.load(start).get("held_out") if start else None)
+    clips_before = state.get("clips", {})
+    valid_s = material.held_out(args.data, clips_before)
     training = MixtureDataset(material, args.data, sample_rate, split="train", augmented=args.augment, held=valid_s)
     validation = MixtureDataset(material, args.data, sample_rate, split="valid", held=valid_s)
     describe_material(material, training, validation)
 
-    # --- net, optimizer, and what an earlier run left ----------------------------------------------------------------
-    torch.manual_seed(args.seed)
-    net = family.net(args.model).to(device)
-    if not last.exists():
-        models.start_from(net, args.init_from)
-    hold(net, args.freeze)
+    # --- optimizers, and how far the run has come --------------------------------------------------------------------
     average = deepcopy(net).to(device).eval().requires_grad_(False)  # .to: as in fit.py
     optimizers = make_optimizers(net, args)
     judged_by = yardstick(args, validation)
     progress = Progress()
     if last.exists():
-        progress = resume(last, models.same_net(last, args.model), args, net, average, optimizers, judged_by)
-    here = share(args, team)  # items of a step that are this process's
-    at_once = here // args.accumulate
-    loss_of = loss_function(args, family, device)
+        progress = resume(last, state, args, net, average, optimizers, judged_by)
     if args.dry_run:
         print(fit.table(args, at_once, loss_of, net, device))
         return args.folder / "best.pt"
@@ -150,8 +160,9 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
         print(why)
         return args.folder / "best.pt"
 
-    if args.compile and progress.compiled is None:
-        progress.compiled = fit.compiled_is_faster(args, at_once, loss_of, net, device, team)
+    machine = ", ".join(dict.fromkeys(team.gather(f"{platform.node()} {device.type}")))
+    if args.compile and machine not in progress.compiled:
+        progress.compiled[machine] = fit.compiled_is_faster(args, at_once, loss_of, net, device, team)
 
     keys = Keys(progress.step, args.batch_size, args.valid_every, team.rank * here, here)
     loader = DataLoader(
@@ -171,10 +182,10 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
     heard = False  # whether the journal has examples of this process
     started = time.monotonic() - progress.seconds
     meter = journal.Meter(device, args.batch_size * args.data.segment_s)
-    used = {str(r.path): valid_s.get(r.path, 0.0) for r in material.clean}  # what is held out of each, for later runs
-    always = {"family": models.family_name(args.model), "held_out": used, "judged_by": judged_by}
+    clips = {os.path.abspath(r.path): (r.seconds, valid_s.get(r.path, 0.0)) for r in material.clean}
+    always = {"family": models.family_name(args.model), "clips": clips_before | clips, "judged_by": judged_by}
     save = saver(args, always, net, average, optimizers) if first else lambda *_: None
-    backward = Backward(net, device, at_once, compiled=args.compile and progress.compiled)
+    backward = Backward(net, device, at_once, compiled=args.compile and progress.compiled[machine])
     for batches in meter.waiting(in_turns(loader, args.accumulate)):
         lr = learning_rate(progress.step, args)
         set_learning_rate(optimizers, lr)
@@ -238,7 +249,7 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
     speaker = min(speakers(args.data, [r.path for r in material.clean]))
     print(
         f"best at step {progress.best_step}, validation loss {progress.best:+.2f}: {best}; next: python infer.py "
-        f'--checkpoint {best} --inputs "datasets/dirty/{speaker}/**/*" --out-dir extracted/{args.name}'
+        f'--checkpoint "{best}" --inputs "datasets/dirty/{speaker}/**/*" --out-dir "extracted/{args.name}"'
     )
     return best
 
@@ -296,18 +307,12 @@ def entropies(net: nn.Module, items: list[dict], device: torch.device) -> list[f
 # before the first step
 
 
-def make_folder(folder: Path):
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise UserError(f"{folder}: cannot be written ({e.strerror}); choose another MainArgs.runs") from None
-
-
 def yardstick(args: MainArgs, held_out: MixtureDataset) -> str:
     """A digest of what a validation loss depends on but the weights: the recordings, how they are mixed, the loss."""
     sources = [(str(s.recording.path), s.start, s.length)
                for pool in (held_out.clean, held_out.games, held_out.voices) for s in pool.sources]
-    mixed = replace(args.data, clean=(), dirty=())  # their folders may be written in several ways
+    training = {"speed": (1.0, 1.0), "absent": 0.0, "alone": 0.0, "both": 0.0}  # what matters there alone
+    mixed = replace(args.data, clean=(), dirty=(), **training)  # folders may be written in several ways
     everything = repr((sources, mixed, args.loss, getattr(args.model, "steps", None)))  # a flow's steps
     return hashlib.sha256(everything.encode("utf-8", "surrogateescape")).hexdigest()
 

@@ -1,5 +1,6 @@
-"""Files that are whole at every moment."""
+"""Files that are whole at every moment, and folders that one process has to itself."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +15,7 @@ except ImportError:  # on Windows
     fcntl = None
 
 MOST_BYTES = 255  # of a file's name
+FULL = errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)
 
 
 @contextmanager
@@ -35,21 +37,22 @@ def whole(path: str | Path, *, flush: bool = True, shared: bool = False) -> Iter
                 os.fsync(f.fileno())
         os.replace(aside, path)
     except OSError as e:
-        raise UserError(f"{path}: cannot be written ({e.strerror or e}); choose another output folder") from None
+        remedy = "make room, and run again" if e.errno in FULL else "choose another output folder"
+        raise UserError(f"{path}: cannot be written ({e.strerror or e}); {remedy}") from None
     finally:
         with suppress(OSError):  # gone, in a folder that is none, or on a disk where nothing may be written
             aside.unlink()
 
 
 @contextmanager
-def claimed(folder: Path) -> Iterator[None]:
-    """A folder for one process alone, until it ends, however it does. Raises UserError where another one has it. Where
-    a system or a disk knows no locks nothing is held."""
-    path = folder / "lock"
+def alone_in(folder: str | Path) -> Iterator[None]:
+    """A folder, made where there is none, for one process until it ends, however it does. Raises UserError where
+    another one has it. Where a system or a disk knows no locks nothing is held."""
     try:
-        f = open(path, "w")
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        f = open(Path(folder, ".lock"), "a")
     except OSError as e:
-        raise UserError(f"{path}: cannot be written ({e.strerror}); choose another folder") from None
+        raise UserError(f"{folder}: cannot be written ({e.strerror}); choose another folder") from None
     with f:
         try:
             fcntl and fcntl.lockf(f, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of the process: its children do not hold it

@@ -6,10 +6,10 @@ args: dataset.py's MixtureArgs
 import os
 import re
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 from tqdm import tqdm
 
 from extractor import UserError, audio
@@ -33,7 +33,7 @@ class Material(NamedTuple):
     games: list[audio.Recording]   # all dirty scenes but the voices
     voices: list[audio.Recording]
 
-    def held_out(self, args, before: Mapping[str, float] | None = None) -> dict[Path, float]:
+    def held_out(self, args, before: Mapping[str, tuple[float, float]] | None = None) -> dict[Path, float]:
         """Seconds for validation, at the end of each of these clean clips."""
         return held_out([r.path for r in self.clean], [r.seconds for r in self.clean], args, before)
 
@@ -80,27 +80,26 @@ def recording_of(clip: Path) -> tuple[Path, str]:
 
 
 def held_out(
-    clips: list[Path], seconds: list[float], args, before: Mapping[str, float] | None = None
+    clips: list[Path], seconds: list[float], args, before: Mapping[str, tuple[float, float]] | None = None
 ) -> dict[Path, float]:
-    """Seconds for validation, at the end of each of these clips: of recordings drawn at random all clips, until they
-    make up `valid_share`; but of a recording that would make it more than thrice as much, or leave none, its end.
+    """Seconds for validation, at the end of each of these clips: of recordings drawn by their names all clips, until
+    they make up `valid_share`; but of a recording that would make it more than thrice as much, or leave none, its end.
 
-    `before` has what an earlier run held out of each of its clips, or 0. All of them stay what they were, so that no
-    net is validated on what it was trained on, and more is drawn from other recordings alone; unless what is held out
-    would be none by now, more than thrice the share, or all: then as if there had been no such run."""
-    known = {os.path.abspath(clip): length for clip, length in (before or {}).items()}
+    `before` has the length of each clip that an earlier run knew, and what it held out of it, or 0. All of them stay
+    what they were, so that no net is validated on what it was trained on, and more is drawn from other recordings
+    alone; unless what is held out would be none by now, more than thrice the share, or all: then as if there had been
+    no such run."""
+    lengths = dict(zip(clips, seconds, strict=True))
+    held = remembered(lengths, before or {})
+    old = {recording_of(clip) for clip in held}
     recordings: dict[tuple[Path, str], dict[Path, float]] = {}
-    held, old, enough = {}, set(), args.valid_share * sum(seconds)
-    for clip, length in zip(clips, seconds, strict=True):
-        recordings.setdefault(name := recording_of(clip), {})[clip] = length
-        if (kept := known.get(os.path.abspath(clip))) is not None:
-            held[clip] = min(kept, length)
-            old.add(name)
-    order = [name for name in recordings if name not in old]
+    for clip, length in lengths.items():
+        recordings.setdefault(recording_of(clip), {})[clip] = length
+    order, enough = [name for name in recordings if name not in old], args.valid_share * sum(seconds)
     of_before = sum(held.values())
     if of_before > min(3 * enough, 0.99 * sum(seconds)) or not (of_before or order):
         held, order = {}, [*recordings]
-    np.random.default_rng((args.seed, 2)).shuffle(order)
+    order.sort(key=lambda name: drawn(*name, args.seed))
     for name in order:
         found, missing = recordings[name], enough - sum(held.values())
         if missing <= 0:
@@ -112,6 +111,27 @@ def held_out(
             held[clip] = max(0.0, min(found[clip], missing))
             missing -= found[clip]
     return {clip: length for clip, length in held.items() if length}
+
+
+def drawn(folder: Path, recording: str, seed: int) -> str:
+    """A recording's place in the draw: the same one whatever others there are."""
+    return sha256(os.fsencode(f"{seed}/{folder.name}/{recording}")).hexdigest()
+
+
+def remembered(lengths: Mapping[Path, float], before: Mapping[str, tuple[float, float]]) -> dict[Path, float]:
+    """What was held out before of each of these clips that was there: by its path; or, where there is nothing at the
+    old one now, by its name and length. Of a recording that was cut anew, so that a clip has another length by now,
+    nothing is known."""
+    there = {os.path.abspath(path): known for path, known in before.items()}
+    moved = {(Path(path).name, length): held for path, (length, held) in there.items() if not os.path.exists(path)}
+    found, cut_anew = {}, set()
+    for clip, length in lengths.items():
+        then, held = there.get(os.path.abspath(clip)) or (length, moved.get((clip.name, length)))
+        if then != length:
+            cut_anew.add(recording_of(clip))
+        elif held is not None:
+            found[clip] = held
+    return {clip: held for clip, held in found.items() if recording_of(clip) not in cut_anew}
 
 
 def held_of_dirty(paths: list[Path], seconds: list[float], args) -> dict[Path, float]:
@@ -133,13 +153,15 @@ def find_material(args, *, index: str | Path = "", progress: bool = False) -> Ma
     clean_paths, dirty_paths = folders(args.clean, "clean"), folders(args.dirty, "dirty")
     refuse_target(args, clean_paths, dirty_paths)
     problems, clean, dirty, known = [], [], [], Index(index)
-    for paths, found, check in ((clean_paths, clean, check_clean), (dirty_paths, dirty, check_dirty)):
-        for path in tqdm(paths, "checking", unit=" files", leave=False, disable=not progress):
-            try:
-                found.append(known.look(path, check))
-            except UserError as e:
-                problems.append(str(e))
-    known.save()
+    try:
+        for paths, found, check in ((clean_paths, clean, check_clean), (dirty_paths, dirty, check_dirty)):
+            for path in tqdm(paths, "checking", unit=" files", leave=False, disable=not progress):
+                try:
+                    found.append(known.look(path, check))
+                except UserError as e:
+                    problems.append(str(e))
+    finally:  # what was looked at is known, though it be stopped
+        known.save()
     if problems:
         more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
         named = "; ".join(problems[:5])
@@ -150,8 +172,12 @@ def find_material(args, *, index: str | Path = "", progress: bool = False) -> Ma
 
 def in_voices(path: Path, args) -> bool:
     """Whether a recording, or the given folder that it lies in, is in a scene of voices."""
-    above = next(Path(name).parent for name in reversed(args.dirty) if path.is_relative_to(name))
-    return args.voices in path.relative_to(above).parts
+    return args.voices in path.relative_to(given(path, args).parent).parts
+
+
+def given(path: Path, args) -> Path:
+    """The dirty folder, among those named, that a recording lies in."""
+    return next(Path(name) for name in reversed(args.dirty) if path.is_relative_to(name))
 
 
 def folders(names: tuple[str, ...], kind: str) -> list[Path]:
@@ -168,26 +194,38 @@ def folders(names: tuple[str, ...], kind: str) -> list[Path]:
 
 
 def speakers(args, clean: list[Path]) -> set[str]:
-    """Whose the clean recordings are: the folder below clean/, where there is one, else the given folder."""
+    """Whose the clean recordings are: the folder below clean/, or above it where it has none; without a folder of that
+    name, the given one."""
     named = {Path(name).resolve().name for name in args.clean if "clean" not in Path(name).parts}
-    return named | {p.parts[p.parts.index("clean") + 1] for p in clean if "clean" in p.parts[:-1]}
+    for path in clean:
+        if "clean" in (parts := path.parts[:-1]):
+            at = parts.index("clean") + 1
+            named.add(parts[at] if at < len(parts) else Path(*parts[:at]).resolve().parent.name)
+    return named
 
 
 def refuse_target(args, clean: list[Path], dirty: list[Path]):
-    """Recordings in dirty/<speaker>/ have the target in them: as interference they would teach the net to remove it."""
+    """Recordings in dirty/<speaker>/ have the target in them, and so has voices/<speaker>.wav: as interference they
+    would teach the net to remove it."""
     targets = speakers(args, clean)
     real = {p: os.path.realpath(p) for p in clean + dirty}
     try:
         top = os.path.commonpath([os.path.dirname(p) for p in real.values()])
     except ValueError:  # on two drives
-        top = ""
+        top = os.sep
     same = {real[p] for p in clean}
     for path in dirty:
-        inside = {*real[path][len(top) :].split(os.sep)[:-1]} & targets
-        if inside or real[path] in same:
+        below = Path(real[path][len(top) :].lstrip(os.sep))
+        if Path(top) == Path(top).parent:  # they share no folder: a user's own may have the speaker's name
+            below = path.relative_to(given(path, args).parent)
+        folders_named, files_named = {*below.parts[:-1]} & targets, {path.stem, below.stem} & targets
+        if folders_named or files_named or real[path] in same:
+            alone = files_named and not folders_named
+            what = f"{path}: a dirty recording" if alone else f"{path.parent}: a dirty folder"
+            whose = ", ".join(folders_named or files_named) or "clean files"
             raise UserError(
-                f"{path.parent}: a dirty folder that holds the target speaker ({', '.join(inside) or 'clean files'}); "
-                "it is for infer.py, never training noise: leave it out of MixtureArgs.dirty"
+                f"{what} that holds the target speaker ({whose}); it is for infer.py, never training noise: leave it "
+                "out of MixtureArgs.dirty"
             )
 
 

@@ -27,7 +27,7 @@ class Progress:
     best_step: int = 0
     kept: list[tuple[float, int]] = field(default_factory=list)  # loss and step of every step_<n>.pt, the best first
     seconds: float = 0.0
-    compiled: bool | None = None  # whether that was found to be faster
+    compiled: dict[str, bool] = field(default_factory=dict)  # by machine: whether that was found to be faster there
 
     def ended(self, args) -> str:
         """Why there is nothing more to do, if so."""
@@ -76,21 +76,32 @@ def keep_best(args, progress: Progress, loss: float, save: Callable, first: bool
         (args.folder / f"step_{step}.pt").unlink(missing_ok=True)
 
 
+def same_run(path: Path, state: dict, args, net: nn.Module) -> str:
+    """Whether last.pt, whose content this is, can be gone on from as args say. Returns what that run started from.
+    Raises UserError where it is of other recordings, or was trained in another way."""
+    if "net" not in state:
+        raise UserError(f"{path}: exported for extraction, training cannot go on from it; move it away")
+    before = state["args"]
+    if {*map(Path, before["data"]["clean"])} != {*map(Path, args.data.clean)}:
+        raise UserError(
+            f"{path}: trained on {', '.join(before['data']['clean'])}, not {', '.join(args.data.clean)}; give this run "
+            f"another MainArgs.name, with --init-from {path} to start from these weights"
+        )
+    if before["seed"] != args.seed:
+        raise UserError(f"{path}: started with MainArgs.seed = {before['seed']}; give that, or another MainArgs.name")
+    freeze = before.get("freeze", ())
+    if held_by(net, freeze) != held_by(net, args.freeze):
+        held = f"MainArgs.freeze = {' '.join(freeze) or 'nothing'}"
+        raise UserError(f"{path}: trained with other parts held; give {held} again, or another MainArgs.name")
+    if args.init_from not in ("", before["init_from"]):
+        print(f"{path}: goes on from its own weights, not from MainArgs.init_from; another MainArgs.name starts there")
+    return before["init_from"]
+
+
 def resume(
     path: Path, state: dict, args, net: nn.Module, average: nn.Module, optimizers: Optimizers, judged_by: str
 ) -> Progress:
-    """Take up last.pt, whose content this is. Raises UserError where it is of other recordings, or was trained in
-    another way than args say."""
-    if "net" not in state:
-        raise UserError(f"{path}: exported for extraction, training cannot go on from it; move it away")
-    clean = state["args"]["data"]["clean"]
-    if [*map(Path, clean)] != [*map(Path, args.data.clean)]:
-        raise UserError(
-            f"{path}: trained on {', '.join(clean)}, not {', '.join(args.data.clean)}; give this run another "
-            f"MainArgs.name, with --init-from {path} to start from these weights"
-        )
-    if args.init_from not in ("", state["args"].get("init_from")):
-        print(f"{path}: goes on from its own weights, not from MainArgs.init_from; another MainArgs.name starts there")
+    """Take up last.pt, whose content this is, of the `same_run`. Raises UserError where it had other optimizers."""
     anew = state.get("judged_by") != judged_by
     if anew:
         print(f"{path}: validation is of other mixtures or by another loss than before; what is best is judged anew")
@@ -99,10 +110,6 @@ def resume(
         print(f"{path}: planned for {planned} steps before; the learning rate goes on as at {now}")
     checkpoint.put(state["net"], net, path)
     checkpoint.put(state["ema"], average, path)
-    freeze = state["args"].get("freeze", ())
-    if held_by(net, freeze) != held_by(net, args.freeze):
-        held = f"MainArgs.freeze = {' '.join(freeze) or 'nothing'}"
-        raise UserError(f"{path}: trained with other parts held; give {held} again, or another MainArgs.name")
     if not isinstance(state["optimizer"], list) or len(state["optimizer"]) != len(optimizers):
         raise UserError(f"{path}: trained with or without Muon, unlike MainArgs.muon; change that, or MainArgs.name")
     for optimizer, saved in zip(optimizers, state["optimizer"], strict=True):

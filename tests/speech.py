@@ -88,7 +88,9 @@ def splices_of(clip: dict, rows: list[dict]) -> list[dict]:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    """Of all that is not hidden."""
+    found = sorted(folder.rglob("[!.]*"))
+    return {str(p.relative_to(folder)): p.read_bytes() for p in found if p.is_file()}
 
 
 def run_slicer(folder: Path, *words) -> subprocess.Popen:

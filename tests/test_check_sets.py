@@ -108,16 +108,16 @@ def test_a_clean_recording_for_training_is_not_to_be_one_for_validation_but_twic
 
 @pytest.mark.parametrize("at_s, noted", [(54, True), (0, False)], ids=["the last tenth", "the first"])
 def test_dirty_recordings_are_told_without_harm_where_training_has_what_validation_has(at_s, noted, folders, capsys):
-    long, short = talk(*TALK, *TALK, rate=RATE, seed=20)[: 60 * RATE], talk(*TALK[:12], rate=RATE, seed=21)
-    short[: 6 * RATE] = long[at_s * RATE :][: 6 * RATE]     # where all but the last tenth is for training
-    for name, x in (("long.wav", long), ("short.wav", short)):
+    one, other = (talk(*TALK, *TALK, rate=RATE, seed=seed)[: 60 * RATE] for seed in (20, 21))
+    other[: 6 * RATE] = one[at_s * RATE :][: 6 * RATE]     # where all but the last tenth is for training
+    for name, x in (("one.wav", one), ("other.wav", other)):
         save(Path(folders.data.dirty[0]) / name, x)
     assert main(folders) == []
     said = capsys.readouterr().out.partition("Interference that training and validation share (1):\n")[2]
     assert bool(said) == noted
     if noted:
         a, at_a, b, at_b, seconds, why = shared(said.partition("\n")[0])
-        assert (a, b, why) == ("long.wav", "short.wav", None)
+        assert (a, b, why) == ("one.wav", "other.wav", None)
         assert at_a - at_b == pytest.approx(54, abs=0.1) and seconds == pytest.approx(6, abs=1.5)
 
 

@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,9 +23,10 @@ from mixing import (
 )
 
 from dataset import KINDS, MixtureArgs
-from extractor import UserError
+from extractor import UserError, audio, material
 from extractor.audio import Recording
-from extractor.material import Material, find_material, held_out, recording_of
+from extractor.index import Index
+from extractor.material import Material, find_material, held_out, recording_of, refuse_target, speakers
 
 
 @pytest.fixture
@@ -107,28 +109,63 @@ def by_recording(clips) -> set:
 def test_what_was_held_out_before_stays_and_what_is_missing_is_drawn_from_new_recordings_alone():
     lengths = {Path(f"set/src_{n}_{k}.wav"): 5.0 + n for n in range(16) for k in range(4)}
     old = {clip: s for clip, s in lengths.items() if int(clip.stem.split("_")[1]) < 8}
+    others = 0
     for seed in range(20):
         first, args = MixtureArgs(seed=seed), MixtureArgs(seed=seed + 1)  # another seed would draw others
         held = held_out([*old], [*old.values()], first)
-        before = {str(clip): held.get(clip, 0.0) for clip in old}
-        assert held_out([*old], [*old.values()], args, before) == held != held_out([*old], [*old.values()], args)
+        before = {str(clip): (s, held.get(clip, 0.0)) for clip, s in old.items()}
+        assert held_out([*old], [*old.values()], args, before) == held
+        others += held != held_out([*old], [*old.values()], args)
         elsewhere = {os.path.abspath(clip): s for clip, s in before.items()}
         now = held_out([*lengths], [*lengths.values()], args, elsewhere)
         assert held.items() <= now.items() and sum(now.values()) == pytest.approx(0.1 * sum(lengths.values()), rel=2)
         assert sum(now.values()) >= 0.1 * sum(lengths.values()) - 1e-6
         assert not by_recording(now.keys() - held) & by_recording(old)
         assert by_recording(lengths) - by_recording(now) - by_recording(old)  # of the new ones some are trained on
+    assert others > 10
+
+
+def test_recordings_that_come_in_do_not_change_the_order_in_which_the_others_are_held_out():
+    def held(names) -> set[Path]:
+        clips = [Path("set", name) for name in names]
+        return {*held_out(clips, [10.0] * len(clips), MixtureArgs(valid_share=0.2))}
+
+    few, rng = [f"src_{n}.wav" for n in range(20)], np.random.default_rng(0)
+    first = held(few)
+    for _ in range(20):
+        more = [f"new_{n}.wav" for n in rng.integers(1 << 30, size=10)]
+        now = {clip for clip in held(few + more) if clip.name in few}
+        assert now <= first or first <= now
+    assert len({frozenset(held_out([Path(f"src_{n}") for n in range(20)], [10.0] * 20, MixtureArgs(seed=seed)))
+                for seed in range(10)}) > 5
+
+
+def test_what_was_held_out_stays_so_where_clips_were_moved_but_not_where_they_were_cut_anew():
+    clips = {Path(f"old/src_{n}_{k}.wav"): 5.0 + k for n in range(9) for k in range(9)}
+    args = MixtureArgs()
+    held = held_out([*clips], [*clips.values()], args)
+    before = {str(clip): (s, held.get(clip, 0.0)) for clip, s in clips.items()}
+    (recording,) = {recording_of(clip)[1] for clip in held}
+    for seed in range(9):
+        now = held_out([Path("new", clip.name) for clip in clips], [*clips.values()], replace(args, seed=seed), before)
+        assert now == {Path("new", clip.name): s for clip, s in held.items()}
+    longer = {k: (s + k.endswith("_8.wav"), 0.0) for k, (s, _) in before.items()}  # the last clip of each recording
+    assert held_out([*clips], [*clips.values()], args, longer) == held
+    longer = {k: (s + (k == f"old/{recording}_8.wav"), 0.0) for k, (s, _) in before.items()}
+    now = held_out([*clips], [*clips.values()], args, longer)
+    assert {recording_of(clip)[1] for clip in now} == {recording}  # of the others it is known that they were trained on
 
 
 def test_a_run_that_left_nothing_to_validate_or_to_train_on_is_forgotten():
     clips, seconds = [Path(f"src_{n}.wav") for n in range(10)], [10.0] * 10
-    before = {str(clip): 0.0 for clip in clips}
-    assert held_out(clips, seconds, MixtureArgs(), before | {"src_3.wav": 12.0}) == {clips[3]: 10.0}  # 2 s are gone
+    before = {str(clip): (10.0, 0.0) for clip in clips}
     drawn = held_out(clips[:4], seconds[:4], MixtureArgs())
     assert [*drawn.values()] == [10.0]
-    assert held_out(clips[:4], seconds[:4], MixtureArgs(), before | {"src_7.wav": 10.0}) == drawn  # that one is gone
-    assert held_out(clips[:4], seconds[:4], MixtureArgs(), before | {"src_3.wav": 12.0}) == {clips[3]: 10.0}
-    most = before | {"src_2.wav": 10.0, "src_3.wav": 10.0}
+    gone = before | {"src_7.wav": (10.0, 10.0)}
+    assert held_out(clips[:4], seconds[:4], MixtureArgs(), gone) == drawn
+    few = before | {"src_3.wav": (10.0, 8.0)}
+    assert held_out(clips[:4], seconds[:4], MixtureArgs(), few) == {clips[3]: 8.0}
+    most = before | {"src_2.wav": (10.0, 10.0), "src_3.wav": (10.0, 10.0)}
     assert held_out(clips[:4], seconds[:4], MixtureArgs(), most) == drawn  # half
     assert held_out(clips[3:4], seconds[3:4], MixtureArgs(valid_share=0.5), most) == {clips[3]: 5.0}  # all
 
@@ -229,6 +266,52 @@ def test_recordings_with_the_target_speaker_in_them_are_no_interference(folders,
         f"{datasets}/dirty/alice/calls: a dirty folder that holds the target speaker (alice); "
         "it is for infer.py, never training noise: leave it out of MixtureArgs.dirty"
     )
+
+
+def test_a_recording_of_the_target_among_the_voices_is_no_interference(folders, tmp_path):
+    clean, other = tmp_path / "datasets/clean/bob", tmp_path / "datasets/dirty/other"
+    save(clean / "set/src_0.wav", noise(1))
+    own = save(other / "voices/bob.wav", noise(1))
+    message = refusal(find_material, replace(folders, clean=(str(clean),), dirty=(str(other),)))
+    assert message.startswith(f"{own}: a dirty recording that holds the target speaker (bob); ")
+    own.rename(other / "voices/bobby.wav")
+    find_material(replace(folders, clean=(str(clean),), dirty=(str(other),)))
+
+
+@pytest.mark.parametrize(
+    ("clean", "dirty", "refused"),
+    [("/mnt/clean/alice/a.wav", "/home/alice/games/x.wav", False),
+     ("/mnt/clean/alice/a.wav", "/home/games/alice/x.wav", True),
+     ("/home/alice/clean/bob/a.wav", "/home/alice/dirty/other/x.wav", False)],
+)
+def test_who_trains_may_have_the_speakers_name(clean, dirty, refused):
+    args = MixtureArgs(clean=(os.path.dirname(clean),), dirty=("/home/games" if refused else os.path.dirname(dirty),))
+    with pytest.raises(UserError, match="holds the target") if refused else nullcontext():
+        refuse_target(args, [Path(clean)], [Path(dirty)])
+
+
+@pytest.mark.parametrize(
+    ("folder", "path", "name"),
+    [("data/clean/alice", "data/clean/alice/set/a.wav", "alice"), ("data/clean", "data/clean/alice/a.wav", "alice"),
+     ("data/alice/clean", "data/alice/clean/a.wav", "alice"), ("voices/alice", "voices/alice/set/a.wav", "alice")],
+)
+def test_the_speaker_is_told_by_the_folders(folder, path, name):
+    assert speakers(MixtureArgs(clean=(folder,)), [Path(path)]) == {name}
+
+
+def test_what_was_looked_at_before_it_was_stopped_is_known(folders, tmp_path, monkeypatch):
+    looked = []
+
+    def check_clean(path):
+        if len(looked) == 1:
+            raise KeyboardInterrupt
+        looked.append(path)
+        return audio.probe(path)
+
+    monkeypatch.setattr(material, "check_clean", check_clean)
+    with pytest.raises(KeyboardInterrupt):
+        find_material(folders, index=tmp_path / "index.json")
+    assert [key.split(" ")[1] for key in Index(tmp_path / "index.json").known] == [str(looked[0])]
 
 
 def test_a_clean_recording_is_no_interference(folders):

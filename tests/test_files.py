@@ -1,17 +1,16 @@
 """extractor/files.py: what was there stays until what replaces it is whole, whatever the name and the disk."""
 
+import errno
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from tiny import ROOT
+from tiny import alone_in_elsewhere
 
 from extractor import UserError, audio, unpack
-from extractor.files import claimed, shortened, whole
+from extractor.files import alone_in, shortened, whole
 
 
 def test_a_name_as_long_as_a_disk_takes_can_be_written(tmp_path):
@@ -54,30 +53,35 @@ def test_two_that_write_the_same_file_at_once_both_can_and_leave_one(tmp_path):
 
 
 def test_a_folder_is_for_one_process_until_it_ends_however_it_does(tmp_path):
-    hold = f"from pathlib import Path; from extractor.files import claimed; import sys, time\n" \
-           f"with claimed(Path({str(tmp_path)!r})): print('mine', flush=True); time.sleep(60)"
-    other = subprocess.Popen([sys.executable, "-c", hold], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    assert other.stdout.readline() == "mine\n"
-    with pytest.raises(UserError, match="another process is at work there; end it, or choose another folder"):
-        with claimed(tmp_path):
-            pass
-    other.kill()
-    other.wait()
+    with alone_in_elsewhere(tmp_path / "new"):
+        with pytest.raises(UserError, match="another process is at work there; end it, or choose another folder"):
+            with alone_in(tmp_path / "new"):
+                pass
     children = []
     for _ in range(2):
-        with claimed(tmp_path):
+        with alone_in(tmp_path):
             if not (child := os.fork()):  # with all that is open here; it outlives the claim, and does not hold it
                 time.sleep(60)
                 os._exit(0)
             children.append(child)
-    held = subprocess.run([sys.executable, "-c", hold.replace("60", "0")], cwd=ROOT, capture_output=True, text=True)
+    with alone_in_elsewhere(tmp_path):
+        pass
     for pid in children:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-    assert held.stdout == "mine\n"
+
+
+@pytest.mark.parametrize(("number", "remedy"), [(errno.ENOSPC, "make room, and run again"),
+                                                (errno.EROFS, "choose another output folder")])
+def test_a_full_disk_is_no_reason_to_begin_elsewhere(number, remedy, tmp_path):
+    (tmp_path / "a.json").write_text("old")
+    with pytest.raises(UserError, match=rf"a\.json: cannot be written \(.+\); {remedy}"):
+        with whole(tmp_path / "a.json"):
+            raise OSError(number, os.strerror(number))
+    assert (tmp_path / "a.json").read_text() == "old"
 
 
 def test_where_there_are_no_locks_nothing_is_held(tmp_path, monkeypatch):
     monkeypatch.setattr("extractor.files.fcntl", None)
-    with claimed(tmp_path), claimed(tmp_path):
+    with alone_in(tmp_path), alone_in(tmp_path):
         pass

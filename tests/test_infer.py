@@ -16,6 +16,7 @@ import soundfile as sf
 import soxr
 import torch
 from scored import net_does, put, uniform
+from tiny import alone_in_elsewhere
 
 import models
 from extractor import UserError, checkpoint
@@ -193,14 +194,29 @@ def test_inputs_that_match_nothing_are_an_error(inputs, tmp_path):
 def test_a_second_run_leaves_finished_estimates_alone_and_does_the_others(identity, tmp_path):
     put(tmp_path / "in" / "a.wav", uniform(100))
     put(tmp_path / "in" / "b.wav", uniform(100))
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "a.wav").write_text("finished")
+    finished = put(tmp_path / "out" / "a.wav", np.zeros(100)).read_bytes()
     args = {"inputs": str(tmp_path / "in"), "out_dir": str(tmp_path / "out")}
     main(InferArgs(**args))
-    assert (tmp_path / "out" / "a.wav").read_text() == "finished"
+    assert (tmp_path / "out" / "a.wav").read_bytes() == finished
     assert sf.info(tmp_path / "out" / "b.wav").frames == 100
     main(InferArgs(**args, overwrite=True))
-    assert sf.info(tmp_path / "out" / "a.wav").frames == 100
+    assert (tmp_path / "out" / "a.wav").read_bytes() != finished
+
+
+def test_an_estimate_of_what_was_there_of_a_recording_is_made_anew_when_there_is_more(identity, tmp_path):
+    """As when it was still being copied, by something that keeps its time."""
+    args = InferArgs(inputs=str(tmp_path / "in"), out_dir=str(tmp_path / "out"))
+    for n in (300, 500):
+        os.utime(put(tmp_path / "in" / "a.wav", uniform(n)), ns=(10**9, 10**9))
+        main(args)
+        assert sf.info(tmp_path / "out" / "a.wav").frames == n
+
+
+def test_two_processes_do_not_extract_into_one_folder(identity, tmp_path):
+    put(tmp_path / "a.wav", uniform(100))
+    with alone_in_elsewhere(tmp_path / "out"), pytest.raises(UserError, match="out: another process is at work"):
+        main(InferArgs(inputs=str(tmp_path / "a.wav"), out_dir=str(tmp_path / "out")))
+    assert not list((tmp_path / "out").glob("[!.]*"))
 
 
 def test_a_recording_that_was_made_anew_is_extracted_anew(identity, tmp_path, capsys):
@@ -244,7 +260,7 @@ def test_estimates_below_the_inputs_are_no_inputs_of_the_next_run(identity, tmp_
 def test_an_output_folder_that_cannot_be_made_is_one_sentence(identity, tmp_path):
     put(tmp_path / "a.wav", uniform(100))
     (tmp_path / "out").write_text("a file where the folder should be")
-    with pytest.raises(UserError, match=r"out/checkpoint\.json: cannot be written .* choose another output folder"):
+    with pytest.raises(UserError, match=r"out: cannot be written .* choose another folder"):
         main(InferArgs(inputs=str(tmp_path / "a.wav"), out_dir=str(tmp_path / "out")))
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from extractor import UserError, precision
+from extractor import precision
 
 
 def used(device: str, name: str) -> bool:
@@ -32,11 +32,6 @@ def test_auto_is_fp32_where_torch_does_not_say_what_the_cpu_can_do(monkeypatch):
 def test_auto_is_bf16_from_ampere_on(capability, fast, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     assert precision.fast(torch.device("cuda")) == fast
-
-
-def test_another_name_is_refused():
-    with pytest.raises(UserError, match="precision = 'half': use auto, bf16 or fp32"):
-        precision.autocast(torch.device("cpu"), "half")
 
 
 def test_in_full_precision_autocast_is_off():

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import soundfile as sf
 from speech import RATE, TALK, clips_of, content, put, rows_in, run_slicer, settings_of, sliced, talk
+from tiny import alone_in_elsewhere
 
 import slicer
-from extractor import ledger, report
+from extractor import UserError, ledger, report
 from slicer import main
 
 
@@ -62,10 +63,22 @@ def test_with_other_settings_or_for_a_file_that_changed_nothing_is_cut_anew(two)
     before = content(two / "out")
     failures = main(settings_of(two, max_s=14))
     assert [f.partition(": ")[2] for f in failures] == [
-        "sliced before with other settings; choose another out_dir, or delete it"] * 2
+        f"sliced before with other settings; delete {two}/out, or choose another out_dir and train on one of the two"
+    ] * 2
     put(two / "in" / "a.wav", talk(*TALK, seed=3))
     (failure,) = main(settings_of(two))
-    assert failure == f"{two}/in/a.wav: is no longer the file that was sliced before; choose another out_dir"
+    assert failure == (
+        f"{two}/in/a.wav: is no longer the file that was sliced before; delete its clips and its rows in "
+        f"{two}/out/slices.tsv, and run again"
+    )
+    assert content(two / "out") == before
+
+
+def test_two_processes_do_not_slice_into_one_folder(two):
+    before = content(two / "out")
+    put(two / "in" / "c.wav", talk(*TALK, seed=3))
+    with alone_in_elsewhere(two / "out"), pytest.raises(UserError, match="out: another process is at work there"):
+        main(settings_of(two))
     assert content(two / "out") == before
 
 

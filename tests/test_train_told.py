@@ -19,7 +19,7 @@ import models
 import train
 from dataset import KINDS, MixtureDataset
 from dptnet import DPTNet
-from extractor import UserError, checkpoint, curves, fit, journal
+from extractor import UserError, audio, checkpoint, curves, fit, journal
 from extractor.augment import AugmentArgs
 from extractor.fit import Step, free_bytes
 from extractor.losses import LossArgs
@@ -257,6 +257,36 @@ def test_a_folder_named_with_a_slash_at_its_end_is_the_same_and_weights_to_start
     said = capsys.readouterr().out
     assert "judged anew" not in said and "goes on from its own weights, not from MainArgs.init_from" in said
     assert (args.folder / "best.pt").read_bytes() == best
+    main(replace(args, steps=7, init_from=str(args.folder / "best.pt")))
+    assert checkpoint.load(args.folder / "last.pt")["args"]["init_from"] == ""  # what it did start from
+
+
+def test_another_seed_is_another_run(args):
+    main(args)
+    with pytest.raises(UserError, match=r"last\.pt: started with MainArgs\.seed = 0; give that, or another MainArgs"):
+        main(replace(args, seed=1))
+
+
+def test_what_validation_does_not_depend_on_leaves_the_best_what_it_was(args, recordings, tmp_path, capsys):
+    more = shutil.copytree(recordings / "clean" / "alice", tmp_path / "clean" / "alice")
+    two = replace(args.data, clean=(*args.data.clean, str(more)))
+    main(replace(args, data=two))
+    other = replace(two, clean=two.clean[::-1], speed=(1.0, 1.1), absent=0.5, alone=0.1, both=0.2)
+    main(replace(args, data=other, steps=7))
+    assert "judged anew" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [({"init_from": "nobody.pt"}, "nobody.pt: there is no such checkpoint"), ({"freeze": ("tail",)}, "MainArgs.freeze"),
+     ({"accumulate": 3}, "cannot be shared"), ({"seed": 3}, r"last\.pt: started with")],
+)
+def test_what_needs_no_recordings_is_refused_before_they_are_looked_through(fields, message, args, monkeypatch):
+    if "seed" in fields:
+        main(args)
+    monkeypatch.setattr(train, "find_material", None)
+    with pytest.raises(UserError, match=message):
+        main(replace(args, **fields))
 
 
 @pytest.fixture
@@ -277,8 +307,10 @@ def growing(args, recordings, tmp_path, monkeypatch):
         monkeypatch.setattr(train, "MixtureDataset", Noted)
         data = replace(args.data, clean=(str(clean),))
         main(replace(args, name=name, steps=steps, data=data, **more))
-        held = checkpoint.load(args.folder.with_name(name) / "best.pt")["held_out"]
-        return {Path(clip).name: seconds for clip, seconds in held.items()}, used["train"], used["valid"]
+        known = checkpoint.load(args.folder.with_name(name) / "best.pt")["clips"]
+        assert {clip: length for clip, (length, _) in known.items() if Path(clip).exists()} == {
+            str(clip): audio.probe(clip).seconds for clip in audio.find(clean)}
+        return {Path(clip).name: held for clip, (_, held) in known.items()}, used["train"], used["valid"]
 
     return growing, clean / "set"
 
@@ -298,6 +330,13 @@ def test_what_was_held_out_stays_so_when_clean_recordings_come_in(growing, args,
     assert (args.folder / "best_until_6.pt").read_bytes() == best
     start = str(args.folder / "best.pt")
     assert growing("another", 3, init_from=start)[0] == now
+    aside = folder.parent.parent / "aside"
+    folder.rename(aside)
+    shutil.copytree(aside, folder, ignore=shutil.ignore_patterns("src_0*"))
+    growing("third", 3, init_from=start)  # while some are not there
+    shutil.rmtree(folder)
+    aside.rename(folder)
+    assert growing("fourth", 3, init_from=str(args.folder.with_name("third") / "best.pt"))[0] == now
 
 
 def test_a_damaged_checkpoint_is_refused(args):
@@ -312,7 +351,7 @@ def test_a_damaged_checkpoint_is_refused(args):
     "field, value",
     [("steps", 0), ("batch_size", 0), ("name", ""), ("name", "a/b"), ("name", ".."), ("name", "unpacked"), ("lr", -1),
      ("lr", float("nan")), ("clip_norm", 0), ("weight_decay", -0.1), ("workers", -1), ("warmup", -1), ("ema", 2),
-     ("unpack_gb", -1), ("seed", -1), ("seed", 2**63), ("muon", -1)],
+     ("unpack_gb", -1), ("seed", -1), ("seed", 2**63), ("muon", -1), ("precision", "half")],
 )
 def test_args_out_of_range_are_refused_by_name(field, value):
     with pytest.raises(UserError, match=f"MainArgs.{field} = {value!r}: give"):
@@ -336,12 +375,12 @@ def test_two_processes_do_not_train_into_one_folder(args, monkeypatch):
     taken = []
 
     @contextmanager
-    def claimed(folder):
+    def alone_in(folder):
         taken.append(folder)
         raise UserError("another process is at work there")
         yield
 
-    monkeypatch.setattr(train, "claimed", claimed)
+    monkeypatch.setattr(train, "alone_in", alone_in)
     with pytest.raises(UserError, match="another process"):
         main(args)
     assert taken == [args.folder] and not list(args.folder.glob("*.pt"))
@@ -380,7 +419,7 @@ def compiling(monkeypatch):
 @pytest.mark.parametrize("seconds, expected, said", [(0.5, True, "0.500 s instead of 1.000\n"),
                                                      (1.5, False, "1.500 s instead of 1.000: left off\n")])
 def test_a_run_is_compiled_where_that_is_faster_and_goes_on_as_it_began(
-    seconds, expected, said, args, compiling, capsys
+    seconds, expected, said, args, compiling, capsys, monkeypatch
 ):
     seen = compiling(seconds)
     main(replace(args, compile=True))
@@ -390,6 +429,9 @@ def test_a_run_is_compiled_where_that_is_faster_and_goes_on_as_it_began(
     assert seen == [expected] and "compiled, a step" not in capsys.readouterr().out
     main(replace(args, compile=False, steps=8))
     assert seen[1:] == [False]
+    monkeypatch.setattr(train.platform, "node", lambda: "another machine")
+    main(replace(args, compile=True, steps=9))
+    assert seen[2:] == [not expected] and "compiled, a step" in capsys.readouterr().out
 
 
 def test_a_machine_that_cannot_compile_is_told_so(args, monkeypatch):

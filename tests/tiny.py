@@ -1,5 +1,9 @@
-"""What tests of training share: a run of seconds, and what it leaves."""
+"""What tests of scripts share: a run of seconds, and what it leaves; a folder that another process has."""
 
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -66,6 +70,20 @@ def assert_near(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]):
     names = [name for name in a if name.startswith((".net", ".ema"))]
     one, two = (torch.cat([x[name].flatten() for name in names]) for x in (a, b))
     assert len(names) > 20 and (one - two).norm() < 1e-4 * one.norm()
+
+
+@contextmanager
+def alone_in_elsewhere(folder: Path) -> Iterator[subprocess.Popen]:
+    """Another process has the folder to itself."""
+    hold = "import sys, time; from extractor.files import alone_in\n" \
+           "with alone_in(sys.argv[1]): print('mine', flush=True); time.sleep(600)"
+    other = subprocess.Popen([sys.executable, "-c", hold, str(folder)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert other.stdout.readline() == "mine\n"
+    try:
+        yield other
+    finally:
+        other.kill()
+        other.wait()
 
 
 def scalars(folder: Path) -> dict[str, list[float]]:
