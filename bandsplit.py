@@ -250,7 +250,7 @@ class BandSplit(nn.Module):
     f(a x) = a f(x) for a > 0, zeros to zeros, and no item of a batch sees another.
     """
 
-    ends = "encoder", "decoder"  # between spectra and vectors: what Muon leaves to AdamW (train.py)
+    ends = "encoder", "decoder"  # between spectra and vectors: what Muon leaves to AdamW (extractor/optim.py)
 
     def __init__(self, args: BandSplitArgs):
         super().__init__()
@@ -273,7 +273,7 @@ class BandSplit(nn.Module):
         x = self.encoder(mixture)
         for i, path in enumerate(self.paths):  # in turn along time, each band alone, and along bands, each frame alone
             x = rearrange(x, "here (there b) d -> there (here b) d", b=batch)
-            x, first[i % 2] = recompute.run(path, x, first[i % 2], anew=self.args.checkpointing and self.training)
+            x, first[i % 2] = recompute.run(path, x, first[i % 2], anew=self.args.checkpointing)
         return self.decoder(x, batch)
 
 

@@ -33,7 +33,7 @@ from extractor.levels import (
     smooth_levels,
     to_db,
 )
-from extractor.material import folders, held_of_dirty, held_out, in_voices, refuse_target
+from extractor.material import held_of_dirty, held_out, in_voices, recordings_in, refuse_target
 
 BLOCK_S = 48        # read at a time: a whole number of samples at every rate and of landmarks' hops
 FULL_SCALE = 1 - 2**-14
@@ -65,7 +65,7 @@ class Sound(NamedTuple):
 
 def main(args: CheckArgs) -> list[str]:
     """Returns a sentence for everything that makes training senseless."""
-    clean, dirty = folders(args.data.clean, "clean"), folders(args.data.dirty, "dirty")
+    clean, dirty = recordings_in(args.data.clean, "clean"), recordings_in(args.data.dirty, "dirty")
     fatal = []
     try:
         refuse_target(args.data, clean, dirty)
@@ -266,7 +266,7 @@ COLUMNS = (
 
 def table(rows: list[dict]) -> str:
     """Markdown: a line for every folder, one for all clean and one for all dirty recordings."""
-    def line(name: str, group: list[dict]) -> str:
+    def line(name: str, group: list[dict]) -> list[str]:
         def median(key: str, form: str, scale: float = 1) -> str:
             values = [row[key] * scale for row in group if row[key] != ""]
             return format(float(np.median(values)), form) if values else "-"
@@ -276,17 +276,16 @@ def table(rows: list[dict]) -> str:
         lengths = median("seconds", ".1f"), median("bandwidth_hz", ".1f", 1e-3)
         noise = median("noise_floor_db", ".0f"), median("snr_db", ".0f")
         rates = ", ".join(map(str, sorted({row["rate"] for row in group if row["rate"] != ""}))) or "-"
-        cells = [name, len(group), f"{minutes:.1f}", bad, *lengths, *noise, rates]
-        return f"| {' | '.join(map(str, cells))} |"
+        return [name, str(len(group)), f"{minutes:.1f}", str(bad), *lengths, *noise, rates]
 
     head = "folder", "files", "minutes", "with flaws", "s each", "sound to kHz", "noise dBFS", "SNR dB", "rates Hz"
-    lines = ["", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    lines = []
     for kind in ("clean", "dirty"):
         group = [row for row in rows if row["kind"] == kind]
         for folder in sorted({Path(row["path"]).parent.as_posix() for row in group}):
             lines.append(line(folder, [row for row in group if Path(row["path"]).parent.as_posix() == folder]))
         lines.append(line(f"all {kind}", group))
-    return "\n".join(lines)
+    return "\n" + tables.markdown(head, lines)
 
 
 def tally(sounds: list[Sound]) -> str:

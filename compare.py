@@ -12,7 +12,7 @@ from pathlib import Path
 from extractor import UserError, tables
 from extractor.command import command_line
 from extractor.pairs import few
-from extractor.scores import MEASURES, Interval, differences, markdown
+from extractor.scores import MEASURES, Interval, differences
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def main(args: CompareArgs) -> dict[str, dict[str, tuple[Interval, str]]]:
 
     common = f"{len(names)} pairs in common of {len(ours)} and {len(theirs)}"
     print(f"{our_name} of {args.ours} minus {their_name} of {args.theirs}, {common}\n")
-    print(markdown(["measure", *found], (
+    print(tables.markdown(["measure", *found], (
         [MEASURES[m].title, *(cell(by_measure[m], m) if m in by_measure else "-" for by_measure in found.values())]
         for m in MEASURES if any(m in by_measure for by_measure in found.values())
     )))

@@ -1,7 +1,7 @@
 """DPTNet, the dual-path transformer network of Chen, Mao and Liu (2020), arXiv 2007.13975, as its authors built it.
 
 B batch · T samples · W encoder kernel · E encoder filters · N bottleneck width · H LSTM width per direction
-L encoder frames · K frames per chunk · P = K/2 hop between chunks · S chunks
+L encoder frames · K frames per chunk · P = K/2 hop between chunks · S chunks · D blocks, each with both paths
 
 A learned filterbank turns the mixture into frames; the frames are cut into half-overlapping chunks; attention and a
 bidirectional LSTM run inside each chunk, then across chunks, D times over; a mask on the frames comes out, and a second
@@ -109,8 +109,7 @@ class DPTNet(dualpath.DualPath):
     def paths(self, chunks: Tensor) -> Tensor:
         """[B, S, K, N] -> [B, S, K, N]"""
         x, batch = rearrange(chunks, "b s k n -> k (b s) n"), chunks.shape[0]
-        anew = self.args.checkpointing and self.training
         for layer in self.layers:  # in turn inside each chunk, along k, and across chunks, along s
-            x = recompute.run(layer, x, anew=anew)
+            x = recompute.run(layer, x, anew=self.args.checkpointing)
             x = rearrange(x, "here (b there) n -> there (b here) n", b=batch)
         return rearrange(x, "k (b s) n -> b s k n", b=batch)

@@ -21,7 +21,7 @@ import infer
 from extractor import UserError, audio, checkpoint, curves, metrics, page, perceptual, provenance, rivals, tables
 from extractor.command import command_line
 from extractor.pairs import Pair, describe, find_estimates, find_pairs, present, read_estimate
-from extractor.scores import MEASURES, differences, markdown, means
+from extractor.scores import MEASURES, differences, means
 
 ENROLMENT_S = 60  # of clean speech that stand for the voice
 
@@ -253,7 +253,7 @@ def print_report(report: dict):
             [name, *(s[kind][m].text(MEASURES[m]) if m in s[kind] else "-" for kind, m in table)]
             for name, s in summary.items()
         ]
-        print("\n" + markdown(["system", *head], rows))
+        print("\n" + tables.markdown(["system", *head], rows))
     ours = list(summary)[1]
     for name, by_kind in against.items():
         words = [

@@ -1,4 +1,4 @@
-"""A checkpoint to keep or to give away: the averaged weights alone, as plain ones, a fifth of what training keeps.
+"""A checkpoint to keep or to give away: the averaged weights alone, as plain ones, a third of best.pt.
 
     python export.py                                    # the ExportArgs at the foot of this file
     python export.py --checkpoint runs/alice/best.pt --out alice.pt

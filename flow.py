@@ -99,7 +99,7 @@ class FlowArgs:
 def predictor_args(saved: dict):
     """The args of a predictive net from their `asdict`. Raises TypeError where they are of no net known here."""
     for args in PREDICTORS:
-        if {field.name for field in fields(args)} == saved.keys():
+        if saved.keys() <= {field.name for field in fields(args)}:  # it may have more by now
             return args(**saved)
     raise TypeError(f"no predictor here has the fields {', '.join(saved)}")
 
@@ -240,7 +240,7 @@ class Denoiser(nn.Module):
 class Flow(nn.Module):
     """[B, T] -> [B, T], any T >= 1. f(a x) = a f(x) for a > 0, zeros to zeros, and no item of a batch sees another."""
 
-    ends = "enter", "masks"  # between spectra and vectors: what Muon leaves to AdamW (train.py)
+    ends = "enter", "masks"  # between spectra and vectors: what Muon leaves to AdamW (extractor/optim.py)
 
     def __init__(self, args: FlowArgs):
         super().__init__()

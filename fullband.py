@@ -12,8 +12,8 @@ so that what stands out of a band is kept and what lies between is dropped, as a
 the price of a band. The net hears no phases, and changes none.
 
 Nothing is shared between frequencies, as it would be in a net for all voices: this one has one speaker to learn, whose
-pitch and vowels have their places. So a frame costs little more than four matrix products, and a CPU hears fifty times
-as much a minute as with a token a band.
+pitch and vowels have their places. So a frame is one token, not one a band, and a CPU hears twice as much a minute as
+with the lightest band-split net (docs/log.md).
 """
 
 from dataclasses import dataclass
@@ -105,7 +105,7 @@ class Layer(nn.Module):
 class FullBand(nn.Module):
     """[B, T] -> [B, T], any T >= 1. f(a x) = a f(x) for a > 0, zeros to zeros, and no item of a batch sees another."""
 
-    ends = "enter", "mask", "gate"  # between spectra and vectors: what Muon leaves to AdamW (train.py)
+    ends = "enter", "mask", "gate"  # between spectra and vectors: what Muon leaves to AdamW (extractor/optim.py)
 
     def __init__(self, args: FullBandArgs):
         super().__init__()
@@ -135,9 +135,8 @@ class FullBand(nn.Module):
         """[B, L, F] -> [B, L, F], not bounded"""
         of_bands = band_levels(magnitudes, self.means)
         x = precision.at_least_fp32(self.enter(of_bands.transpose(0, 1)))
-        anew = self.args.checkpointing and self.training
         for layer in self.layers:
-            x = recompute.run(layer, x, anew=anew)
+            x = recompute.run(layer, x, anew=self.args.checkpointing)
         x = self.hidden(x).transpose(0, 1)
         slope, offset = self.gate(x).chunk(2, dim=-1)
         slope, offset = (self.in_bins(of) for of in (slope, offset - slope * of_bands))

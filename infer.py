@@ -141,8 +141,8 @@ def extract_file(source: Path, out: Path, net, family, args: InferArgs, device: 
         tqdm.write(f"{source}: its channels would cancel each other; {alone}")
 
     @torch.inference_mode()
-    def extract(piece: tuple[np.ndarray, int]) -> np.ndarray:
-        mixture, start = piece
+    def extract(start: int, n: int) -> np.ndarray:
+        mixture = audio.read(recording, start, n, sample_rate)
         try:
             estimate = family.extract(net, torch.from_numpy(mixture)[None].to(device), start)[0].cpu().numpy()
         except RuntimeError as e:
@@ -151,7 +151,7 @@ def extract_file(source: Path, out: Path, net, family, args: InferArgs, device: 
             less = f"give InferArgs.chunk_s less than {args.chunk_s:g}"
             raise UserError(f"{source}: a chunk does not fit into the memory of {device}: {less}") from None
         if not np.isfinite(estimate).all():
-            first, last = (max(0, n) / sample_rate for n in (start, start + len(mixture)))
+            first, last = start / sample_rate, (start + n) / sample_rate
             raise UserError(
                 f"{source}: the estimate of {first:.1f} to {last:.1f} s is not finite (the recording's peak there is "
                 f"{np.abs(mixture).max():.2g}); a damaged recording, or a net that did not learn"
@@ -160,10 +160,7 @@ def extract_file(source: Path, out: Path, net, family, args: InferArgs, device: 
 
     chunk, context, fade = (round(s * sample_rate) for s in (args.chunk_s, args.context_s, args.fade_s))
     n_samples = recording.length(sample_rate)
-    blocks = extract_long(
-        extract, lambda start, n: (audio.read(recording, start, n, sample_rate), start), n_samples,
-        chunk=chunk, context=context, fade=fade,
-    )
+    blocks = extract_long(extract, n_samples, chunk=chunk, context=context, fade=fade)
     with audio.kept_open(recording):
         audio.write(out, blocks, n_samples, sample_rate)
 

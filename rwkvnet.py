@@ -58,8 +58,7 @@ class RWKVNet(dualpath.DualPath):
         """[B, S, K, N] -> [B, S, K, N]"""
         batch, v_first = chunks.shape[0], [None, None]  # the values of the first layer of each path
         x = rearrange(chunks, "b s k n -> (b s) k n")
-        anew = self.args.checkpointing and self.training
         for i, layer in enumerate(self.layers):  # in turn inside each chunk, along k, and across chunks, along s
-            x, v_first[i % 2] = recompute.run(layer, x, v_first[i % 2], anew=anew)
+            x, v_first[i % 2] = recompute.run(layer, x, v_first[i % 2], anew=self.args.checkpointing)
             x = rearrange(x, "(b there) here n -> (b here) there n", b=batch)
         return rearrange(self.norm_out(x), "(b s) k n -> b s k n", b=batch)

@@ -39,8 +39,8 @@ from extractor.files import alone_in
 from extractor.losses import LossArgs
 from extractor.material import Material, find_material, speakers, unpacked
 from extractor.metrics import attenuation, si_sdri
-from extractor.optim import hold, learning_rate, make_optimizers, set_learning_rate, update_average
-from extractor.parallel import Backward, gradients
+from extractor.optim import freeze, learning_rate, make_optimizers, set_learning_rate, update_average
+from extractor.parallel import Backward, gradients, layers_of
 from extractor.progress import Progress, keep_best, resume, same_run, saver
 from extractor.stop import STATUS, Stop, outlive
 
@@ -130,7 +130,9 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
     else:
         state = checkpoint.load(start) if start else {}
         models.start_from(net, args.init_from)
-    hold(net, args.freeze)
+    freeze(net, args.freeze)
+    if args.compile and not layers_of(net):
+        raise UserError(f"MainArgs.compile: a {models.family_name(args.model)} net has no layers for it; leave it off")
     here = share(args, team)  # items of a step that are this process's
     at_once = here // args.accumulate
 
@@ -143,7 +145,7 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
     valid_s = material.held_out(args.data, clips_before)
     training = MixtureDataset(material, args.data, sample_rate, split="train", augmented=args.augment, held=valid_s)
     validation = MixtureDataset(material, args.data, sample_rate, split="valid", held=valid_s)
-    describe_material(material, training, validation)
+    describe_material(material, validation)
 
     # --- optimizers, and how far the run has come --------------------------------------------------------------------
     average = deepcopy(net).to(device).eval().requires_grad_(False)  # .to: as in fit.py
@@ -174,7 +176,7 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
     examples = [validation[0, i] for i in range(min(len(KINDS), len(validation)))]
     if args.entropy and not len(entropies(average, examples, device)):
         raise UserError(f"MainArgs.entropy: a {models.family_name(args.model)} net has no attention; leave it off")
-    told = journal.Journal(args.folder, progress.step, args.steps) if first else journal.Silence()
+    log = journal.Journal(args.folder, progress.step, args.steps) if first else journal.NoJournal()
     print(f"training on {device}, step {progress.step} to {args.steps}; curves: tensorboard --logdir {args.runs}")
 
     # --- the loop ----------------------------------------------------------------------------------------------------
@@ -210,23 +212,23 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
 
         parts = {"loss": loss, **dict(zip(parts, named, strict=True))}
         counts = {"skipped": skipped, "unread": unread}
-        told.step(parts, counts)
+        log.step(parts, counts)
         if progress.step % journal.EVERY == 0:
             clip = {"grad_norm": norm, "clip": min(1.0, args.clip_norm / max(norm, 1e-12))}
-            told.point("train", progress.step, {**parts, "lr": lr, **clip, **counts, **meter.read()})
+            log.point("train", progress.step, {**parts, "lr": lr, **clip, **counts, **meter.read()})
         validated = progress.step % args.valid_every == 0 or progress.step >= args.steps
         if validated:
             team.align(changed_by_steps(net, average, optimizers, device))
             sigma.refresh(average)
             values, estimates = validate(family, average, frozen, args, device, team)
-            told.point("valid", progress.step, values | {"minutes": (time.monotonic() - started) / 60})
+            log.point("valid", progress.step, values | {"minutes": (time.monotonic() - started) / 60})
             if args.entropy:
                 layers = entropies(average, examples, device)
-                told.point("entropy", progress.step, {f"layer_{i}": value for i, value in enumerate(layers)})
+                log.point("entropy", progress.step, {f"layer_{i}": value for i, value in enumerate(layers)})
             if not heard or values["loss"] < progress.best:  # sound of every validation would fill a disk
-                told.examples(progress.step, dict(zip(KINDS, examples, strict=False)), estimates, sample_rate)
+                log.examples(progress.step, dict(zip(KINDS, examples, strict=False)), estimates, sample_rate)
             heard = True
-            told.say(f"step {progress.step}: " + "  ".join(f"{k} {v:+.2f}" for k, v in values.items()))
+            log.say(f"step {progress.step}: " + "  ".join(f"{k} {v:+.2f}" for k, v in values.items()))
             progress.seconds = time.monotonic() - started
             keep_best(args, progress, values["loss"], save, first)
         over = progress.ended(args)
@@ -236,7 +238,7 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
             meter.restart()  # the speed is that of steps
         if over or asked:
             break
-    told.close()
+    log.close()
     team.gather(None)  # torchrun ends the others as soon as one leaves: not before the first one has saved
     if unread:
         print(f"{unread} draws from recordings failed and were made anew; the recordings are named above")
@@ -317,7 +319,7 @@ def yardstick(args: MainArgs, held_out: MixtureDataset) -> str:
     return hashlib.sha256(everything.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def describe_material(material: Material, training: MixtureDataset, held_out: MixtureDataset):
+def describe_material(material: Material, held_out: MixtureDataset):
     """What was found: files, minutes, rates, and what validation took of it."""
     for name, recordings in material._asdict().items():
         minutes = sum(r.seconds for r in recordings) / 60
@@ -332,7 +334,7 @@ def describe_material(material: Material, training: MixtureDataset, held_out: Mi
     )
     print(f"held out for validation: {clean} clean recordings, {dirty} dirty ones")
     if not material.voices:
-        print(f"no dirty scene is named {training.args.voices!r}: items without the target use all dirty recordings")
+        print(f"no dirty scene is named {held_out.args.voices!r}: items without the target use all dirty recordings")
 
 
 def share(args: MainArgs, team: ddp.Team) -> int:

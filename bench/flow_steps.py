@@ -16,7 +16,7 @@ import models
 from bench.families import extraction_speed
 from extractor import UserError, checkpoint
 from extractor.command import command_line
-from extractor.scores import markdown
+from extractor.tables import markdown
 from flow import FlowArgs
 
 

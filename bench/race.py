@@ -28,7 +28,7 @@ from bench.families import cost, extraction_speed
 from dataset import MixtureArgs
 from extractor import UserError, checkpoint, curves, report, tables
 from extractor.command import command_line
-from extractor.scores import MEASURES, PRESENT, Interval, markdown
+from extractor.scores import MEASURES, PRESENT, Interval
 
 PRESETS = models.PRESETS
 CONTESTANTS = {  # fields of MainArgs
@@ -162,7 +162,7 @@ def scores(best: Path, args: RaceArgs) -> dict:
 def costs(done: dict[str, dict]) -> str:
     """A row for each run, as markdown."""
     head = ["run", "parameters", "GMAC/s", "x real time a core", "threads", "minutes", "steps", "s heard/s"]
-    return markdown(head, (
+    return tables.markdown(head, (
         [name, f"{r['parameters']:,}", f"{r['gmac_per_s']:.2f}", str(r["times_real_time"]), str(r["threads"]),
          f"{r['minutes']:.0f}", str(r["step"]), f"{r['audio_s_per_s']:.0f}"]
         for name, r in done.items()
@@ -180,7 +180,8 @@ def quality(done: dict[str, dict]) -> str:
         mean, *_, n = found.get(kind, {}).get(m, (math.nan, 0))
         return Interval(mean, math.nan, math.nan, n).text(MEASURES[m])
 
-    return markdown(["run", *head], ([name, *(cell(s, *column) for column in columns)] for name, s in scored.items()))
+    rows = ([name, *(cell(s, *column) for column in columns)] for name, s in scored.items())
+    return tables.markdown(["run", *head], rows)
 
 
 def validated(row: dict) -> dict:

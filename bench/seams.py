@@ -5,6 +5,7 @@
 
 import glob
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -28,19 +29,17 @@ def main(args: BenchArgs):
     rate = net.args.sample_rate
 
     @torch.inference_mode()
-    def extract(piece: tuple[np.ndarray, int]) -> np.ndarray:
-        mixture, start = piece
-        return family.extract(net, torch.from_numpy(mixture)[None], start)[0].numpy()
+    def extract(x: np.ndarray, start: int, n: int) -> np.ndarray:
+        return family.extract(net, torch.from_numpy(x[start : start + n])[None], start)[0].numpy()
 
     print("difference from one go over its level, dB\n\n| recording | piece s | context s | all | at seams |")
     print("|---|---|---|---|---|")
     for path in sorted(glob.glob(args.inputs, recursive=True)):
         x = audio.read(audio.probe(path), 0, args.seconds * rate, rate)
-        whole = extract((x, 0))
+        whole = extract(x, 0, len(x))
         for piece_s, context_s in args.sizes_s:
             sizes = {"chunk": piece_s * rate, "context": round(context_s * rate), "fade": rate // 10}
-            blocks = extract_long(extract, lambda at, n, x=x: (x[at : at + n], at), len(x), **sizes)
-            pieces = np.concatenate(list(blocks))
+            pieces = np.concatenate(list(extract_long(partial(extract, x), len(x), **sizes)))
             t = np.arange(len(x)) / rate
             seam = (np.abs((t + piece_s / 2) % piece_s - piece_s / 2) < 0.5) & (t > 0.5) & (t < args.seconds - 0.5)
             cells = " | ".join(f"{difference_db(pieces[part], whole[part]):.1f}" for part in (slice(None), seam))

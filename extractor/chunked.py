@@ -2,26 +2,16 @@
 cross-faded. Memory does not grow with the recording, and no gain is chosen anywhere."""
 
 from collections.abc import Callable, Iterator
-from typing import TypeVar
 
 import numpy as np
 
-Piece = TypeVar("Piece")
-
 
 def extract_long(
-    extract: Callable[[Piece], np.ndarray],
-    read: Callable[[int, int], Piece],
-    n_samples: int,
-    *,
-    chunk: int,
-    context: int,
-    fade: int,
+    extract: Callable[[int, int], np.ndarray], n_samples: int, *, chunk: int, context: int, fade: int
 ) -> Iterator[np.ndarray]:
     """Blocks that together are n_samples long: the estimate of a recording of n_samples.
 
-    read(start, n) -> a piece: the n samples of the mixture, and whatever else `extract` wants, inside the recording;
-    extract: the piece -> estimate [n].
+    extract(start, n) -> the estimate [n] of the n samples from `start` on, all inside the recording, by themselves;
     chunk: samples kept of each piece;  context: samples beyond either side that the net sees and nobody hears;
     fade: samples over which neighbours are cross-faded, linearly, inside the context.
     """
@@ -32,7 +22,7 @@ def extract_long(
     for start in range(0, n_samples, chunk):
         stop = min(start + chunk, n_samples)
         left, right = max(0, start - context), min(stop + context, n_samples)
-        estimate = extract(read(left, right - left))[start - left :]
+        estimate = extract(left, right - left)[start - left :]
         kept = estimate[: stop - start].copy()
         n = min(len(tail), len(kept))
         kept[:n] = rise[:n] * kept[:n] + (1 - rise[:n]) * tail[:n]

@@ -5,8 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-from extractor import UserError
-from extractor.files import whole
+from extractor import UserError, tables
 
 NAME = "curves.csv"
 
@@ -17,25 +16,19 @@ class Table:
     def __init__(self, folder: str | Path, step: int):
         self.path = Path(folder) / NAME
         self.columns, rows = _rows(self.path)
-        self._write([row for row in rows if int(row["step"]) <= step])
+        tables.write(self.path, self.columns, (row for row in rows if int(row["step"]) <= step), delimiter=",")
 
     def add(self, step: int, values: Mapping[str, float]):
         """Raises UserError where it cannot be written."""
         if new := [name for name in values if name not in self.columns]:
             self.columns += new
-            self._write(_rows(self.path)[1])
+            tables.write(self.path, self.columns, _rows(self.path)[1], delimiter=",")
         row = {"step": step, **{name: float(value) for name, value in values.items()}}
         try:
             with open(self.path, "a", newline="", encoding="utf-8") as f:
                 csv.DictWriter(f, self.columns, lineterminator="\n").writerow(row)
         except OSError as e:
             raise UserError(f"{self.path}: cannot be written ({e.strerror or e}); make room, and run again") from None
-
-    def _write(self, rows: list[dict]):
-        with whole(self.path) as aside, open(aside, "w", newline="", encoding="utf-8") as f:
-            writer = csv.DictWriter(f, self.columns, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
 
 
 def read(folder: str | Path) -> dict[str, list[tuple[int, float]]]:

@@ -8,7 +8,8 @@ from extractor import UserError
 
 
 def pick_device(name: str, local_rank: int = 0) -> torch.device:
-    """'auto' is CUDA where there is one, else the CPU. 'cuda' is the GPU of the process's number on this machine."""
+    """'auto' is CUDA where there is one, else the CPU, for which this process then keeps the memory that it frees.
+    'cuda' is the GPU of the process's number on this machine."""
     n = torch.cuda.device_count()
     try:
         device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)

@@ -1,7 +1,7 @@
 """What dual-path networks share: filterbanks around a mask, and frames cut into chunks, in two orders of time.
 
 B batch · T samples · W encoder kernel · E encoder filters · N bottleneck width
-L encoder frames · K frames per chunk · P = K/2 hop between chunks · S chunks
+L encoder frames · K frames per chunk · P = K/2 hop between chunks · S chunks · D blocks, each with both paths
 
 A learned filterbank turns the mixture into frames; the frames are cut into half-overlapping chunks; layers run inside
 each chunk, then across chunks, D times over; a mask on the frames comes out, and a second filterbank turns the masked
@@ -57,12 +57,12 @@ def overlap_add(chunks: Tensor, n_frames: int) -> Tensor:
 class GlobalNorm(nn.Module):
     """gLN: one mean and one variance over all frames and features of an item. [B, L, E] -> [B, L, E]"""
 
-    def __init__(self, dim: int, eps: float = 1e-8):
+    def __init__(self, dim: int):
         super().__init__()
-        self.weight, self.bias, self.eps = nn.Parameter(torch.ones(dim)), nn.Parameter(torch.zeros(dim)), eps
+        self.weight, self.bias = nn.Parameter(torch.ones(dim)), nn.Parameter(torch.zeros(dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, x.shape[1:], eps=self.eps) * self.weight + self.bias
+        return F.layer_norm(x, x.shape[1:], eps=1e-8) * self.weight + self.bias
 
 
 def fourier_frame(kernel: int) -> Tensor:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from extractor import UserError, ddp, scores
+from extractor import UserError, ddp, tables
 from extractor.parallel import Backward
 
 MEASURED_S = 2.0  # that trial steps may take
@@ -139,4 +139,4 @@ def table(args, at_once: int, loss: Callable, net: nn.Module, device: torch.devi
         ])
     head = ["segment, s", "MiB an item", f"largest batch in {free / 2**30:.0f} GiB", f"s a step of {at_once}",
             "audio s per s", f"hours for {args.steps:,} steps"]
-    return scores.markdown(head, rows)
+    return tables.markdown(head, rows)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
-from extractor import audio
+from extractor import audio, tables
 from extractor.files import whole
 
 KEPT = [f.name for f in fields(audio.Recording) if f.name not in ("path", "unpacked", "channel")]
@@ -18,10 +18,7 @@ class Index:
     def __init__(self, path: str | Path = ""):
         """With no path nothing is kept."""
         self.path, self.changed = Path(path) if path else None, False
-        try:
-            self.known = dict(json.loads(self.path.read_text(encoding="utf-8"))) if self.path else {}
-        except (OSError, ValueError, TypeError):
-            self.known = {}
+        self.known = tables.read_json(self.path) if self.path else {}
 
     def look(self, path: Path, check: Callable[[Path], audio.Recording]) -> audio.Recording:
         """check(path), or what it came to before. It raises UserError for what cannot be used: that is not kept."""

@@ -63,7 +63,7 @@ class Journal:
         self.writer.close()
 
 
-class Silence:
+class NoJournal:
     """A journal for the processes of a team but the first."""
 
     def step(self, *_): ...

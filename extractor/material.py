@@ -150,7 +150,7 @@ def held_of_dirty(paths: list[Path], seconds: list[float], args) -> dict[Path, f
 def find_material(args, *, index: str | Path = "", progress: bool = False) -> Material:
     """Find and check all recordings; with the name of an index, those alone that are new since it was made. Raises
     UserError: none found, unreadable or silent ones (named), the target speaker among the dirty ones."""
-    clean_paths, dirty_paths = folders(args.clean, "clean"), folders(args.dirty, "dirty")
+    clean_paths, dirty_paths = recordings_in(args.clean, "clean"), recordings_in(args.dirty, "dirty")
     refuse_target(args, clean_paths, dirty_paths)
     problems, clean, dirty, known = [], [], [], Index(index)
     try:
@@ -180,7 +180,7 @@ def given(path: Path, args) -> Path:
     return next(Path(name) for name in reversed(args.dirty) if path.is_relative_to(name))
 
 
-def folders(names: tuple[str, ...], kind: str) -> list[Path]:
+def recordings_in(names: tuple[str, ...], kind: str) -> list[Path]:
     if not names:
         raise UserError(f"MixtureArgs.{kind} = (): name a folder of {kind} recordings")
     found = []
@@ -232,7 +232,7 @@ def refuse_target(args, clean: list[Path], dirty: list[Path]):
 def check_clean(path: Path) -> audio.Recording:
     """Read whole: a clean recording is looked at once and used often."""
     recording = audio.probe(path)
-    if recording.seconds and max(map(level_db, blocks(recording, 0, recording.frames))) <= QUIET_DB:
+    if max(map(level_db, blocks(recording, 0, recording.frames))) <= QUIET_DB:
         raise UserError(f"{path}: silent, nowhere above {QUIET_DB} dBFS")
     return recording
 

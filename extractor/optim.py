@@ -53,11 +53,11 @@ def set_learning_rate(optimizers: Sequence[torch.optim.Optimizer], lr: float):
         group["lr"] = lr * group["over_lr"]
 
 
-def hold(net: nn.Module, parts: Collection[str]):
+def freeze(net: nn.Module, parts: Collection[str]):
     """Parts of the net keep their weights: modules or parameters by their dotted names, with all below them.
     Raises UserError where nothing has such a name, or nothing is left to train."""
     for part in parts:
-        if not (below := held_by(net, [part])):
+        if not (below := parameters_in(net, [part])):
             named = ", ".join(dict.fromkeys(name.split(".")[0] for name, _ in net.named_parameters()))
             raise UserError(f"MainArgs.freeze: the net has no {part!r}; give parts of {named}")
         for name in below:
@@ -66,7 +66,7 @@ def hold(net: nn.Module, parts: Collection[str]):
         raise UserError(f"MainArgs.freeze = {', '.join(parts)}: nothing is left to train; name less")
 
 
-def held_by(net: nn.Module, parts: Collection[str]) -> set[str]:
+def parameters_in(net: nn.Module, parts: Collection[str]) -> set[str]:
     """Names of the parameters in these parts."""
     return {name for name, _ in net.named_parameters() if any(f"{name}.".startswith(f"{part}.") for part in parts)}
 

@@ -74,9 +74,12 @@ def twin(net: nn.Module) -> nn.Module:
 def compile_layers(net: nn.Module):
     """The layers that follow one another, each by itself, as they are alike: what lies around them are spectra, complex
     numbers, of which torch.compile makes nothing."""
-    for layers in net.children():
-        for layer in layers if isinstance(layers, nn.ModuleList) else ():
-            layer.compile(dynamic=False)
+    for layer in layers_of(net):
+        layer.compile(dynamic=False)
+
+
+def layers_of(net: nn.Module) -> list[nn.Module]:
+    return [layer for layers in net.children() if isinstance(layers, nn.ModuleList) for layer in layers]
 
 
 def gradients(net: nn.Module) -> list[Tensor]:

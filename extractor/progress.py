@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from extractor import UserError, checkpoint, sigma
-from extractor.optim import held_by
+from extractor.optim import parameters_in
 
 Optimizers = Sequence[torch.optim.Optimizer]
 
@@ -90,7 +90,7 @@ def same_run(path: Path, state: dict, args, net: nn.Module) -> str:
     if before["seed"] != args.seed:
         raise UserError(f"{path}: started with MainArgs.seed = {before['seed']}; give that, or another MainArgs.name")
     freeze = before.get("freeze", ())
-    if held_by(net, freeze) != held_by(net, args.freeze):
+    if parameters_in(net, freeze) != parameters_in(net, args.freeze):
         held = f"MainArgs.freeze = {' '.join(freeze) or 'nothing'}"
         raise UserError(f"{path}: trained with other parts held; give {held} again, or another MainArgs.name")
     if args.init_from not in ("", before["init_from"]):

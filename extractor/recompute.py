@@ -1,11 +1,12 @@
 """Memory for time."""
 
-from collections.abc import Callable
-
+from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 
-def run(layer: Callable, *inputs, anew: bool):
-    """layer(*inputs); with `anew` what lies in it is not kept, but computed once more in the backward pass. Nets draw
-    nothing at random, so that there is no state to take back."""
-    return checkpoint(layer, *inputs, use_reentrant=False, preserve_rng_state=False) if anew else layer(*inputs)
+def run(layer: nn.Module, *inputs, anew: bool):
+    """layer(*inputs); with `anew` what lies in it is not kept in training, but computed once more in the backward pass.
+    Nets draw nothing at random, so that there is no state to take back."""
+    if anew and layer.training:
+        return checkpoint(layer, *inputs, use_reentrant=False, preserve_rng_state=False)
+    return layer(*inputs)

@@ -23,8 +23,6 @@ def build(name: str, enrolment: np.ndarray | None, sample_rate: int) -> Enhance:
 
     enrolment: the voice alone, [T] at `sample_rate`; only voicefilter-lite listens to it.
     """
-    if name not in RIVALS:
-        raise UserError(f"{name}: no such rival; choose from {', '.join(RIVALS)}")
     rival = RIVALS[name]
     rate = rival.sample_rate or sample_rate
     if enrolment is not None:

@@ -1,6 +1,6 @@
 """What is measured of a system, and how sure the means are: intervals, differences, tables."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -138,8 +138,3 @@ def _values(rows: Sequence[dict], measure: str) -> tuple[np.ndarray, np.ndarray]
     """And their weights: word error rates weigh by words, everything else by files."""
     weights = [row.get("words", 0) if measure == "wer" else 1 for row in rows]
     return np.array([row.get(measure, np.nan) for row in rows], float), np.array(weights, float)
-
-
-def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -1,19 +1,19 @@
-"""Tables for people and programs alike, tab-separated, a line of names first; and JSON."""
+"""Tables for people and programs alike, a line of names first; and JSON."""
 
 import csv
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from extractor.files import whole
 
 
-def write(path: str | Path, columns: Iterable[str], rows: Iterable[Mapping]):
+def write(path: str | Path, columns: Iterable[str], rows: Iterable[Mapping], *, delimiter: str = "\t"):
     """Aside, and renamed: at any moment there is the old table or the new one. Raises UserError where it cannot be."""
     # surrogates: names of files may hold any bytes
     with whole(path) as aside, open(aside, "w", newline="", encoding="utf-8", errors="surrogateescape") as f:
-        writer = csv.DictWriter(f, list(columns), delimiter="\t", lineterminator="\n")
+        writer = csv.DictWriter(f, list(columns), delimiter=delimiter, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 
@@ -44,3 +44,8 @@ def read_json(path: str | Path) -> dict:
 def write_json(path: str | Path, x):
     with whole(path) as aside:
         aside.write_text(to_json(x), encoding="utf-8")
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -5,7 +5,6 @@ import os
 if n_workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):  # which share the cores; before torch counts them
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, os.cpu_count() // n_workers)))
 
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,9 @@ from hypothesis import settings
 from scored import half, identity, pairs, quarter  # noqa: F401 - fixtures
 
 from dptnet import DPTNet, DPTNetArgs
-from extractor.losses import LossArgs
+from extractor import checkpoint
+from extractor.progress import Progress, saver
+from train import MainArgs
 
 settings.register_profile("slow machines", deadline=None, derandomize=True)
 settings.load_profile("slow machines")
@@ -33,26 +34,16 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture
-def state() -> dict:
+def state(tmp_path_factory) -> dict:
     """The content of a checkpoint, after one step; the averaged weights `ema` are not those of `net`."""
     torch.manual_seed(0)
     net, average = DPTNet(TINY), DPTNet(TINY)
     optimizer = torch.optim.AdamW(net.parameters())
     net(torch.randn(1, 100)).sum().backward()
     optimizer.step()
-    return {
-        "family": "dptnet",
-        "args": {"name": "speaker", "model": asdict(TINY), "loss": asdict(LossArgs())},
-        "net": net.state_dict(),
-        "ema": average.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "schedule": {"steps": 1, "warmup": 0, "lr": 1e-3},
-        "step": 1,
-        "epoch": 0,
-        "rng": torch.get_rng_state(),
-        "best": -3.5,
-        "versions": {"torch": str(torch.__version__), "numpy": "1.2.3"},
-    }
+    args = MainArgs(runs=str(tmp_path_factory.mktemp("runs")), model=TINY, steps=1, warmup=0)
+    saver(args, {"family": "dptnet"}, net, average, [optimizer])("last.pt", Progress(step=1, best=-3.5))
+    return checkpoint.load(args.folder / "last.pt")
 
 
 RATE = 4000  # of these recordings

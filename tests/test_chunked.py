@@ -20,7 +20,9 @@ def in_pieces(extract, n_samples: int, sizes: tuple[int, int, int]):
         return recording[start : start + n]
 
     chunk, context, fade = sizes
-    return extract_long(extract, read, n_samples, chunk=chunk, context=context, fade=fade)
+    return extract_long(
+        lambda start, n: extract(read(start, n)), n_samples, chunk=chunk, context=context, fade=fade
+    )
 
 
 def joined(extract, n_samples: int, sizes: tuple[int, int, int]) -> np.ndarray:

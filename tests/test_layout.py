@@ -11,11 +11,11 @@ FAMILIES = {"dptnet", "rwkvnet", "bandsplit", "fullband", "flow"}
 FOR_NETS = {f"extractor.{name}" for name in "precision attention spectrum dualpath sigma rwkv7 recompute".split()}
 LEAVES = (
     "files audio tables levels cuts landmarks metrics chunked checkpoint command device "
-    "scores stop ddp augment curves provenance perceptual rivals precision spectrum parallel recompute"
+    "scores stop ddp augment report provenance perceptual rivals precision spectrum parallel recompute"
 )
 PLUMBING = {f"extractor.{name}" for name in LEAVES.split()}
 LAYERS = {f"extractor.{name}" for name in ("dualpath", "sigma", "rwkv7")}
-OVER = "losses report page pairs unpack index journal fit attention muon optim progress material"
+OVER = "losses curves page pairs unpack index journal fit attention muon optim progress material"
 OVER_PLUMBING = {f"extractor.{name}" for name in OVER.split()}
 BELOW_ALL = {"extractor", "extractor.files"}
 ALLOWED = {
@@ -23,12 +23,12 @@ ALLOWED = {
     **dict.fromkeys(PLUMBING, set()),
     **dict.fromkeys(LAYERS, {"extractor.precision", "extractor.spectrum"}),
     "extractor.losses": {"extractor.metrics"},
-    "extractor.report": {"extractor.audio"},
     "extractor.ledger": {"extractor.tables"},
     "extractor.pairs": {"extractor.audio"},
     "extractor.unpack": {"extractor.audio"},
-    "extractor.index": {"extractor.audio"},
-    "extractor.fit": {"extractor.parallel", "extractor.ddp", "extractor.scores"},
+    "extractor.index": {"extractor.audio", "extractor.tables"},
+    "extractor.curves": {"extractor.tables"},
+    "extractor.fit": {"extractor.parallel", "extractor.ddp", "extractor.tables"},
     "extractor.progress": {"extractor.checkpoint", "extractor.sigma", "extractor.optim"},
     "extractor.attention": {"extractor.precision"},
     "extractor.muon": {"extractor.precision"},

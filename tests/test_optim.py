@@ -14,7 +14,7 @@ from bandsplit import BandSplit
 from dptnet import DPTNet
 from extractor import UserError, precision
 from extractor.muon import Muon, orthogonal
-from extractor.optim import decay_groups, hold, learning_rate, make_optimizers, update_average
+from extractor.optim import decay_groups, freeze, learning_rate, make_optimizers, update_average
 from extractor.rwkv7 import TimeMix
 from train import MainArgs
 
@@ -157,13 +157,13 @@ def trained(net: nn.Module) -> set[str]:
 
 def test_parts_are_held_by_name_with_all_below_them():
     net = nn.Sequential(*(nn.Linear(2, 2) for _ in range(11)))
-    hold(net, ["1", "2.bias"])
+    freeze(net, ["1", "2.bias"])
     everything = {f"{i}.{kind}" for i in range(11) for kind in ("weight", "bias")}
     assert trained(net) == everything - {"1.weight", "1.bias", "2.bias"}  # and not 10's
 
 
 def test_parts_that_are_not_there_and_all_of_a_net_are_not_held():
     with pytest.raises(UserError, match=r"MainArgs.freeze: the net has no 'encodr'; give parts of enter, matrix, kern"):
-        hold(Mixed(), ["encodr"])
+        freeze(Mixed(), ["encodr"])
     with pytest.raises(UserError, match="MainArgs.freeze = enter, matrix, kernel: nothing is left to train"):
-        hold(Mixed(), ["enter", "matrix", "kernel"])
+        freeze(Mixed(), ["enter", "matrix", "kernel"])

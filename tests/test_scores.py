@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import bootstrap, norm
 
 from extractor import scores
-from extractor.scores import MEASURES, PRESENT, Interval, differences, groups_of, interval, markdown, means
+from extractor.scores import MEASURES, PRESENT, Interval, differences, groups_of, interval, means
 
 VALUES = np.random.default_rng(0).normal(3, 2, 40)
 WORDS = np.random.default_rng(1).integers(1, 30, 40).astype(float)
@@ -222,9 +222,3 @@ def test_with_few_pairs_chance_alone_is_seldom_called_better_or_worse():
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-
-
-def test_a_table_in_markdown():
-    assert markdown(["a", "b"], (row for row in [["1", "2"], ["3", "4"]])) == (
-        "| a | b |\n| --- | --- |\n| 1 | 2 |\n| 3 | 4 |"
-    )

@@ -85,3 +85,9 @@ def test_json_that_is_missing_broken_or_no_dict_reads_as_an_empty_dict(content, 
 
 def test_a_folder_in_the_place_of_json_reads_as_an_empty_dict(tmp_path):
     assert tables.read_json(tmp_path) == {}
+
+
+def test_a_table_in_markdown():
+    assert tables.markdown(["a", "b"], (row for row in [["1", "2"], ["3", "4"]])) == (
+        "| a | b |\n| --- | --- |\n| 1 | 2 |\n| 3 | 4 |"
+    )

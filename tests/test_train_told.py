@@ -434,6 +434,12 @@ def test_a_run_is_compiled_where_that_is_faster_and_goes_on_as_it_began(
     assert seen[2:] == [not expected] and "compiled, a step" in capsys.readouterr().out
 
 
+def test_a_net_without_layers_to_compile_is_told_so(args, monkeypatch):
+    monkeypatch.setattr(train, "layers_of", lambda net: [])
+    with pytest.raises(UserError, match="MainArgs.compile: a dptnet net has no layers for it; leave it off"):
+        main(replace(args, compile=True))
+
+
 def test_a_machine_that_cannot_compile_is_told_so(args, monkeypatch):
     def measured(*_, compiled=False):
         if compiled:
