@@ -318,11 +318,11 @@ def loss(
     in_bins, in_time = [], []
     for t in times:
         estimate = net.denoise(path(x, start, t), given, t)
-        real = {"estimate": estimate, "target": x, "mixture": given.mixture}
+        real = {"error": x - estimate, "mixture": given.mixture}
         real = {name: torch.view_as_real(s).flatten(1) for name, s in real.items()}
         in_bins.append(log_mse(**real, tau=args.tau))
-        estimate = net.signal(estimate, mixture.shape[-1]) * level
-        in_time.append((1 - t) * log_mse(estimate=estimate, target=target, mixture=mixture, tau=args.tau))
+        error = target - net.signal(estimate, mixture.shape[-1]) * level
+        in_time.append((1 - t) * log_mse(error=error, mixture=mixture, tau=args.tau))
     in_bins, in_time = torch.stack(in_bins).mean(), torch.stack(in_time).mean()
     return in_bins + in_time, {"bins_db": in_bins.item(), "time_db": in_time.item()}
 

@@ -28,13 +28,14 @@ class LossArgs:
             raise UserError(f"LossArgs.treble_weight = {self.treble_weight}: give a share, 0 to 1")
 
 
-def log_mse(*, estimate: Tensor, target: Tensor, mixture: Tensor, tau: float) -> Tensor:
-    """10 log10((|x - e|^2 + tau |y|^2) / |y|^2) with target x, estimate e, mixture y. [..., T] -> [...], dB
+def log_mse(*, error: Tensor, mixture: Tensor, tau: float) -> Tensor:
+    """10 log10((|x - e|^2 + tau |y|^2) / |y|^2) with target x, estimate e, their difference the error, mixture y.
+    [..., T] -> [...], dB
 
     The mixture is the yardstick, so the same formula holds, with a useful gradient, where the target is silent.
     """
     y = energy(mixture) + EPS
-    return decibel((energy(target - estimate) + tau * y) / y)
+    return decibel((energy(error) + tau * y) / y)
 
 
 def sharpened(signal: Tensor) -> Tensor:
@@ -69,13 +70,13 @@ def predictive_loss(
     if estimate.shape != target.shape:
         shapes = tuple(estimate.shape), tuple(target.shape)
         raise UserError(f"the net estimates {shapes[0]} for a target of {shapes[1]}; n_src must be 1")
-    signals = {"estimate": estimate, "target": target, "mixture": mixture}
-    loss = log_mse(**signals, tau=args.tau).mean()
+    error = target - estimate
+    loss = log_mse(error=error, mixture=mixture, tau=args.tau).mean()
     parts = {"log_mse_db": loss.item()}
     if args.treble_weight:
-        treble = log_mse(**{name: sharpened(x) for name, x in signals.items()}, tau=args.tau).mean()
+        treble = log_mse(error=sharpened(error), mixture=sharpened(mixture), tau=args.tau).mean()
         loss, parts["treble_db"] = loss.lerp(treble, args.treble_weight), treble.item()
     if args.stft_weight:
-        stft = stft_distance(**signals, sizes=args.stft_sizes).mean()
+        stft = stft_distance(estimate=estimate, target=target, mixture=mixture, sizes=args.stft_sizes).mean()
         loss, parts["stft"] = loss + args.stft_weight * stft, stft.item()
     return loss, parts

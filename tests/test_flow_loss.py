@@ -25,7 +25,7 @@ def test_the_loss_of_an_untrained_flow_is_its_predictor_s_log_mse_in_compressed_
         return torch.view_as_real(torch.polar(x.abs() ** 0.5, x.angle())).flatten(1)
 
     of = [(0.5 * mixture, target, mixture), map(bins, (0.5 * mixture, target, mixture))]
-    in_time, in_bins = (log_mse(estimate=e, target=x, mixture=y, tau=1e-3).mean().item() for e, x, y in of)
+    in_time, in_bins = (log_mse(error=x - e, mixture=y, tau=1e-3).mean().item() for e, x, y in of)
     assert parts == pytest.approx({"bins_db": in_bins, "time_db": in_time / 3}, abs=0.01)  # of t = 1/3, 2/3, 1
     assert total.item() == pytest.approx(sum(parts.values()))
 
