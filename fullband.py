@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from extractor import UserError, check_counts, precision, recompute, spectrum
 
+BLOCK = 16    # bands whose bins are in one product
 FLOOR = 1e-3  # of a band's magnitude, over that of white noise at the mixture's level: what is below is silence
 
 
@@ -113,6 +114,9 @@ class FullBand(nn.Module):
         means = band_means(args.n_bins, args.n_bands)
         self.register_buffer("means", means, persistent=False)
         self.register_buffer("members", means.sign(), persistent=False)
+        edges, starts = band_edges(args.n_bins, args.n_bands), range(0, args.n_bands, BLOCK)
+        ends = [min(start + BLOCK, args.n_bands) for start in starts]
+        self.blocks = [(slice(a, b), slice(edges[a], edges[b])) for a, b in zip(starts, ends, strict=True)]
         self.enter = nn.Linear(args.n_bands, args.width)
         self.layers = nn.ModuleList(Layer(args.width, args.hidden) for _ in range(args.n_layers))
         self.hidden = nn.Sequential(nn.LayerNorm(args.width), nn.Linear(args.width, 2 * args.width), nn.GELU())
@@ -143,5 +147,7 @@ class FullBand(nn.Module):
         return 2 * precision.at_least_fp32(self.mask(x)) * torch.addcmul(offset, slope, levels(magnitudes)).sigmoid()
 
     def in_bins(self, of_bands: Tensor) -> Tensor:
-        """A bin has what its band has: as a product, whose backward pass is one, too. [B, L, K] -> [B, L, F]"""
-        return precision.at_least_fp32(F.linear(of_bands, self.members))
+        """A bin has what its band has: as products, whose backward pass is some, too, of a few bands each, since one of
+        all would be of zeros. [B, L, K] -> [B, L, F]"""
+        some = (F.linear(of_bands[..., bands], self.members[bins, bands]) for bands, bins in self.blocks)
+        return precision.at_least_fp32(torch.cat([*some], dim=-1))

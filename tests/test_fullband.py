@@ -10,7 +10,7 @@ from nets import noise
 from torch.testing import assert_close
 
 from extractor import spectrum
-from fullband import FLOOR, FullBand, FullBandArgs, band_edges
+from fullband import FLOOR, PRESETS, FullBand, FullBandArgs, band_edges
 
 SMALL = FullBandArgs(8000, n_fft=64, hop=16, n_bands=12, width=16, hidden=8, n_layers=2)
 
@@ -85,6 +85,13 @@ def test_a_gain_is_its_bins_number_through_a_gate_for_how_far_the_bin_is_over_it
             ratio = (magnitudes[0, :, f] + FLOOR) / (mean + FLOOR)
             gate = 1 / (1 + math.exp(-offset) * ratio ** (-slope / 2))
             assert_close(gains[0, :, f], 2 * (0.2 + 0.8 * f / 32) * gate, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_bin_has_what_its_band_has(preset):
+    args = PRESETS[preset]
+    net, of_bands, edges = FullBand(args), noise(2, 3, args.n_bands), band_edges(args.n_bins, args.n_bands)
+    assert torch.equal(net.in_bins(of_bands), of_bands.repeat_interleave(torch.tensor(edges).diff(), dim=-1))
 
 
 def test_at_first_the_estimate_is_about_half_of_the_mixture():
