@@ -193,7 +193,7 @@ def test_without_anything_better_for_so_long_it_ends_early_and_can_go_on(args, m
     assert step_of(args.folder / "last.pt") == 8 and step_of(args.folder / "best.pt") == 4
     out = capsys.readouterr().out
     assert "best at step 4, validation loss +2.00" in out
-    assert f'infer.py --checkpoint {args.folder}/best.pt --inputs "datasets/dirty/alice/**/*" --out-dir extr' in out
+    assert f'infer.py --checkpoint "{args.folder}/best.pt" --inputs "datasets/dirty/alice/**/*" --out-dir "ex' in out
     main(args)
     assert "ended early at step 8, nothing better since step 4; raise MainArgs.pat" in capsys.readouterr().out
     main(replace(args, steps=12, patience=4))
