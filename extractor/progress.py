@@ -123,4 +123,6 @@ def resume(
     torch.set_rng_state(state["rng"])
     found = Progress(**{f.name: state[f.name] for f in fields(Progress) if f.name in state})
     found.kept = [tuple(x) for x in found.kept]
+    if not isinstance(found.compiled, dict):  # by an older version: of which machine, it does not say
+        found.compiled = {}
     return replace(found, best=math.inf, best_step=found.step, kept=[]) if anew else found

@@ -17,6 +17,7 @@ from bandsplit import BandSplit, BandSplitArgs
 from extractor import UserError, checkpoint, spectrum
 from extractor.chunked import extract_long
 from extractor.losses import LossArgs
+from extractor.parallel import layers_of
 from flow import Flow, FlowArgs
 from fullband import FullBand, FullBandArgs
 
@@ -214,6 +215,17 @@ def test_pieces_of_a_long_recording_come_out_as_in_one_go_although_there_is_nois
 
     whole = net(recording)
     assert relative(pieces(told=1), whole) < 0.2 and relative(pieces(told=0), whole) > 0.4
+
+
+@pytest.mark.parametrize("predictor", [PREDICTIVE, BANDS])
+def test_args_that_a_predictor_has_since_have_their_defaults(predictor):
+    saved = {name: value for name, value in asdict(predictor).items() if name != "checkpointing"}
+    assert FlowArgs(predictor=saved, n_bands=10, n_fine=5).predictor == predictor
+
+
+def test_a_flow_has_no_layers_for_torch_compile_and_the_net_that_it_refines_has():
+    net = make()
+    assert not layers_of(net) and layers_of(net.predictor) == [*net.predictor.layers]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
