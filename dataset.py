@@ -29,12 +29,12 @@ class MixtureArgs:
     dirty: tuple[str, ...] = ("datasets/dirty/other",)    # folders of everything else; never the speaker's own
     voices: str = "voices"        # name of the dirty scenes that hold other people's voices and nothing else
     segment_s: float = 4.0        # length of an item
-    max_shift: float = 0.5        # of the segment; the target is shifted by a uniform share of +- this
+    max_shift: float = 0.2        # of the segment; the target is shifted by a uniform share of +- this
     snr_db: tuple[float, float] = (-5.0, 10.0)       # uniform; target over interference, energies of the segment
     voice_db: tuple[float, float] = (-5.0, 5.0)      # uniform; a second source that is a voice, over the first
     speed: tuple[float, float] = (0.7, 1.4)  # log-uniform; interference is played so many times as fast, pitch and all
-    absent: float = 0.1           # share of items without the target: other voices only
-    alone: float = 0.05           # share of items without interference
+    absent: float = 0.05          # share of items without the target: other voices only
+    alone: float = 0.02           # share of items without interference
     both: float = 0.25            # share of items with a voice over a game
     valid_share: float = 0.1      # of the material, held out: clean recordings, the end of dirty ones, some short ones
     n_valid: int = 48             # frozen validation mixtures
