@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn.functional  # now: later its default arguments would keep the group, threads and all
 from torch import Tensor
 
 PATIENCE = timedelta(hours=2)  # while one of them looks through the recordings, or decodes them

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,6 +66,32 @@ def test_sums_and_the_firsts_values_go_to_all_values_are_gathered_in_order_and_t
         assert ("made_by_0" in seen) == (rank > 0)
         assert [p.dtype for p in mine] == [torch.float32] * 2 + [torch.float64] * 2 + [torch.int64]
         assert all((p == 1).all() for p in mine) and mine[0].shape == (1, 2)
+
+
+def leaves_a_team(rank: int, port: int, folder: Path):
+    os.environ |= {
+        "RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+    }
+    with ddp.joined(torch.device("cpu")) as team:
+        team.gather(None)
+        torch.optim.AdamW(nn.Linear(1, 1).parameters())  # imports torch._dynamo
+        inside = n_threads_of_gloo()
+    (folder / f"of_{rank}").write_text(f"{inside > 0} {n_threads_of_gloo()}")
+
+
+def n_threads_of_gloo() -> int:
+    n = 0
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(OSError):  # of others, that end meanwhile
+            n += "gloo" in (task / "comm").read_text()
+    return n
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc")
+def test_who_has_left_has_no_thread_of_the_team_which_python_would_abort_at_its_end(tmp_path):
+    mp.start_processes(leaves_a_team, (free_port(), tmp_path), nprocs=2, start_method="spawn")
+    assert [(tmp_path / f"of_{rank}").read_text() for rank in range(2)] == ["True 0", "True 0"]
 
 
 def free_port() -> int:
