@@ -32,8 +32,7 @@ class MixtureArgs:
     max_shift: float = 0.2        # of the segment; the target is shifted by a uniform share of +- this
     snr_db: tuple[float, float] = (-5.0, 10.0)       # uniform; target over interference, energies of the segment
     voice_db: tuple[float, float] = (-5.0, 5.0)      # uniform; a second source that is a voice, over the first
-    speed: tuple[float, float] = (0.5, 2.0)  # log-uniform; games are played so many times as fast, pitch and all
-    voice_speed: tuple[float, float] = (0.7, 1.4)    # as speed, of voices, which beyond it sound like nobody's
+    speed: tuple[float, float] = (0.7, 1.4)  # log-uniform; interference is played so many times as fast, pitch and all
     absent: float = 0.05          # share of items without the target: other voices only
     alone: float = 0.02           # share of items without interference
     both: float = 0.25            # share of items with a voice over a game
@@ -50,10 +49,9 @@ class MixtureArgs:
             low, high = getattr(self, name)
             if low > high:
                 raise UserError(f"MixtureArgs.{name} = {low, high}: the lower end comes first")
-        for name in ("speed", "voice_speed"):
-            low, high = getattr(self, name)
-            if not 0.25 <= low <= high <= 4:
-                raise UserError(f"MixtureArgs.{name} = {low, high}: give two numbers in order, each from 0.25 to 4")
+        low, high = self.speed
+        if not 0.25 <= low <= high <= 4:
+            raise UserError(f"MixtureArgs.speed = {low, high}: give two numbers in order, each from 0.25 to 4")
         if min(self.absent, self.alone, self.both) < 0 or self.absent + self.alone + self.both > 1:
             raise UserError("MixtureArgs.absent, alone and both are shares: none below 0, at most 1 together")
         if self.seed < 0 or self.n_valid < 1:
@@ -125,7 +123,6 @@ class MixtureDataset(Dataset):
         self.augment = augmented or augment.AugmentArgs()
         self.n_samples = round(args.segment_s * sample_rate)
         self.clean, self.games, self.voices, self.dirty = Pool(clean), Pool(games), Pool(voices), Pool(games + voices)
-        self.spoken = {source.recording.path for source in voices}
         self.broken: set[str] = set()
         self.unread = 0  # draws from recordings that could not be read
 
@@ -206,7 +203,7 @@ class MixtureDataset(Dataset):
         """A segment from a random position; where the recording ends it goes on from its start, so that every second
         is equally likely, in long files and short ones. -> [T]"""
         source, position = pool.draw(rng)
-        rate = self.played_rate(rng, source)
+        rate = self.played_rate(rng)
         start, at, end = (
             n * rate // self.sample_rate for n in (source.start, source.start + position, source.start + source.length)
         )
@@ -218,12 +215,11 @@ class MixtureDataset(Dataset):
             missing, at = missing - n, start
         return np.concatenate(pieces)
 
-    def played_rate(self, rng: np.random.Generator, source: Source) -> int:
+    def played_rate(self, rng: np.random.Generator) -> int:
         """The rate to read at, so that samples taken for ones at the net's rate play at a random speed."""
-        speed = self.args.voice_speed if source.recording.path in self.spoken else self.args.speed
-        if self.split == "valid" or speed == (1, 1):
+        if self.split == "valid" or self.args.speed == (1, 1):
             return self.sample_rate
-        return self.rate_at(rng, *speed)
+        return self.rate_at(rng, *self.args.speed)
 
     def rate_at(self, rng: np.random.Generator, slowest: float, fastest: float, steps: int = 100) -> int:
         """The rate to read at for a random speed between these; its multiples of a `steps`-th of the net's rate."""

@@ -313,8 +313,8 @@ def yardstick(args: MainArgs, held_out: MixtureDataset) -> str:
     """A digest of what a validation loss depends on but the weights: the recordings, how they are mixed, the loss."""
     sources = [(str(s.recording.path), s.start, s.length)
                for pool in (held_out.clean, held_out.games, held_out.voices) for s in pool.sources]
-    there = {"speed": (1.0, 1.0), "voice_speed": (1.0, 1.0), "absent": 0.0, "alone": 0.0, "both": 0.0}  # in training
-    mixed = replace(args.data, clean=(), dirty=(), **there)  # folders may be written in several ways
+    training = {"speed": (1.0, 1.0), "absent": 0.0, "alone": 0.0, "both": 0.0}  # what matters there alone
+    mixed = replace(args.data, clean=(), dirty=(), **training)  # folders may be written in several ways
     everything = repr((sources, mixed, args.loss, getattr(args.model, "steps", None)))  # a flow's steps
     return hashlib.sha256(everything.encode("utf-8", "surrogateescape")).hexdigest()
 

@@ -5,9 +5,9 @@ mixture as it is in the target: the net takes away, it does not repair. What lie
 source. What happens to the sum, as coding and clipping, is done to the mixture alone; what is in it of the target
 before that remains the target. But where a mixture is muffled its target is, as nothing tells what was there.
 
-Other pitches and speeds of what lies over the target are MixtureArgs.speed and voice_speed: a phase vocoder, which
-would move the pitch alone, takes 25 dB from a hum after silence. All of it is off unless asked for. Every draw is from
-the item's own generator.
+Other pitches and speeds of what lies over the target are MixtureArgs.speed: a phase vocoder, which would move the pitch
+alone, takes 25 dB from a hum after silence. All of it is off unless asked for. Every draw is from the item's own
+generator.
 """
 
 import io

@@ -42,7 +42,7 @@ def make_folders(tmp_path):
     save(tmp_path / "datasets/dirty/pc/voices/a.wav", tone(10, VOICE_HZ))
     return MixtureArgs(
         clean=(str(tmp_path / "datasets/clean/alice"),), dirty=(str(tmp_path / "datasets/dirty/pc"),), segment_s=0.2,
-        speed=(1, 1), voice_speed=(1, 1), valid_share=0.2,
+        speed=(1, 1), valid_share=0.2,
     )
 
 

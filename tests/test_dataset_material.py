@@ -383,7 +383,7 @@ def test_mixtures_of_one_clean_recording_are_of_its_start_those_of_validation_of
         ({"voice_db": (1, 0)}, "voice_db = (1, 0): the lower end comes first"),
         ({"speed": (0.1, 1)}, "speed = (0.1, 1): give two numbers in order, each from 0.25 to 4"),
         ({"speed": (1, 5)}, "speed = (1, 5): give two numbers in order, each from 0.25 to 4"),
-        ({"voice_speed": (2, 1)}, "voice_speed = (2, 1): give two numbers in order, each from 0.25 to 4"),
+        ({"speed": (2, 1)}, "speed = (2, 1): give two numbers in order, each from 0.25 to 4"),
         ({"absent": -0.1}, "absent, alone and both are shares: none below 0, at most 1 together"),
         ({"absent": 0.5, "both": 0.6}, "absent, alone and both are shares: none below 0, at most 1 together"),
         ({"valid_share": 0}, "valid_share = 0: give a share between 0 and 1"),

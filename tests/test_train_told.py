@@ -270,8 +270,8 @@ def test_what_validation_does_not_depend_on_leaves_the_best_what_it_was(args, re
     more = shutil.copytree(recordings / "clean" / "alice", tmp_path / "clean" / "alice")
     two = replace(args.data, clean=(*args.data.clean, str(more)))
     main(replace(args, data=two))
-    other = replace(two, clean=two.clean[::-1], absent=0.5, alone=0.1, both=0.2)
-    main(replace(args, data=replace(other, speed=(1.0, 1.1), voice_speed=(0.9, 1.0)), steps=7))
+    other = replace(two, clean=two.clean[::-1], speed=(1.0, 1.1), absent=0.5, alone=0.1, both=0.2)
+    main(replace(args, data=other, steps=7))
     assert "judged anew" not in capsys.readouterr().out
 
 
