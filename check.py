@@ -3,8 +3,9 @@
     python check.py                                     # the CheckArgs at the foot of this file
     python check.py --data.clean datasets/clean/alice --data.dirty datasets/dirty/other
 
-`data` is what train.py's `data` is. Prints a table, every flaw, and what the recordings share that they should not;
-writes a row for every file. The exit status is 1 where training would make no sense.
+`data` is what train.py's `data` is. Prints a table, every flaw, what the recordings share that they should not, and
+which of the recordings that infer.py is for sound unlike the clean ones (bandwidth, background, spectrum); writes a row
+for every file. The exit status is 1 where training would make no sense.
 """
 
 import os
@@ -33,15 +34,12 @@ from extractor.levels import (
     smooth_levels,
     to_db,
 )
-from extractor.material import held_of_dirty, held_out, in_voices, recordings_in, refuse_target
+from extractor.material import held_of_dirty, held_out, in_voices, recordings_in, refuse_target, unlike_captures
+from extractor.profile import band_levels, bandwidth
 
 BLOCK_S = 48        # read at a time: a whole number of samples at every rate and of landmarks' hops
 FULL_SCALE = 1 - 2**-14
 CLIPPED = 1e-4      # share of samples at full scale that is worth a word
-N_FFT, N_BANDS = 4096, 64   # of the spectrum, up to half the sample rate
-EVERY_S = 0.5       # one spectrum
-REACH_DB = 55       # what lies further under the strongest band is nothing
-MOVES_DB = 10       # speech comes and goes; a band that moves less is noise
 SHOWN = 40          # lines of a kind on the screen; all are in the file
 
 
@@ -81,12 +79,18 @@ def main(args: CheckArgs) -> list[str]:
     print(f"{table(rows)}\n\n{tally(sounds)}")
     say("Flaws", [f"{row['path']}: {row['flaws']}" for row in rows if row["flaws"]])
     say("Interference that training and validation share", repeats)
+    say("Recordings to extract that are unlike the clean ones", unlike_captures(args.data, usable(clean, rows)))
     say("Training makes no sense before this is put right", fatal)
     tables.write(args.out, COLUMNS, (
         {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows
     ))
     print(f"\n{args.out} has a row for every file. {'NOT fit' if fatal else 'Fit'} to train on.")
     return fatal
+
+
+def usable(paths: list[Path], rows: list[dict]) -> list[audio.Recording]:
+    fatal = {row["path"] for row in rows if row["fatal"]}
+    return [audio.probe(path) for path in paths if path.as_posix() not in fatal]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -176,24 +180,6 @@ def flaws_of(
         yield "noisy", "nothing stands out from its background"
     elif kind == "clean" and numbers["snr_db"] < args.snr_db:
         yield "noisy", f"noisy: its background is only {numbers['snr_db']:.0f} dB under the speech"
-
-
-def band_levels(x: np.ndarray, rate: int) -> np.ndarray:
-    """Levels in N_BANDS equal bands up to rate / 2, at a moment every EVERY_S. [T] -> [moments, N_BANDS] dB"""
-    x = np.pad(x, (0, max(0, N_FFT - len(x))))
-    frames = np.lib.stride_tricks.sliding_window_view(x, N_FFT)[:: max(1, round(EVERY_S * rate))]
-    power = np.square(np.abs(np.fft.rfft(frames * np.hanning(N_FFT).astype(np.float32))))[:, 1:]
-    return to_db(power.reshape(len(power), N_BANDS, -1).mean(axis=2))
-
-
-def bandwidth(levels: np.ndarray, rate: int, *, moving: bool) -> float:
-    """The upper edge in Hz of the highest band that is loud at times, within REACH_DB of the loudest one; of those that
-    come and go by MOVES_DB, as speech does and an even noise does not, if `moving`. [moments, bands] -> Hz"""
-    loud = np.percentile(levels, 98, axis=0)
-    there = loud > loud.max() - REACH_DB
-    if moving:
-        there &= loud - np.percentile(levels, 10, axis=0) > MOVES_DB
-    return float((np.flatnonzero(there).max(initial=-1) + 1) * rate / 2 / N_BANDS)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

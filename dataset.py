@@ -27,6 +27,7 @@ TRIES = 20      # draws of a source before silence is taken for an answer
 class MixtureArgs:
     clean: tuple[str, ...] = ("datasets/clean/speaker",)  # folders of the speaker alone, searched to any depth
     dirty: tuple[str, ...] = ("datasets/dirty/other",)    # folders of everything else; never the speaker's own
+    captures: tuple[str, ...] = ()  # to compare with: what infer.py is for; (): dirty/<speaker> beside `dirty`
     voices: str = "voices"        # name of the dirty scenes that hold other people's voices and nothing else
     segment_s: float = 4.0        # length of an item
     max_shift: float = 0.2        # of the segment; the target is shifted by a uniform share of +- this
@@ -36,6 +37,7 @@ class MixtureArgs:
     absent: float = 0.05          # share of items without the target: other voices only
     alone: float = 0.02           # share of items without interference
     both: float = 0.25            # share of items with a voice over a game
+    voice: float = 0.5            # share of the others in which that one source is a voice, however many there are
     valid_share: float = 0.1      # of the material, held out: clean recordings, the end of dirty ones, some short ones
     n_valid: int = 48             # frozen validation mixtures
     seed: int = 0
@@ -54,10 +56,17 @@ class MixtureArgs:
             raise UserError(f"MixtureArgs.speed = {low, high}: give two numbers in order, each from 0.25 to 4")
         if min(self.absent, self.alone, self.both) < 0 or self.absent + self.alone + self.both > 1:
             raise UserError("MixtureArgs.absent, alone and both are shares: none below 0, at most 1 together")
+        if not 0 <= self.voice <= 1:
+            raise UserError(f"MixtureArgs.voice = {self.voice}: give a share, 0 to 1")
         if self.seed < 0 or self.n_valid < 1:
             raise UserError(f"MixtureArgs.seed = {self.seed}, n_valid = {self.n_valid}: give 0 or more, 1 or more")
         if not 0 < self.valid_share < 1:
             raise UserError(f"MixtureArgs.valid_share = {self.valid_share}: give a share between 0 and 1")
+
+
+def under_conditions(index: int) -> bool:
+    """Whether a validation mixture is augmented: of every other four, one of each kind."""
+    return index // len(KINDS) % 2 == 1
 
 
 class Pool:
@@ -111,6 +120,7 @@ class MixtureDataset(Dataset):
     for what a loss may draw, "unread": [], how many draws from recordings failed on the way.
 
     mixture = target + interference, unless the mixture alone is changed (augment.py): then that was so before.
+    `augmented`: what is done to them, by default nothing; of validation to half of them (`under_conditions`).
     `held`: seconds of clean clips that are for validation; by default what `Material.held_out` draws.
     Raises UserError where nothing can be read any more."""
 
@@ -120,7 +130,7 @@ class MixtureDataset(Dataset):
     ):
         clean, games, voices = material.split(split, args, sample_rate, held)
         self.args, self.sample_rate, self.split = args, sample_rate, split
-        self.augment = augmented or augment.AugmentArgs()
+        self.augment = augmented or augment.OFF
         self.n_samples = round(args.segment_s * sample_rate)
         self.clean, self.games, self.voices, self.dirty = Pool(clean), Pool(games), Pool(voices), Pool(games + voices)
         self.broken: set[str] = set()
@@ -133,14 +143,16 @@ class MixtureDataset(Dataset):
         (epoch, index), unread = key, self.unread
         rng = np.random.default_rng((self.args.seed, self.split == "valid", epoch, index))
         kind = self.kind(rng) if self.split == "train" else KINDS[index % len(KINDS)]
-        target = np.zeros(self.n_samples, np.float32) if kind == "absent" else self.target(rng)
-        interference = self.interference(rng, kind)
+        as_recorded = self.split == "valid" and not under_conditions(index)
+        capture = augment.draw(augment.OFF if as_recorded else self.augment, rng)
+        target = np.zeros(self.n_samples, np.float32) if kind == "absent" else self.target(rng, capture)
+        interference = self.interference(rng, kind, capture)
         if level_db(target) > QUIET_DB and level_db(interference) > QUIET_DB:
             interference = at_snr(interference, under=target, snr_db=rng.uniform(*self.args.snr_db))
         names = "mixture", "target", "interference"
-        signals = augment.together(mix(target, interference), self.augment, rng, self.sample_rate)
+        signals = mix(target, interference)
         item = {name: torch.from_numpy(x) for name, x in zip(names, signals, strict=True)}
-        item["mixture"] = torch.from_numpy(augment.mixture(signals[0], self.augment, rng, self.sample_rate))
+        item["mixture"] = torch.from_numpy(augment.mixture(signals[0], capture, rng, self.sample_rate))
         numbers = {"seed": rng.integers(1 << 62), "unread": self.unread - unread}
         return item | {name: torch.tensor(number) for name, number in numbers.items()}
 
@@ -151,43 +163,29 @@ class MixtureDataset(Dataset):
             if u < share:
                 return kind
             u -= share
-        return "any"
+        return "voice" if rng.random() < args.voice else "game"
 
-    def target(self, rng: np.random.Generator) -> np.ndarray:
+    def target(self, rng: np.random.Generator, capture: augment.Capture) -> np.ndarray:
         """A clean clip, cropped at random if longer, shifted under zero padding. -> [T]"""
-        clip = self.loud(rng, self.clean_draw)
-        if augment.chance(rng, self.augment.mixup):
-            clip = self.over(rng, clip, self.loud(rng, self.clean_draw))
-        return augment.target(clip, self.augment, rng, self.sample_rate)
+        return augment.target(self.loud(rng, self.clean_draw), capture, rng, self.sample_rate)
 
     def clean_draw(self, rng: np.random.Generator) -> np.ndarray:
         source, _ = self.clean.draw(rng)
-        most = self.augment.target_speed
-        rate = self.rate_at(rng, 1 - most, 1 + most, steps=300) if most else self.sample_rate
-        length = max(1, source.length * rate // self.sample_rate)
-        spare = length - self.n_samples
-        start = int(rng.integers(spare + 1)) if spare > 0 else 0
-        start += source.start * rate // self.sample_rate
-        clip = audio.read(source.recording, start, min(self.n_samples, length), rate)
+        spare = source.length - self.n_samples
+        start = source.start + (int(rng.integers(spare + 1)) if spare > 0 else 0)
+        clip = audio.read(source.recording, start, min(self.n_samples, source.length), self.sample_rate)
         if spare < 0:
             clip = np.pad(clip, (before := int(rng.integers(1 - spare)), -spare - before))
         reach = round(self.args.max_shift * self.n_samples)
         return shift(clip, int(rng.integers(-reach, reach + 1)))
 
-    def interference(self, rng: np.random.Generator, kind: str) -> np.ndarray:
+    def interference(self, rng: np.random.Generator, kind: str, capture: augment.Capture) -> np.ndarray:
         if kind == "alone":
             return np.zeros(self.n_samples, np.float32)
         if kind == "both" and self.games and self.voices:
-            pools = [self.games, self.voices]
-        else:
-            pools = [{"game": self.games, "voice": self.voices, "absent": self.voices}.get(kind) or self.dirty]
-        segments = [self.dirty_segment(rng, pool) for pool in pools]
-        out = segments[0] if len(segments) == 1 else self.over(rng, *segments)
-        more = self.voices if kind == "absent" and self.voices else self.dirty
-        for _ in range(augment.MOST_SOURCES - len(segments)):
-            if augment.chance(rng, self.augment.more):
-                out = self.over(rng, out, self.dirty_segment(rng, more))
-        return out
+            return self.over(rng, *(self.dirty_segment(rng, pool, capture) for pool in (self.games, self.voices)))
+        pool = {"game": self.games, "voice": self.voices, "absent": self.voices}.get(kind) or self.dirty
+        return self.dirty_segment(rng, pool, capture)
 
     def over(self, rng: np.random.Generator, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """Both, the second one louder than the first by a draw from voice_db. [T], [T] -> [T]"""
@@ -195,9 +193,9 @@ class MixtureDataset(Dataset):
             second = at_snr(second, under=first, snr_db=-rng.uniform(*self.args.voice_db))
         return first + second
 
-    def dirty_segment(self, rng: np.random.Generator, pool: Pool) -> np.ndarray:
+    def dirty_segment(self, rng: np.random.Generator, pool: Pool, capture: augment.Capture) -> np.ndarray:
         segment = self.loud(rng, lambda rng: self.dirty_draw(rng, pool))
-        return augment.source(segment, self.augment, rng, self.sample_rate)
+        return augment.source(segment, capture, rng, self.sample_rate)
 
     def dirty_draw(self, rng: np.random.Generator, pool: Pool) -> np.ndarray:
         """A segment from a random position; where the recording ends it goes on from its start, so that every second
@@ -217,14 +215,11 @@ class MixtureDataset(Dataset):
 
     def played_rate(self, rng: np.random.Generator) -> int:
         """The rate to read at, so that samples taken for ones at the net's rate play at a random speed."""
-        if self.split == "valid" or self.args.speed == (1, 1):
+        slowest, fastest = self.args.speed
+        if self.split == "valid" or slowest == fastest == 1:
             return self.sample_rate
-        return self.rate_at(rng, *self.args.speed)
-
-    def rate_at(self, rng: np.random.Generator, slowest: float, fastest: float, steps: int = 100) -> int:
-        """The rate to read at for a random speed between these; its multiples of a `steps`-th of the net's rate."""
         speed = np.exp(rng.uniform(*np.log((slowest, fastest))))
-        step = max(1, self.sample_rate // steps)  # of a common divisor, or the resampler would need filters without end
+        step = max(1, self.sample_rate // 100)  # of a common divisor, or the resampler would need filters without end
         least, most = math.ceil(self.sample_rate / fastest / step), math.floor(self.sample_rate / slowest / step)
         nearest = round(self.sample_rate / speed / step)
         return max(1, min(max(nearest, least), most) if least <= most else nearest) * step

@@ -27,16 +27,21 @@ from extractor.device import pick_device
 from extractor.files import alone_in
 from extractor.levels import (
     HOP_S,
+    QUIET_DB,
     background_and_speech,
     channel_of,
     hop_of,
     hop_powers,
+    level_db,
     smooth_levels,
     speech_threshold,
     to_db,
 )
+from extractor.profile import NARROWER, WIDER, profile
 
 CLAIM = "checkpoint.json"  # beside the estimates: which net they are of
+LONG_S = 20  # a recording in which the speaker should be heard somewhere
+NOWHERE_DB = -20  # of the recording's level, the most that is left in any second of it where the speaker is nowhere
 LOOKS = 30  # seconds of a recording that tell whether its channels would cancel
 
 
@@ -136,12 +141,17 @@ def extract_file(source: Path, out: Path, net, family, args: InferArgs, device: 
     recording = heard(source)
     if recording.cut_off:
         tqdm.write(f"{source}: cut off at its end; the {recording.seconds:.1f} s that are there are extracted")
+    if told := net.bandwidth_hz and outside(recording, net.bandwidth_hz):
+        tqdm.write(told)
     if recording.channel is not None:
         alone = f"channel {recording.channel + 1} alone is extracted"
         tqdm.write(f"{source}: its channels would cancel each other; {alone}")
 
+    most_db = -math.inf  # of any second, over its level
+
     @torch.inference_mode()
     def extract(start: int, n: int) -> np.ndarray:
+        nonlocal most_db
         mixture = audio.read(recording, start, n, sample_rate)
         try:
             estimate = family.extract(net, torch.from_numpy(mixture)[None].to(device), start)[0].cpu().numpy()
@@ -156,6 +166,7 @@ def extract_file(source: Path, out: Path, net, family, args: InferArgs, device: 
                 f"{source}: the estimate of {first:.1f} to {last:.1f} s is not finite (the recording's peak there is "
                 f"{np.abs(mixture).max():.2g}); a damaged recording, or a net that did not learn"
             )
+        most_db = max(most_db, most_kept_db(estimate, mixture, sample_rate))
         return estimate
 
     chunk, context, fade = (round(s * sample_rate) for s in (args.chunk_s, args.context_s, args.fade_s))
@@ -163,6 +174,26 @@ def extract_file(source: Path, out: Path, net, family, args: InferArgs, device: 
     blocks = extract_long(extract, n_samples, chunk=chunk, context=context, fade=fade)
     with audio.kept_open(recording):
         audio.write(out, blocks, n_samples, sample_rate)
+    if most_db < NOWHERE_DB and recording.seconds >= LONG_S:
+        tqdm.write(f"{source}: the net hears its speaker nowhere in it; is it the right checkpoint for this recording?")
+
+
+def most_kept_db(estimate: np.ndarray, mixture: np.ndarray, sample_rate: int) -> float:
+    """Level of the estimate over that of the mixture, in the second of which most was kept; -inf where all is silence.
+    [T], [T] -> dB"""
+    seconds = [slice(start, start + sample_rate) for start in range(0, len(mixture), sample_rate)]
+    levels = [(level_db(estimate[s]), level_db(mixture[s])) for s in seconds]
+    return max((kept - whole for kept, whole in levels if whole > QUIET_DB), default=-math.inf)
+
+
+def outside(recording: audio.Recording, bandwidth_hz: tuple[float, float]) -> str:
+    """A sentence where a recording reaches less high than the mixtures that the net was trained on, or higher."""
+    ends, (least, most) = profile([recording]).bandwidth_hz, bandwidth_hz
+    if NARROWER * least <= ends <= WIDER * most:
+        return ""
+    what = "the speaker may be lost" if ends < least else "the speaker's sound above that is taken away"
+    trained = f"{least / 1000:.1f} to {most / 1000:.1f}" if least < most else f"{most / 1000:.1f}"
+    return f"{recording.path}: its sound reaches {ends / 1000:.1f} kHz, that in training {trained} kHz; {what}"
 
 
 def heard(source: Path) -> audio.Recording:

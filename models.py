@@ -68,7 +68,8 @@ def saved_args(state: dict, path: str | Path):
 
 
 def load(path: str | Path) -> tuple[nn.Module, Family]:
-    """The net of a checkpoint with its averaged weights, as plain ones, on the CPU, ready to extract."""
+    """The net of a checkpoint with its averaged weights, as plain ones, on the CPU, ready to extract. Its attribute
+    `bandwidth_hz` says how high the sound reached that it was trained on, at least and at most; None: unknown."""
     state = checkpoint.load(path)
     args = saved_args(state, path)
     family = FAMILIES[state["family"]]
@@ -76,6 +77,7 @@ def load(path: str | Path) -> tuple[nn.Module, Family]:
     checkpoint.put(state["ema"], net, path)
     sigma.refresh(net)
     sigma.fold(net)
+    net.bandwidth_hz = state.get("bandwidth_hz")
     return net.eval().requires_grad_(False), family
 
 
@@ -116,7 +118,7 @@ def exported(path: str | Path) -> dict:
     state = checkpoint.load(path)
     net, _ = load(path)
     args = {"model": asdict(without_sigma_reparam(saved_args(state, path)))}
-    kept = {key: state[key] for key in ("family", "step", "best", "versions") if key in state}
+    kept = {key: state[key] for key in ("family", "step", "best", "bandwidth_hz", "versions") if key in state}
     return kept | {"args": args, "ema": net.state_dict()}
 
 

@@ -29,18 +29,19 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 import models
-from dataset import KINDS, Keys, MixtureArgs, MixtureDataset
+from dataset import KINDS, Keys, MixtureArgs, MixtureDataset, under_conditions
 from extractor import UserError, check_counts, checkpoint, ddp, fit, journal, precision, sigma
 from extractor.attention import entropy_by_layer
-from extractor.augment import AugmentArgs
+from extractor.augment import CONDITIONS, AugmentArgs
 from extractor.command import command_line
 from extractor.device import pick_device
 from extractor.files import alone_in
 from extractor.losses import LossArgs
-from extractor.material import Material, find_material, speakers, unpacked
+from extractor.material import Material, find_material, speakers, unlike_captures, unpacked
 from extractor.metrics import attenuation, si_sdri
 from extractor.optim import freeze, learning_rate, make_optimizers, set_learning_rate, update_average
 from extractor.parallel import Backward, gradients, layers_of
+from extractor.profile import profile
 from extractor.progress import Progress, keep_best, resume, same_run, saver
 from extractor.stop import STATUS, Stop, outlive
 
@@ -54,7 +55,7 @@ class MainArgs:
     name: str = "speaker"         # the run: everything goes to <runs>/<name>
     runs: str = "runs"
     data: MixtureArgs = field(default_factory=MixtureArgs)
-    augment: AugmentArgs = field(default_factory=AugmentArgs)  # of mixtures to learn from; those of validation stay
+    augment: AugmentArgs = field(default_factory=AugmentArgs)  # what is done to mixtures to learn from
     model: models.Args = models.PRESETS["fullband-light"]   # its class picks the family
     loss: LossArgs = field(default_factory=LossArgs)
     init_from: str = ""           # a checkpoint whose weights the net starts from; for a flow, of the net it refines
@@ -144,8 +145,11 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
     clips_before = state.get("clips", {})
     valid_s = material.held_out(args.data, clips_before)
     training = MixtureDataset(material, args.data, sample_rate, split="train", augmented=args.augment, held=valid_s)
-    validation = MixtureDataset(material, args.data, sample_rate, split="valid", held=valid_s)
+    validation = MixtureDataset(material, args.data, sample_rate, split="valid", augmented=CONDITIONS, held=valid_s)
     describe_material(material, validation)
+    if first:
+        for sentence in unlike_captures(args.data, material.clean):
+            print(sentence)
 
     # --- optimizers, and how far the run has come --------------------------------------------------------------------
     average = deepcopy(net).to(device).eval().requires_grad_(False)  # .to: as in fit.py
@@ -185,7 +189,10 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
     started = time.monotonic() - progress.seconds
     meter = journal.Meter(device, args.batch_size * args.data.segment_s)
     clips = {os.path.abspath(r.path): (r.seconds, valid_s.get(r.path, 0.0)) for r in material.clean}
-    always = {"family": models.family_name(args.model), "clips": clips_before | clips, "judged_by": judged_by}
+    always = {
+        "family": models.family_name(args.model), "clips": clips_before | clips, "judged_by": judged_by,
+        "bandwidth_hz": trained_for(material, args.augment),
+    }
     save = saver(args, always, net, average, optimizers) if first else lambda *_: None
     backward = Backward(net, device, at_once, compiled=args.compile and progress.compiled[machine])
     for batches in meter.waiting(in_turns(loader, args.accumulate)):
@@ -272,7 +279,8 @@ def validate(
     family, net, frozen: dict[int, dict], args: MainArgs, device, team: ddp.Team
 ) -> tuple[dict[str, float], list[Tensor]]:
     """The averaged net on the frozen mixtures, of which each process has its own: mean loss, SI-SDRi by kind,
-    attenuation where the target is absent. Also returns the first estimates, one of each kind."""
+    attenuation where the target is absent, both also of those under conditions. Also returns the first estimates, one
+    of each kind."""
     values, estimates = {}, {}
     for i, item in frozen.items():
         mixture, target = item["mixture"][None].to(device), item["target"][None].to(device)
@@ -281,6 +289,7 @@ def validate(
             name, value = "absent_db", attenuation(estimate=estimate, mixture=mixture)
         else:
             name, value = f"{kind}_si_sdri_db", si_sdri(estimate=estimate, mixture=mixture, reference=target)
+        name = f"conditions_{name}" if under_conditions(i) else name
         values[i] = {"loss": family.loss(net, mixture, target, args.loss)[0].item(), name: value.item()}
         if i < len(KINDS):
             estimates[i] = estimate[0].cpu()
@@ -313,10 +322,17 @@ def yardstick(args: MainArgs, held_out: MixtureDataset) -> str:
     """A digest of what a validation loss depends on but the weights: the recordings, how they are mixed, the loss."""
     sources = [(str(s.recording.path), s.start, s.length)
                for pool in (held_out.clean, held_out.games, held_out.voices) for s in pool.sources]
-    training = {"speed": (1.0, 1.0), "absent": 0.0, "alone": 0.0, "both": 0.0}  # what matters there alone
-    mixed = replace(args.data, clean=(), dirty=(), **training)  # folders may be written in several ways
-    everything = repr((sources, mixed, args.loss, getattr(args.model, "steps", None)))  # a flow's steps
+    training = {"speed": (1.0, 1.0), "absent": 0.0, "alone": 0.0, "both": 0.0, "voice": 0.0}  # what matters there
+    mixed = replace(args.data, clean=(), dirty=(), captures=(), **training)  # folders may be written in several ways
+    flow_steps = getattr(args.model, "steps", None)
+    everything = repr((sources, mixed, held_out.augment, args.loss, flow_steps))
     return hashlib.sha256(everything.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def trained_for(material: Material, augmented: AugmentArgs) -> tuple[float, float]:
+    """How high the sound reaches of which mixtures are made, at least and at most, Hz."""
+    reach = profile(material.clean).bandwidth_hz
+    return min(reach, augmented.cutoff_hz[0] if augmented.band else reach), reach
 
 
 def describe_material(material: Material, held_out: MixtureDataset):

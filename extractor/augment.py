@@ -1,71 +1,75 @@
-"""What may be done to recordings, so that a net hears more kinds of mixtures than there are.
+"""What is done to recordings on the way into a training mixture, so that a net bears more than the recordings have:
+other bandwidths, microphones, rooms, codecs.
 
-What the speaker's sound goes through before it meets other sounds, as a room, is done to the target, and is in the
-mixture as it is in the target: the net takes away, it does not repair. What lies over the target is changed source by
-source. What happens to the sum, as coding and clipping, is done to the mixture alone; what is in it of the target
-before that remains the target. But where a mixture is muffled its target is, as nothing tells what was there.
+The rule (docs/data.md): the net takes away, it does not repair. So whatever happens to the speaker's sound before or
+while it is captured happens to the target and is in the mixture alike: a band that ends early, a microphone's curve, a
+room. Coding and clipping are done to the mixture alone: what was in it of the target before stays the target.
 
-Other pitches and speeds of what lies over the target are MixtureArgs.speed: a phase vocoder, which would move the pitch
-alone, takes 25 dB from a hum after silence. All of it is off unless asked for. Every draw is from the item's own
-generator.
+Every draw is from the item's own generator. What is off draws nothing.
 """
 
 import io
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import soundfile as sf
-from scipy.fft import irfft, next_fast_len, rfft, rfftfreq
+from scipy.fft import irfft, next_fast_len, rfft
 
 from extractor import UserError
 
 DRY_S = 0.002      # between the direct sound and the room's
-MOST_SOURCES = 3
-LEAST_SPEED, MOST_SPEED = 0.005, 0.02  # of the target: another speed would be another voice
 EQ_HZ = 62.5       # the lowest point of an equaliser; the others lie octaves above
+PIVOT_HZ = 1000.0  # where a tilt changes nothing
+EDGE = 0.02, 0.3   # log-uniform; width of a band's edge over its cutoff: from a codec's to a cheap microphone's
+TAPS = 2049        # of a filter, odd; finer than 50 Hz
+BLOCK_FFT = 1 << 14
 BLOCK = 1 << 16    # samples; libsndfile's encoders fail on long writes
 
 
 @dataclass(frozen=True)
 class AugmentArgs:
-    polarity: bool = False        # every source, the target too, has a random sign
-    more: float = 0.0             # chance of another source over those there are, up to three in all
+    band: float = 0.4             # share of the mixtures that end at a cutoff, as what was an MP3 or a stream does
+    target_band: float = 0.15     # share of the others in which the target alone ends there, as by voice chat
+    source_band: float = 0.1      # share of the others in which what lies over the target does
+    cutoff_hz: tuple[float, float] = (3500.0, 20000.0)  # log-uniform
+    target_mic: float = 0.5       # share of the targets that another microphone heard
+    source_mic: float = 0.5       # share of the sources over the target that one heard
+    eq_db: float = 4.0            # it raises or lowers each octave by up to this,
+    tilt_db: float = 3.0          # and tilts the whole by up to so many dB an octave
+    target_rooms: float = 0.15    # share of the targets that sound in a room
     rooms: float = 0.0            # share of the sources over the target that sound in a room of their own
-    target_rooms: float = 0.0     # share of the targets that do
     rt60_s: tuple[float, float] = (0.1, 0.6)      # uniform; until a room's sound has fallen by 60 dB
     direct_db: tuple[float, float] = (0.0, 12.0)  # uniform; the direct sound's energy over the room's
-    eq_db: float = 0.0            # octaves of every source over the target are raised or lowered by up to this
-    target_eq_db: float = 0.0     # and of the target
-    target_speed: float = 0.0     # the target is played up to this much faster or slower: 0.005 to 0.02
-    mixup: float = 0.0            # share of the targets that are the sum of two clips
-    muffled: float = 0.0          # share of the mixtures without treble, as recordings at lower rates are
-    cutoff_hz: tuple[float, float] = (4000.0, 16000.0)  # log-uniform; where those end
-    gain_db: tuple[float, float] = (0.0, 0.0)     # uniform; of the mixture, within full scale: what coding depends on
     coded: float = 0.0            # share of the mixtures that went through a lossy codec, Ogg Vorbis
     coding: tuple[float, float] = (0.2, 1.0)      # uniform; 0 is its best quality, 1 its worst
     clipped: float = 0.0          # share of the mixtures that are clipped
     clip_db: tuple[float, float] = (1.0, 12.0)    # uniform; how far under their peak
 
     def __post_init__(self):
-        for name in ("more", "rooms", "target_rooms", "mixup", "muffled", "coded", "clipped"):
+        shares = "band target_band source_band target_mic source_mic target_rooms rooms coded clipped"
+        for name in shares.split():
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"AugmentArgs.{name} = {getattr(self, name)}: give a share, 0 to 1")
         least = {"rt60_s": 0.01, "cutoff_hz": 100.0, "coding": 0.0, "clip_db": 0.0}
         most = {"rt60_s": 10.0, "coding": 1.0}
-        for name in ("rt60_s", "direct_db", "cutoff_hz", "gain_db", "coding", "clip_db"):
+        for name in ("rt60_s", "direct_db", "cutoff_hz", "coding", "clip_db"):
             low, high = getattr(self, name)
             if not least.get(name, -100) <= low <= high <= most.get(name, math.inf):
                 limits = f"from {least.get(name, -100):g} on" + (f", to {most[name]:g}" if name in most else "")
                 raise UserError(f"AugmentArgs.{name} = {low, high}: give two numbers in order, {limits}")
-        for name in ("eq_db", "target_eq_db"):
+        for name in ("eq_db", "tilt_db"):
             if not 0 <= getattr(self, name) <= 40:
                 raise UserError(f"AugmentArgs.{name} = {getattr(self, name)}: give 0 to 40 dB")
-        if self.target_speed and not LEAST_SPEED <= self.target_speed <= MOST_SPEED:
-            raise UserError(
-                f"AugmentArgs.target_speed = {self.target_speed}: give 0, or {LEAST_SPEED} to {MOST_SPEED}; "
-                "beyond it is another voice"
-            )
+
+
+# of half of the validation mixtures, whatever training does
+CONDITIONS = AugmentArgs(
+    band=0.5, target_band=0.25, source_band=0.25, cutoff_hz=(4000.0, 18000.0), target_mic=0.5, source_mic=0.5,
+    target_rooms=0.25,
+)
+OFF = AugmentArgs(band=0.0, target_band=0.0, source_band=0.0, target_mic=0.0, source_mic=0.0, target_rooms=0.0)
 
 
 def chance(rng: np.random.Generator, share: float) -> bool:
@@ -74,45 +78,67 @@ def chance(rng: np.random.Generator, share: float) -> bool:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# whole chains
+# what is drawn for a mixture
 
 
-def source(x: np.ndarray, args: AugmentArgs, rng: np.random.Generator, sample_rate: int) -> np.ndarray:
-    """Of a source over the target. [T] -> [T]"""
-    return placed(x, args.rooms, args.eq_db, args, rng, sample_rate)
+class Band(NamedTuple):
+    """What a capture keeps: what lies below a cutoff."""
+
+    cutoff_hz: float
+    edge: float  # over the cutoff; above (1 - edge) cutoff_hz it fades
 
 
-def target(x: np.ndarray, args: AugmentArgs, rng: np.random.Generator, sample_rate: int) -> np.ndarray:
-    """[T] -> [T]"""
-    return placed(x, args.target_rooms, args.target_eq_db, args, rng, sample_rate)
+class Capture(NamedTuple):
+    """How one mixture is captured."""
+
+    args: AugmentArgs
+    target_band: Band | None  # None: all there is
+    source_band: Band | None
 
 
-def placed(
-    x: np.ndarray, rooms: float, eq_db: float, args: AugmentArgs, rng: np.random.Generator, sample_rate: int
+def draw(args: AugmentArgs, rng: np.random.Generator) -> Capture:
+    both, target, source = (chance(rng, share) for share in (args.band, args.target_band, args.source_band))
+    if not (both or target or source):
+        return Capture(args, None, None)
+    band = Band(log_uniform(rng, args.cutoff_hz), log_uniform(rng, EDGE))
+    return Capture(args, band if both or target else None, band if both or not target else None)
+
+
+def log_uniform(rng: np.random.Generator, limits: tuple[float, float]) -> float:
+    return float(np.exp(rng.uniform(*np.log(limits))))
+
+
+def target(x: np.ndarray, capture: Capture, rng: np.random.Generator, sample_rate: int) -> np.ndarray:
+    """The speaker's sound as another microphone, room and band would have it. [T] -> [T]"""
+    args = capture.args
+    return captured(x, capture.target_band, args.target_mic, args.target_rooms, args, rng, sample_rate)
+
+
+def source(x: np.ndarray, capture: Capture, rng: np.random.Generator, sample_rate: int) -> np.ndarray:
+    """The same of a source over the target. [T] -> [T]"""
+    args = capture.args
+    return captured(x, capture.source_band, args.source_mic, args.rooms, args, rng, sample_rate)
+
+
+def captured(
+    x: np.ndarray, band: Band | None, mic: float, rooms: float, args: AugmentArgs, rng: np.random.Generator,
+    sample_rate: int,
 ) -> np.ndarray:
     if chance(rng, rooms):
         x = in_a_room(x, impulse_response(rng.uniform(*args.rt60_s), rng.uniform(*args.direct_db), rng, sample_rate))
-    if eq_db:
-        x = equalised(x, rng.uniform(-eq_db, eq_db, n_points(sample_rate)), sample_rate)
-    return -x if args.polarity and rng.random() < 0.5 else x
+    gains_db = None
+    if chance(rng, mic):
+        octaves = np.arange(n_points(sample_rate)) - np.log2(PIVOT_HZ / EQ_HZ)
+        gains_db = rng.uniform(-args.tilt_db, args.tilt_db) * octaves
+        gains_db += rng.uniform(-args.eq_db, args.eq_db, len(octaves))
+    if band is gains_db is None:
+        return x
+    return filtered(x, kernel(sample_rate, gains_db, band))
 
 
-def together(
-    signals: tuple[np.ndarray, ...], args: AugmentArgs, rng: np.random.Generator, sample_rate: int
-) -> tuple[np.ndarray, ...]:
-    """Mixture, target and interference alike. n x [T] -> n x [T]"""
-    if chance(rng, args.muffled):
-        cutoff_hz = np.exp(rng.uniform(*np.log(args.cutoff_hz)))
-        signals = tuple(muffled(x, cutoff_hz, sample_rate) for x in signals)
-    if args.gain_db != (0, 0):
-        gain = 10 ** (rng.uniform(*args.gain_db) / 20)
-        gain = np.float32(gain / max(1.0, gain * max(np.abs(x).max() for x in signals)))
-        signals = tuple(gain * x for x in signals)
-    return signals
-
-
-def mixture(x: np.ndarray, args: AugmentArgs, rng: np.random.Generator, sample_rate: int) -> np.ndarray:
-    """Of the sum alone. [T] -> [T]"""
+def mixture(x: np.ndarray, capture: Capture, rng: np.random.Generator, sample_rate: int) -> np.ndarray:
+    """The sum alone. [T] -> [T]"""
+    args = capture.args
     if chance(rng, args.clipped):
         x = clipped(x, rng.uniform(*args.clip_db))
     if chance(rng, args.coded):
@@ -145,26 +171,30 @@ def n_points(sample_rate: int) -> int:
     return 1 + max(1, math.ceil(math.log2(sample_rate / 2 / EQ_HZ)))
 
 
-def equalised(x: np.ndarray, gains_db: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Gains at octaves from EQ_HZ on, in between by straight lines over log frequency; no delay. [T], [K] -> [T]"""
-    points = np.log2(EQ_HZ) + np.arange(len(gains_db))
-
-    def gain(hz: np.ndarray) -> np.ndarray:
-        return 10 ** (np.interp(np.log2(np.maximum(hz, 1.0)), points, gains_db) / 20)
-
-    return filtered(x, gain, sample_rate)
-
-
-def muffled(x: np.ndarray, cutoff_hz: float, sample_rate: int) -> np.ndarray:
-    """Without what is above; the edge is a tenth of it wide. [T] -> [T]"""
-    return filtered(x, lambda hz: np.clip((cutoff_hz - hz) / (0.1 * cutoff_hz), 0, 1), sample_rate)
+def kernel(sample_rate: int, gains_db: np.ndarray | None = None, band: Band | None = None) -> np.ndarray:
+    """A filter without delay, its middle sample at time 0: gains at octaves from EQ_HZ on, in between by straight lines
+    over log frequency, and a band. -> [TAPS]"""
+    hz = np.fft.rfftfreq(TAPS - 1, 1 / sample_rate)
+    gain = np.ones(len(hz))
+    if gains_db is not None:
+        gain = 10 ** (np.interp(np.log2(np.maximum(hz, 1.0) / EQ_HZ), np.arange(len(gains_db)), gains_db) / 20)
+    if band:
+        gain = gain * np.clip((band.cutoff_hz - hz) / (band.edge * band.cutoff_hz), 0, 1)
+    response, half = irfft(gain, TAPS - 1), TAPS // 2
+    return (np.concatenate([response[half:], response[: half + 1]]) * np.hanning(TAPS)).astype(np.float32)
 
 
-def filtered(x: np.ndarray, gain, sample_rate: int) -> np.ndarray:
-    """By gain(hz) of every frequency, without a delay. [T] -> [T]"""
-    n = next_fast_len(2 * len(x), real=True)  # padded, or its end would leak into its start
-    spectrum = rfft(x, n) * gain(rfftfreq(n, 1 / sample_rate)).astype(np.float32)
-    return irfft(spectrum, n)[: len(x)].astype(np.float32)
+def filtered(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """The convolution, its middle part, by overlap-save: three times as fast as scipy.signal.oaconvolve.
+    [T], [N odd] -> [T]"""
+    half = len(kernel) // 2
+    step = BLOCK_FFT - 2 * half
+    n_blocks = -(-len(x) // step)
+    padded = np.zeros((n_blocks - 1) * step + BLOCK_FFT, np.float32)
+    padded[half : half + len(x)] = x
+    blocks = np.lib.stride_tricks.sliding_window_view(padded, BLOCK_FFT)[::step]
+    out = irfft(rfft(blocks) * rfft(kernel, BLOCK_FFT), BLOCK_FFT)[:, 2 * half :]
+    return out.reshape(-1)[: len(x)]
 
 
 def clipped(x: np.ndarray, db: float) -> np.ndarray:

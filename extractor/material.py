@@ -15,6 +15,7 @@ from tqdm import tqdm
 from extractor import UserError, audio
 from extractor.index import Index
 from extractor.levels import QUIET_DB, level_db
+from extractor.profile import profile, unlike
 from extractor.unpack import unpack
 
 
@@ -202,6 +203,24 @@ def speakers(args, clean: list[Path]) -> set[str]:
             at = parts.index("clean") + 1
             named.add(parts[at] if at < len(parts) else Path(*parts[:at]).resolve().parent.name)
     return named
+
+
+def unlike_captures(args, clean: Sequence[audio.Recording]) -> list[str]:
+    """A sentence for everything in which the recordings that are to be extracted differ from the clean ones. They are
+    those of `args.captures`, or, where that is empty, of dirty/<speaker> beside the dirty folders, if there is one."""
+    folders = args.captures or tuple(
+        str(folder) for name in sorted(speakers(args, [r.path for r in clean]))
+        for folder in dict.fromkeys(Path(dirty).parent / name for dirty in args.dirty) if folder.is_dir()
+    )
+    if not folders or not clean:
+        return []
+    own, sentences = profile(clean), []
+    for path in (path for folder in folders for path in audio.find(folder)):
+        try:
+            sentences += [f"{path}: {difference}" for difference in unlike(profile([audio.probe(path)]), own)]
+        except UserError as e:  # infer.py will name it, too
+            sentences.append(str(e))
+    return sentences
 
 
 def refuse_target(args, clean: list[Path], dirty: list[Path]):

@@ -30,7 +30,7 @@ def half(monkeypatch, state, tmp_path) -> str:
 
 def net_does(monkeypatch, extract):
     net = nn.Identity()
-    net.args = models.FAMILIES["dptnet"].args(sample_rate=RATE)
+    net.args, net.bandwidth_hz = models.FAMILIES["dptnet"].args(sample_rate=RATE), None
     family = models.FAMILIES["dptnet"]._replace(extract=lambda net, mixture, start: extract(mixture))
     monkeypatch.setattr(models, "load", lambda path: (net, family))
 

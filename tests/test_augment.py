@@ -1,13 +1,11 @@
 """What may be done to recordings."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile as sf
-from mixing import GAME_HZ, VOICE_HZ, items, make_folders, only_clean, power, power_at, tone
-from mixing import noise as noise_at_1000
+from mixing import items, make_folders, power
+from scipy.stats import kstest
 
 from dataset import MixtureDataset
 from extractor import UserError, augment
@@ -59,25 +57,38 @@ def test_in_a_room_the_sound_keeps_its_place_and_length():
     assert not out[:300].round(6).any() and out[300] == pytest.approx(1, abs=1e-6)
 
 
-def test_an_equaliser_has_its_gains_at_octaves_and_delays_nothing():
+def test_a_filter_has_its_gains_at_octaves_and_delays_nothing():
     gains = np.array([6.0, -6, 0, 3, -3, 12, -12, 0, 6, -6])
     assert len(gains) == augment.n_points(RATE)
-    for octave, db in enumerate(gains[1:-1], start=1):
+    kernel = augment.kernel(RATE, gains)
+    for octave, db in enumerate(gains[2:-1], start=2):  # lower ones are nearer to each other than it tells apart
         x = hum(augment.EQ_HZ * 2**octave)
         middle = slice(RATE // 4, -RATE // 4)
-        out = augment.equalised(x, gains, RATE)
-        assert level(out[middle]) - level(x[middle]) == pytest.approx(db, abs=0.3)
-        assert np.dot(out[middle], x[middle]) / np.dot(x[middle], x[middle]) == pytest.approx(10 ** (db / 20), rel=0.04)
+        out = augment.filtered(x, kernel)
+        assert level(out[middle]) - level(x[middle]) == pytest.approx(db, abs=0.5)
+        assert np.dot(out[middle], x[middle]) / np.dot(x[middle], x[middle]) == pytest.approx(10 ** (db / 20), rel=0.06)
     x = noise(0.5)
-    np.testing.assert_allclose(augment.equalised(x, np.zeros(10), RATE), x, atol=1e-6)
+    np.testing.assert_allclose(augment.filtered(x, augment.kernel(RATE, np.zeros(10))), x, atol=1e-6)
 
 
-def test_what_is_muffled_has_nothing_above_and_all_below():
+@pytest.mark.parametrize("n", [1, 700, 14336, 14337, 50_001])
+@pytest.mark.parametrize("taps", [1, 5, 2049])
+def test_filtering_is_the_middle_part_of_the_convolution(n, taps):
+    x, kernel = noise(n / RATE), generator(1).standard_normal(taps).astype(np.float32)
+    out = augment.filtered(x, kernel)
+    assert out.dtype == np.float32
+    np.testing.assert_allclose(out, np.convolve(x, kernel)[taps // 2 :][:n], atol=2e-5)
+
+
+@pytest.mark.parametrize("edge", [0.02, 0.3])
+def test_a_band_has_nothing_above_its_cutoff_and_all_below_its_edge(edge):
     x = noise(1)
-    before, after = (np.abs(np.fft.rfft(y)) for y in (x, augment.muffled(x, 8000.0, RATE)))
+    out = augment.filtered(x, augment.kernel(RATE, band=augment.Band(8000.0, edge)))
+    before, after = (np.abs(np.fft.rfft(y)) for y in (x, out))
     hz = np.fft.rfftfreq(RATE, 1 / RATE)
     assert np.square(after[hz > 8100]).sum() < 1e-4 * np.square(before[hz > 8100]).sum()
-    np.testing.assert_allclose(after[hz < 7000], before[hz < 7000], rtol=0.05, atol=0.05 * before.max())
+    below = hz < 8000 * (1 - edge) - 100
+    np.testing.assert_allclose(after[below], before[below], rtol=0.05, atol=0.05 * before.max())
 
 
 def test_clipping_cuts_what_is_over_a_level_under_the_peak():
@@ -114,7 +125,7 @@ def folders(tmp_path):
 
 
 def augmented(args, n: int, **fields) -> list[dict]:
-    data = MixtureDataset(find_material(args), args, 1000, split="train", augmented=AugmentArgs(**fields))
+    data = MixtureDataset(find_material(args), args, 1000, split="train", augmented=replace(augment.OFF, **fields))
     return [{name: x.numpy() for name, x in data[0, i].items() if x.ndim} for i in range(n)]
 
 
@@ -126,20 +137,54 @@ def test_without_any_the_mixtures_are_those_of_before(folders):
     assert all(map(same, augmented(folders, 30), items(folders, 30)))
 
 
+def draws(n: int, **fields) -> list[tuple]:
+    rng = generator()
+    return [augment.draw(replace(augment.OFF, **fields), rng)[1:] for _ in range(n)]
+
+
+def test_a_mixture_ends_early_as_a_whole_or_in_one_part_as_often_as_asked():
+    found = draws(4000, band=0.4, target_band=0.2, source_band=0.1, cutoff_hz=(1000.0, 16000.0))
+    assert all(a == b for a, b in found if a and b)
+    both = np.mean([bool(a and b) for a, b in found])
+    target, source = (np.mean([bool(x[i] and not x[1 - i]) for x in found]) for i in (0, 1))
+    assert both == pytest.approx(0.4 + 0.6 * 0.2 * 0.1, abs=0.03)
+    assert target == pytest.approx(0.6 * 0.2 * 0.9, abs=0.02) and source == pytest.approx(0.6 * 0.8 * 0.1, abs=0.02)
+    octaves = [np.log2((a or b).cutoff_hz / 1000) for a, b in found if a or b]
+    assert kstest(octaves, "uniform", (0, 4)).pvalue > 0.001
+    assert draws(3) == [(None, None)] * 3
+
+
 LINEAR = [
-    {"polarity": True}, {"more": 0.5}, {"rooms": 0.5}, {"target_rooms": 0.5}, {"eq_db": 6.0}, {"target_eq_db": 6.0},
-    {"mixup": 0.5}, {"muffled": 0.5, "cutoff_hz": (100.0, 300.0)}, {"gain_db": (-6.0, 6.0)}, {"target_speed": 0.02},
+    {"rooms": 0.5}, {"target_rooms": 0.5}, {"source_mic": 0.5, "eq_db": 6.0}, {"target_mic": 0.5, "tilt_db": 3.0},
+    {"band": 0.5, "cutoff_hz": (100.0, 300.0)}, {"target_band": 0.5, "cutoff_hz": (100.0, 300.0)},
+    {"source_band": 0.5, "cutoff_hz": (100.0, 300.0)},
 ]
 
 
 @pytest.mark.parametrize("name, only", [
-    *((name, {"alone": 1, "absent": 0}) for name in ("more", "rooms", "eq_db")),
-    *((name, {"alone": 0, "absent": 1}) for name in ("target_rooms", "target_eq_db", "mixup", "target_speed")),
+    *((name, {"alone": 1, "absent": 0}) for name in ("rooms", "source_mic")),
+    *((name, {"alone": 0, "absent": 1}) for name in ("target_rooms", "target_mic")),
 ])
 def test_what_is_of_the_target_leaves_all_else_as_it_was_and_the_other_way_around(name, only, folders):
     args = replace(folders, both=0, **only)
-    fields = {name: {"eq_db": 6.0, "target_eq_db": 6.0, "target_speed": 0.02}.get(name, 1.0)}
-    assert all(map(same, items(args, 10), augmented(args, 10, **fields)))
+    assert all(map(same, items(args, 10), augmented(args, 10, **{name: 1.0})))
+
+
+@pytest.mark.parametrize("name, changed", [("target_band", "target"), ("source_band", "interference")])
+def test_a_band_of_one_part_leaves_the_other(name, changed, folders):
+    """At an SNR of its own, so that only the shape counts."""
+    args = replace(folders, absent=0, alone=0)
+    other = {"target": "interference", "interference": "target"}[changed]
+    for a, b in zip(with_a_band(args, 20), with_a_band(args, 20, **{name: 1.0}), strict=True):
+        np.testing.assert_allclose(b[other] / np.abs(b[other]).max(), a[other] / np.abs(a[other]).max(), atol=1e-5)
+        before, after = (np.abs(np.fft.rfft(np.hanning(200) ** 2 * x[changed])) for x in (a, b))
+        assert after[36:].max() < 0.02 * before.max()  # from 180 Hz on
+
+
+def with_a_band(args, n: int, **shares) -> list[dict]:
+    """Whether there is one or not, as much is drawn: by a band that takes nothing."""
+    cutoff = (150.0, 150.0) if shares else (1e6, 1e6)
+    return augmented(args, n, cutoff_hz=cutoff, **(shares or {"band": 1.0}))
 
 
 def test_every_range_is_drawn_from(folders, monkeypatch):
@@ -149,21 +194,24 @@ def test_every_range_is_drawn_from(folders, monkeypatch):
         function = getattr(augment, name)
 
         def note(*words):
-            given.setdefault(name, set()).add(words[:2] if name == "impulse_response" else words[1])
+            given.setdefault(name, []).append(words)
             return function(*words)
 
         return note
 
-    for name in ("impulse_response", "muffled", "clipped", "coded"):
+    for name in ("impulse_response", "kernel", "clipped", "coded"):
         monkeypatch.setattr(augment, name, noted(name))
     ranges = {"rt60_s": (0.3, 0.3), "direct_db": (7.0, 7.0), "cutoff_hz": (200.0, 200.0), "clip_db": (4.0, 4.0),
-              "coding": (0.7, 0.7), "gain_db": (-9.0, -9.0)}
+              "coding": (0.7, 0.7), "eq_db": 6.0, "tilt_db": 3.0}
     args = replace(folders, alone=0, absent=0)
-    augmented(args, 3, rooms=1.0, muffled=1.0, clipped=1.0, coded=1.0, **ranges)
-    found = {name: {round(float(x), 6) for one in values for x in np.ravel(one)} for name, values in given.items()}
-    assert found == {"impulse_response": {0.3, 7.0}, "muffled": {200.0}, "clipped": {4.0}, "coded": {0.7}}
-    for a, b in zip(items(args, 3), augmented(args, 3, gain_db=(-9.0, -9.0)), strict=True):
-        np.testing.assert_allclose(b["mixture"], 10 ** (-9 / 20) * a["mixture"], rtol=1e-4, atol=1e-7)
+    augmented(args, 40, rooms=1.0, target_mic=1.0, band=1.0, clipped=1.0, coded=1.0, **ranges)
+    assert {words[:2] for words in given["impulse_response"]} == {(0.3, 7.0)}
+    assert {round(words[2].cutoff_hz, 6) for words in given["kernel"]} == {200.0}
+    assert {words[1] for words in given["clipped"]} == {4.0} and {words[1] for words in given["coded"]} == {0.7}
+    curves = np.array([words[1] for words in given["kernel"] if words[1] is not None])  # octaves from 62.5 Hz on
+    slopes = np.polyfit(np.arange(curves.shape[1]), curves.T, 1)[0]
+    assert len(curves) == 40 and 3 < np.abs(slopes).max() and np.abs(slopes).max() < 3 + 2 * 6
+    assert 6 < np.abs(np.diff(curves, axis=1)).max() <= 2 * 6 + 3
 
 
 @pytest.mark.parametrize("fields", LINEAR, ids=lambda fields: next(iter(fields)))
@@ -187,65 +235,12 @@ def test_what_is_done_to_the_mixture_alone_leaves_target_and_interference(fields
     assert 10 < n < 30
 
 
-def test_polarity_turns_half_of_the_targets(folders):
-    only_clean(folders, 0.1 + 0 * noise_at_1000(1))
-    signs = [np.sign(item["target"].sum()) for item in augmented(replace(folders, absent=0), 200, polarity=True)]
-    assert 70 < signs.count(-1) < 130 and signs.count(-1) + signs.count(1) == 200
-
-
-@pytest.mark.parametrize("more, expected", [(0.0, [1, 0, 0]), (1.0, [0, 0, 1]), (0.5, [0.25, 0.5, 0.25])])
-def test_there_are_up_to_three_sources(more, expected, folders, monkeypatch):
-    counts, draws = [], []
-    draw, over = MixtureDataset.dirty_segment, MixtureDataset.interference
-    monkeypatch.setattr(MixtureDataset, "dirty_segment", lambda *a: draws.append(1) or draw(*a))
-
-    def counted(*given):
-        draws.clear()
-        out = over(*given)
-        counts.append(len(draws))
-        return out
-
-    monkeypatch.setattr(MixtureDataset, "interference", counted)
-    augmented(replace(folders, alone=0, both=0), 200, more=more)
-    assert [counts.count(n) / 200 for n in (1, 2, 3)] == pytest.approx(expected, abs=0.1)
-
-
-def test_where_the_target_is_absent_more_sources_are_voices_too(folders):
-    for item in augmented(replace(folders, absent=1, both=0, alone=0), 20, more=1.0):
-        assert power_at(item["interference"], VOICE_HZ) > 1e6 * power_at(item["interference"], GAME_HZ)
-
-
-def test_a_second_clip_of_the_target_is_in_the_target(folders):
-    for i, hz in enumerate((50, 150)):
-        sf.write(Path(folders.clean[0]) / f"src_{i}.wav", tone(1, hz), 1000, "FLOAT")
-    sf.write(Path(folders.clean[0]) / "src_2.wav", tone(1, 150), 1000, "FLOAT")
-    sf.write(Path(folders.clean[0]) / "src_3.wav", tone(1, 50), 1000, "FLOAT")
-    args = replace(folders, absent=0, alone=1, both=0, max_shift=0)
-    both = [min(power_at(x["target"], 50), power_at(x["target"], 150)) > 1e-5 for x in augmented(args, 100, mixup=1.0)]
-    assert 25 < sum(both) < 75
-    assert not any(min(power_at(x["target"], 50), power_at(x["target"], 150)) > 1e-5 for x in items(args, 100))
-
-
-def test_the_target_is_at_most_two_percent_faster(folders):
-    only_clean(folders, tone(1, 100))
-    args = replace(folders, absent=0, alone=1, both=0, max_shift=0, segment_s=0.8)
-    found = []
-    for item in augmented(args, 60, target_speed=0.02):
-        spectrum = np.abs(np.fft.rfft(item["target"] * np.hanning(800), 80_000))
-        found.append(np.argmax(spectrum) / 80)
-    assert 97.9 < min(found) < 98.7 and 101.3 < max(found) < 102.1
-    slow = {round(np.argmax(np.abs(np.fft.rfft(x["target"] * np.hanning(800), 80_000))) / 80, 1)
-            for x in augmented(args, 30, target_speed=0.005)}
-    assert min(slow) < 99.8 and max(slow) > 100.2 and 99.4 < min(slow) and max(slow) < 100.6
-
-
 @pytest.mark.parametrize("field, value, limit", [
-    ("more", 1.5, "a share, 0 to 1"), ("coded", -0.1, "a share, 0 to 1"),
-    ("target_speed", 0.03, "0, or 0.005 to 0.02; beyond it is another voice"), ("target_speed", 0.004, "0, or 0.005"),
+    ("target_mic", 1.5, "a share, 0 to 1"), ("coded", -0.1, "a share, 0 to 1"), ("tilt_db", -1, "0 to 40 dB"),
     ("eq_db", 50, "0 to 40 dB"), ("rt60_s", (0.0, 1.0), "two numbers in order, from 0.01 on, to 10"),
     ("direct_db", (3, 1), "two numbers in order"), ("coding", (0.0, 2.0), "two numbers in order, from 0 on, to 1"),
-    ("cutoff_hz", (10, 100), "two numbers in order, from 100 on"), ("muffled", 2, "a share"),
-    ("gain_db", (float("nan"), 0.0), "two numbers in order"),
+    ("cutoff_hz", (10, 100), "two numbers in order, from 100 on"), ("band", 2, "a share"),
+    ("clip_db", (float("nan"), 0.0), "two numbers in order"),
 ])
 def test_args_out_of_range_are_refused_by_name(field, value, limit):
     with pytest.raises(UserError, match=f"AugmentArgs.{field} = .*: give {limit}"):

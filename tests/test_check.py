@@ -10,10 +10,11 @@ from recordings import RATE, bursts, save, white
 from speech import TALK, gain, talk
 
 import check
-from check import CheckArgs, band_levels, bandwidth, examine
+from check import CheckArgs, examine
 from dataset import MixtureArgs
 from extractor import UserError
 from extractor.material import check_clean
+from extractor.profile import N_BANDS, band_levels, bandwidth
 
 
 def row_of(path: Path, kind: str = "clean", **fields) -> dict:
@@ -178,7 +179,7 @@ def test_a_recording_is_read_in_blocks_with_the_same_result(monkeypatch, tmp_pat
     whole, at_once = listened(path)
     monkeypatch.setattr(check, "BLOCK_S", 4)
     row, in_blocks = listened(path)
-    band = whole["rate"] / 2 / check.N_BANDS
+    band = whole["rate"] / 2 / N_BANDS
     assert row.pop("bandwidth_hz") == pytest.approx(whole.pop("bandwidth_hz"), abs=2 * band)    # of other moments
     texts, numbers = ({k: v for k, v in row.items() if isinstance(v, str) == wanted} for wanted in (True, False))
     assert numbers == pytest.approx({k: whole[k] for k in numbers}, rel=1e-5, abs=1e-6)

@@ -162,6 +162,14 @@ def test_a_mixture_has_no_target_no_interference_or_two_sources_as_often_as_aske
         assert binomtest(count, n, share).pvalue > 0.001
 
 
+@pytest.mark.parametrize("voice", [0.0, 0.3, 1.0])
+def test_one_source_is_a_voice_as_often_as_asked_however_many_minutes_there_are_of_each(folders, tmp_path, voice):
+    save(tmp_path / "datasets/dirty/pc/voices/b.wav", tone(100, VOICE_HZ))
+    args = replace(folders, absent=0, alone=0, both=0, voice=voice)
+    voices = sum(power_at(item["interference"], VOICE_HZ) > 1e-9 for item in items(args, 600))
+    assert binomtest(voices, 600, voice).pvalue > 0.001
+
+
 def test_without_voices_the_target_is_absent_over_anything(folders, tmp_path):
     args = replace(folders, dirty=(str(tmp_path / "datasets/dirty/pc/game"),), absent=1, alone=0, both=0)
     for item in items(args, 20):

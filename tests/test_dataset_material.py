@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from mixing import (
     GAME_HZ,
     RATE,
@@ -22,9 +23,10 @@ from mixing import (
     save,
 )
 
-from dataset import KINDS, MixtureArgs
+from dataset import KINDS, MixtureArgs, MixtureDataset
 from extractor import UserError, audio, material
 from extractor.audio import Recording
+from extractor.augment import AugmentArgs
 from extractor.index import Index
 from extractor.material import Material, find_material, held_out, recording_of, refuse_target, speakers
 
@@ -221,6 +223,15 @@ def test_validation_mixtures_are_the_same_in_every_run(folders):
     assert len(mixtures(args, "valid")) == 12
     for first, second in zip(items(args, 12, "valid"), items(args, 12, "valid"), strict=True):
         assert all(np.array_equal(first[name], second[name]) for name in first)
+
+
+def test_of_validation_mixtures_every_other_four_are_under_conditions(folders):
+    args = replace(folders, n_valid=16)
+    augmented = AugmentArgs(band=1.0, cutoff_hz=(100.0, 100.0), target_mic=0.0, source_mic=0.0, target_rooms=0.0)
+    changed = MixtureDataset(find_material(args), args, RATE, split="valid", augmented=augmented)
+    plain = mixtures(args, "valid")
+    same = [bool(torch.equal(plain[0, i]["mixture"], changed[0, i]["mixture"])) for i in range(16)]
+    assert same == 2 * (4 * [True] + 4 * [False])
 
 
 def test_validation_mixtures_are_of_four_kinds_in_turn(folders):

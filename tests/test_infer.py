@@ -413,3 +413,52 @@ def test_a_field_that_infer_does_not_have_is_refused_by_name():
     ended = run_infer("--out-folder", "extracted")
     assert ended.returncode != 0
     assert "--out-folder" in ended.stderr
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# what is said of a recording that may not be what the net is for
+
+
+def said(net_bandwidth_hz, cutoff_hz: float, tmp_path, monkeypatch, capsys) -> str:
+    """Of 2 s of noise up to a cutoff, by a net that was trained on sound from here to there."""
+    net_does(monkeypatch, lambda mixture: mixture)
+    models.load("")[0].bandwidth_hz = net_bandwidth_hz
+    x = np.fft.rfft(uniform(2 * 44100))
+    x[round(2 * cutoff_hz) :] = 0
+    put(tmp_path / "in" / "a.wav", np.fft.irfft(x))
+    assert main(InferArgs(inputs=str(tmp_path / "in"), out_dir=str(tmp_path / "out"), page_s=0)) == []
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("trained, cutoff_hz, words", [
+    ((4000, 20_000), 3000, "a.wav: its sound reaches 3.1 kHz, that in training 4.0 to 20.0 kHz; the speaker may"),
+    ((8000, 8000), 20_000, "that in training 8.0 kHz; the speaker's sound above that is taken away"),
+    ((4000, 20_000), 4000, ""), ((4000, 20_000), 20_000, ""), (None, 3000, ""),
+])
+def test_a_recording_that_reaches_higher_or_less_high_than_in_training_is_named(
+    trained, cutoff_hz, words, tmp_path, monkeypatch, capsys
+):
+    found = said(trained, cutoff_hz, tmp_path, monkeypatch, capsys)
+    assert words in found and ("in training" in found) == bool(words)
+
+
+@pytest.mark.parametrize("seconds, kept, nowhere", [
+    (30, lambda x: x / 100, True),            # -40 dB throughout
+    (10, lambda x: x / 100, False),           # too short to tell
+    (30, lambda x: 0 * x, True),
+    (30, lambda x: torch.cat([x[:, :44100], 0 * x[:, 44100:]], 1), False),  # a second of every piece
+    (30, lambda x: x / 5, False),
+])
+def test_a_long_recording_in_which_the_speaker_is_nowhere_is_named(
+    seconds, kept, nowhere, tmp_path, monkeypatch, capsys
+):
+    net_does(monkeypatch, kept)
+    put(tmp_path / "in" / "a.wav", uniform(seconds * 44100))
+    assert main(InferArgs(inputs=str(tmp_path / "in"), out_dir=str(tmp_path / "out"), page_s=0)) == []
+    assert ("a.wav: the net hears its speaker nowhere in it" in capsys.readouterr().out) == nowhere
+
+
+def test_of_a_silent_recording_it_is_said_too(tmp_path, identity, capsys):
+    put(tmp_path / "in" / "a.wav", np.zeros(30 * 44100))
+    main(InferArgs(inputs=str(tmp_path / "in"), out_dir=str(tmp_path / "out"), page_s=0))
+    assert "nowhere in it" in capsys.readouterr().out

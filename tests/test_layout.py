@@ -15,7 +15,7 @@ LEAVES = (
 )
 PLUMBING = {f"extractor.{name}" for name in LEAVES.split()}
 LAYERS = {f"extractor.{name}" for name in ("dualpath", "sigma", "rwkv7")}
-OVER = "losses curves page pairs unpack index journal fit attention muon optim progress material"
+OVER = "losses curves page pairs unpack index journal fit attention muon optim progress material profile"
 OVER_PLUMBING = {f"extractor.{name}" for name in OVER.split()}
 BELOW_ALL = {"extractor", "extractor.files"}
 ALLOWED = {
@@ -25,6 +25,7 @@ ALLOWED = {
     "extractor.losses": {"extractor.metrics"},
     "extractor.ledger": {"extractor.tables"},
     "extractor.pairs": {"extractor.audio"},
+    "extractor.profile": {"extractor.audio", "extractor.levels"},
     "extractor.unpack": {"extractor.audio"},
     "extractor.index": {"extractor.audio", "extractor.tables"},
     "extractor.curves": {"extractor.tables"},
@@ -36,7 +37,7 @@ ALLOWED = {
     "extractor.journal": {"extractor.curves", "extractor.report"},
     "extractor.page": {"extractor.tables", "extractor.scores"},
     **dict.fromkeys(FAMILIES, FOR_NETS),
-    "extractor.material": {f"extractor.{x}" for x in ("audio", "index", "levels", "unpack")},
+    "extractor.material": {f"extractor.{x}" for x in ("audio", "index", "levels", "profile", "unpack")},
     "dataset": {f"extractor.{x}" for x in ("audio", "augment", "levels", "material")},
     "models": FAMILIES | {"extractor.losses", "extractor.checkpoint", "extractor.sigma"},
     **dict.fromkeys(SCRIPTS, FAMILIES | PLUMBING | LAYERS | OVER_PLUMBING | {"models", "dataset"}),

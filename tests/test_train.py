@@ -17,11 +17,13 @@ from torch import nn
 import models
 import train
 from dataset import KINDS
-from extractor import UserError, checkpoint, ddp, fit
+from extractor import UserError, audio, checkpoint, ddp, fit
+from extractor.augment import AugmentArgs
 from extractor.fit import Step
 from extractor.losses import predictive_loss
 from extractor.optim import learning_rate
 from extractor.parallel import Backward
+from extractor.profile import profile
 from train import MainArgs, main
 
 
@@ -233,10 +235,30 @@ def test_validation_of_the_identity_finds_no_improvement_and_nothing_removed(arg
     scores, estimates = train.validate(family, nn.Identity(), dict(enumerate(frozen)), args, "cpu", ddp.Team())
 
     loss = scores.pop("loss")
-    assert scores == pytest.approx({"game_si_sdri_db": 0, "voice_si_sdri_db": 0, "both_si_sdri_db": 0, "absent_db": 0})
+    names = "game_si_sdri_db", "voice_si_sdri_db", "both_si_sdri_db", "absent_db"
+    assert scores == pytest.approx({prefix + name: 0 for name in names for prefix in ("", "conditions_")})
     expected = [predictive_loss(nn.Identity(), x["mixture"][None], x["target"][None], args.loss)[0] for x in frozen]
     assert loss == pytest.approx(float(np.mean(expected)), rel=1e-5)
     assert len(estimates) == len(KINDS)
+
+
+def test_half_of_the_validation_mixtures_are_under_conditions_by_themselves(args):
+    """The second four of them are no better: -6 dB of everything, and nothing is gained."""
+    half = models.FAMILIES["dptnet"]._replace(extract=lambda net, mixture: mixture * (1 if mixture.max() < 10 else 0.5))
+    target = torch.from_numpy(np.random.default_rng(0).normal(size=1000).astype(np.float32))
+    frozen = [{"mixture": gain * target, "target": 0 * target} for gain in 4 * [1] + 4 * [100]]
+    scores, _ = train.validate(half, nn.Identity(), dict(enumerate(frozen)), args, "cpu", ddp.Team())
+    assert scores["absent_db"] == pytest.approx(0, abs=1e-4)
+    assert scores["conditions_absent_db"] == pytest.approx(-6.02, abs=0.01)
+
+
+def test_a_checkpoint_says_how_high_the_sound_reached_that_it_was_trained_on(args):
+    reach = profile([audio.probe(p) for p in audio.find(args.data.clean[0])]).bandwidth_hz
+    for share, least in ((0.5, 200.0), (0.0, reach)):
+        run = replace(args, name=f"band_{share}", augment=AugmentArgs(band=share, cutoff_hz=(200.0, 20_000.0)))
+        assert checkpoint.load(main(run))["bandwidth_hz"] == (pytest.approx(least), reach)
+        assert models.load(run.folder / "best.pt")[0].bandwidth_hz == (pytest.approx(least), reach)
+        assert models.exported(run.folder / "best.pt")["bandwidth_hz"] == (pytest.approx(least), reach)
 
 
 def test_best_holds_the_averaged_weights_that_scored_best(args):

@@ -8,7 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import soundfile as sf
 import torch
 from conftest import RATE
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -19,7 +21,7 @@ import models
 import train
 from dataset import KINDS, MixtureDataset
 from dptnet import DPTNet
-from extractor import UserError, audio, checkpoint, curves, fit, journal
+from extractor import UserError, audio, augment, checkpoint, curves, fit, journal
 from extractor.augment import AugmentArgs
 from extractor.fit import Step, free_bytes
 from extractor.losses import LossArgs
@@ -40,7 +42,8 @@ def test_tensorboard_has_curves_and_the_sound_and_spectrogram_of_every_kind(args
     tags = events.Tags()
     parts = "log_mse_db", "treble_db", "stft"
     wanted = {f"train/{x}" for x in ("loss", *parts, "lr", "grad_norm", "clip", "skipped", "unread", *RATES)}
-    wanted |= {f"valid/{x}" for x in ("loss", "game_si_sdri_db", "voice_si_sdri_db", "both_si_sdri_db", "absent_db")}
+    scores = "game_si_sdri_db", "voice_si_sdri_db", "both_si_sdri_db", "absent_db"
+    wanted |= {"valid/loss"} | {f"valid/{of}{x}" for of in ("", "conditions_") for x in scores}
     wanted.add("valid/minutes")
     assert set(tags["scalars"]) == wanted
     theirs = {tag: [(e.step, pytest.approx(e.value, rel=1e-6)) for e in events.Scalars(tag)] for tag in wanted}
@@ -357,7 +360,14 @@ def test_args_out_of_range_are_refused_by_name(field, value):
         MainArgs(**{field: value})
 
 
-def test_augmentation_is_of_training_alone(args, monkeypatch):
+def test_what_is_unlike_the_recordings_to_extract_is_said_before_training(args, tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    sf.write(tmp_path / "flat.wav", 0.1 * rng.standard_normal(5 * RATE), RATE)
+    main(replace(args, steps=1, data=replace(args.data, captures=(str(tmp_path),))))
+    assert f"{tmp_path}/flat.wav: its spectrum changes by" in capsys.readouterr().out
+
+
+def test_validation_under_conditions_is_the_same_whatever_training_does(args, monkeypatch):
     used = {}
 
     class Noted(MixtureDataset):
@@ -366,8 +376,8 @@ def test_augmentation_is_of_training_alone(args, monkeypatch):
             used[split] = self.augment
 
     monkeypatch.setattr(train, "MixtureDataset", Noted)
-    main(replace(args, augment=AugmentArgs(polarity=True)))
-    assert used == {"train": AugmentArgs(polarity=True), "valid": AugmentArgs()}
+    main(replace(args, augment=AugmentArgs(band=1.0)))
+    assert used == {"train": AugmentArgs(band=1.0), "valid": augment.CONDITIONS}
 
 
 def test_two_processes_do_not_train_into_one_folder(args, monkeypatch):
