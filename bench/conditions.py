@@ -34,6 +34,7 @@ from extractor.pairs import find_pairs, present
 
 AS_RECORDED = "as recorded"
 KINDS = "game", "voice", "both"
+DELETED_DB = -15  # of the target's level: the speaker is gone
 MP3, AAC, OPUS = ("mp3", "libmp3lame", None), ("mp4", "aac", None), ("ogg", "libopus", 48000)  # the last: its own rate
 
 Signal = np.ndarray
@@ -284,7 +285,7 @@ def main(args: BenchArgs) -> dict:
             kind = pair.kind if present(target) else "absent"
             for name, (net, family) in nets.items():
                 with torch.inference_mode():
-                    estimate = family.extract(net, changed.mixture[None].to(device))[0].cpu()
+                    estimate = family.extract(net, changed.mixture[None].to(device), 0)[0].cpu()
                 rows[name].append((kind, score(changed, estimate, rate, absent=kind == "absent")))
         for name, scored in rows.items():
             found[name][condition] = summary(scored)
@@ -305,10 +306,10 @@ def score(pair: Pair, estimate: torch.Tensor, rate: int, *, absent: bool) -> dic
     if absent:
         return {"absent": metrics.attenuation(estimate=estimate, mixture=pair.mixture).item()}
     eaten = metrics.shares(estimate=estimate, mixture=pair.mixture, reference=pair.target, sample_rate=rate).eaten
+    level = metrics.level_error(estimate=estimate, reference=pair.target).item()
     return {
         "si_sdri": metrics.si_sdri(estimate=estimate, mixture=pair.mixture, reference=pair.target).item(),
-        "level": metrics.level_error(estimate=estimate, reference=pair.target).item(), "eaten": 100 * eaten.item(),
-        "deleted": 100.0 * (metrics.attenuation(estimate=estimate, mixture=pair.target).item() < -15),
+        "level": level, "eaten": 100 * eaten.item(), "deleted": 100.0 * (level < DELETED_DB),
     }
 
 
