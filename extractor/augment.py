@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 import soundfile as sf
-from scipy.fft import irfft, next_fast_len, rfft
+from scipy.fft import irfft, rfft
 
 from extractor import UserError
 
@@ -24,7 +24,7 @@ EQ_HZ = 62.5       # the lowest point of an equaliser; the others lie octaves ab
 PIVOT_HZ = 1000.0  # where a tilt changes nothing
 EDGE = 0.02, 0.3   # log-uniform; width of a band's edge over its cutoff: from a codec's to a cheap microphone's
 TAPS = 2049        # of a filter, odd; finer than 50 Hz
-BLOCK_FFT = 1 << 14
+BLOCK_FFT = 1 << 14  # samples of a spectrum: so much stays in the cache
 BLOCK = 1 << 16    # samples; libsndfile's encoders fail on long writes
 
 
@@ -125,7 +125,8 @@ def captured(
     sample_rate: int,
 ) -> np.ndarray:
     if chance(rng, rooms):
-        x = in_a_room(x, impulse_response(rng.uniform(*args.rt60_s), rng.uniform(*args.direct_db), rng, sample_rate))
+        room = impulse_response(rng.uniform(*args.rt60_s), rng.uniform(*args.direct_db), rng, sample_rate)
+        x = filtered(x, room, middle=0)
     gains_db = None
     if chance(rng, mic):
         octaves = np.arange(n_points(sample_rate)) - np.log2(PIVOT_HZ / EQ_HZ)
@@ -133,7 +134,7 @@ def captured(
         gains_db += rng.uniform(-args.eq_db, args.eq_db, len(octaves))
     if band is gains_db is None:
         return x
-    return filtered(x, kernel(sample_rate, gains_db, band))
+    return filtered(x, kernel(sample_rate, gains_db, band), middle=TAPS // 2)
 
 
 def mixture(x: np.ndarray, capture: Capture, rng: np.random.Generator, sample_rate: int) -> np.ndarray:
@@ -160,12 +161,6 @@ def impulse_response(rt60_s: float, direct_db: float, rng: np.random.Generator, 
     return room.astype(np.float32)
 
 
-def in_a_room(x: np.ndarray, response: np.ndarray) -> np.ndarray:
-    """[T], [N] -> [T]"""
-    n = next_fast_len(len(x) + len(response) - 1, real=True)
-    return irfft(rfft(x, n) * rfft(response, n), n)[: len(x)].astype(np.float32)
-
-
 def n_points(sample_rate: int) -> int:
     """Of an equaliser: octaves from EQ_HZ up to half the rate."""
     return 1 + max(1, math.ceil(math.log2(sample_rate / 2 / EQ_HZ)))
@@ -184,16 +179,16 @@ def kernel(sample_rate: int, gains_db: np.ndarray | None = None, band: Band | No
     return (np.concatenate([response[half:], response[: half + 1]]) * np.hanning(TAPS)).astype(np.float32)
 
 
-def filtered(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """The convolution, its middle part, by overlap-save: three times as fast as scipy.signal.oaconvolve.
-    [T], [N odd] -> [T]"""
-    half = len(kernel) // 2
-    step = BLOCK_FFT - 2 * half
-    n_blocks = -(-len(x) // step)
-    padded = np.zeros((n_blocks - 1) * step + BLOCK_FFT, np.float32)
-    padded[half : half + len(x)] = x
-    blocks = np.lib.stride_tricks.sliding_window_view(padded, BLOCK_FFT)[::step]
-    out = irfft(rfft(blocks) * rfft(kernel, BLOCK_FFT), BLOCK_FFT)[:, 2 * half :]
+def filtered(x: np.ndarray, kernel: np.ndarray, middle: int) -> np.ndarray:
+    """The convolution with a kernel whose sample `middle` is at time 0, by overlap-save: a third of the time that
+    scipy.signal.oaconvolve takes. [T], [N] -> [T]"""
+    n = max(BLOCK_FFT, 2 << len(kernel).bit_length())
+    step = n - len(kernel) + 1
+    n_blocks, before = -(-len(x) // step), len(kernel) - 1 - middle
+    padded = np.zeros((n_blocks - 1) * step + n, np.float32)
+    padded[before:][: len(x)] = x
+    blocks = np.lib.stride_tricks.sliding_window_view(padded, n)[::step]
+    out = irfft(rfft(blocks) * rfft(kernel, n), n)[:, len(kernel) - 1 :]
     return out.reshape(-1)[: len(x)]
 
 
