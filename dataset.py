@@ -34,10 +34,10 @@ class MixtureArgs:
     snr_db: tuple[float, float] = (-5.0, 10.0)       # uniform; target over interference, energies of the segment
     voice_db: tuple[float, float] = (-5.0, 5.0)      # uniform; a second source that is a voice, over the first
     speed: tuple[float, float] = (0.7, 1.4)  # log-uniform; interference is played so many times as fast, pitch and all
-    absent: float = 0.05          # share of items without the target: other voices only
+    absent: float = 0.1           # share of items without the target
     alone: float = 0.02           # share of items without interference
-    both: float = 0.25            # share of items with a voice over a game
-    voice: float = 0.5            # share of the others in which that one source is a voice, however many there are
+    both: float = 0.4             # share of all others, those without the target too, with a voice over a game
+    voice: float = 0.5            # share of the rest with a voice alone, however many minutes there are of each
     valid_share: float = 0.1      # of the material, held out: clean recordings, the end of dirty ones, some short ones
     n_valid: int = 48             # frozen validation mixtures
     seed: int = 0
@@ -54,14 +54,20 @@ class MixtureArgs:
         low, high = self.speed
         if not 0.25 <= low <= high <= 4:
             raise UserError(f"MixtureArgs.speed = {low, high}: give two numbers in order, each from 0.25 to 4")
-        if min(self.absent, self.alone, self.both) < 0 or self.absent + self.alone + self.both > 1:
-            raise UserError("MixtureArgs.absent, alone and both are shares: none below 0, at most 1 together")
-        if not 0 <= self.voice <= 1:
-            raise UserError(f"MixtureArgs.voice = {self.voice}: give a share, 0 to 1")
+        for name in ("absent", "alone", "both", "voice"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"MixtureArgs.{name} = {getattr(self, name)}: give a share, 0 to 1")
+        if self.absent + self.alone > 1:
+            raise UserError(f"MixtureArgs.absent = {self.absent}, alone = {self.alone}: give at most 1 together")
         if self.seed < 0 or self.n_valid < 1:
             raise UserError(f"MixtureArgs.seed = {self.seed}, n_valid = {self.n_valid}: give 0 or more, 1 or more")
         if not 0 < self.valid_share < 1:
             raise UserError(f"MixtureArgs.valid_share = {self.valid_share}: give a share between 0 and 1")
+
+
+def of_kind(kind: str) -> tuple[bool, str]:
+    """Whether the target is there in a validation mixture of this kind, and what lies over it."""
+    return (False, "voice") if kind == "absent" else (True, kind)
 
 
 def under_conditions(index: int) -> bool:
@@ -142,11 +148,11 @@ class MixtureDataset(Dataset):
     def __getitem__(self, key: tuple[int, int]) -> dict[str, torch.Tensor]:
         (epoch, index), unread = key, self.unread
         rng = np.random.default_rng((self.args.seed, self.split == "valid", epoch, index))
-        kind = self.kind(rng) if self.split == "train" else KINDS[index % len(KINDS)]
+        present, over = self.kind(rng) if self.split == "train" else of_kind(KINDS[index % len(KINDS)])
         as_recorded = self.split == "valid" and not under_conditions(index)
         capture = augment.draw(augment.OFF if as_recorded else self.augment, rng)
-        target = np.zeros(self.n_samples, np.float32) if kind == "absent" else self.target(rng, capture)
-        interference = self.interference(rng, kind, capture)
+        target = self.target(rng, capture) if present else np.zeros(self.n_samples, np.float32)
+        interference = self.interference(rng, over, capture)
         if level_db(target) > QUIET_DB and level_db(interference) > QUIET_DB:
             interference = at_snr(interference, under=target, snr_db=rng.uniform(*self.args.snr_db))
         names = "mixture", "target", "interference"
@@ -156,14 +162,13 @@ class MixtureDataset(Dataset):
         numbers = {"seed": rng.integers(1 << 62), "unread": self.unread - unread}
         return item | {name: torch.tensor(number) for name, number in numbers.items()}
 
-    def kind(self, rng: np.random.Generator) -> str:
+    def kind(self, rng: np.random.Generator) -> tuple[bool, str]:
+        """Whether the target is there, and what lies over it: "game", "voice", "both", or "nothing"."""
         args, u = self.args, rng.random()
-        shares = {"absent": args.absent, "alone": args.alone, "both": args.both}
-        for kind, share in shares.items():
-            if u < share:
-                return kind
-            u -= share
-        return "voice" if rng.random() < args.voice else "game"
+        if args.absent <= u < args.absent + args.alone:
+            return True, "nothing"
+        over = "both" if rng.random() < args.both else "voice" if rng.random() < args.voice else "game"
+        return u >= args.absent, over
 
     def target(self, rng: np.random.Generator, capture: augment.Capture) -> np.ndarray:
         """A clean clip, cropped at random if longer, shifted under zero padding. -> [T]"""
@@ -179,13 +184,12 @@ class MixtureDataset(Dataset):
         reach = round(self.args.max_shift * self.n_samples)
         return shift(clip, int(rng.integers(-reach, reach + 1)))
 
-    def interference(self, rng: np.random.Generator, kind: str, capture: augment.Capture) -> np.ndarray:
-        if kind == "alone":
+    def interference(self, rng: np.random.Generator, over: str, capture: augment.Capture) -> np.ndarray:
+        if over == "nothing":
             return np.zeros(self.n_samples, np.float32)
-        if kind == "both" and self.games and self.voices:
+        if over == "both" and self.games and self.voices:
             return self.over(rng, *(self.dirty_segment(rng, pool, capture) for pool in (self.games, self.voices)))
-        pool = {"game": self.games, "voice": self.voices, "absent": self.voices}.get(kind) or self.dirty
-        return self.dirty_segment(rng, pool, capture)
+        return self.dirty_segment(rng, {"game": self.games, "voice": self.voices}.get(over) or self.dirty, capture)
 
     def over(self, rng: np.random.Generator, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """Both, the second one louder than the first by a draw from voice_db. [T], [T] -> [T]"""

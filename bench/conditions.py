@@ -116,7 +116,8 @@ def microphone(gains_db: dict[int, float]) -> Change:
 
 
 def room(rt60_s: float, direct_db: float, seed: int = 7) -> Change:
-    """Six early reflections and a tail whose treble dies twice as fast as its bass; the direct sound stays."""
+    """Six early reflections and a tail whose treble dies twice as fast as its bass; together they lie direct_db under
+    the direct sound."""
     def change(x: Signal, rate: int) -> Signal:
         rng = np.random.default_rng(seed)
         t = np.arange(round(rt60_s * rate)) / rate
@@ -124,9 +125,10 @@ def room(rt60_s: float, direct_db: float, seed: int = 7) -> Change:
         tail = (dull * 10 ** (-3 * t / rt60_s) + rng.standard_normal(len(t)) * 10 ** (-6 * t / rt60_s)) * (t > 0.012)
         early = rng.choice(np.flatnonzero((t > 0.002) & (t < 0.012)), 6, replace=False)
         tail[early] += 3 * rng.choice([-1, 1], 6) * 10 ** (-t[early] * 40)
-        response = tail * np.sqrt(10 ** (-direct_db / 10) / (tail @ tail))
-        response[0] = 1
-        return fftconvolve(x, response)[: len(x)].astype(np.float32)
+        echo = fftconvolve(x, tail)[: len(x)]
+        energy = echo @ echo
+        gain = np.sqrt(10 ** (-direct_db / 10) * np.square(x, dtype=np.float64).sum() / energy) if energy else 0.0
+        return (x + gain * echo).astype(np.float32)
     return change
 
 
@@ -234,10 +236,10 @@ CONDITIONS: dict[str, Condition] = {
     **{f"low-pass {khz:g} kHz": on_sum(low_pass(1000 * khz)) for khz in (20, 17, 16, 11, 8, 5.5, 4)},
     **{f"target low-pass {khz:g} kHz": on_target(low_pass(1000 * khz)) for khz in (17, 12, 8, 4)},
     **{f"interference low-pass {khz:g} kHz": on_interference(low_pass(1000 * khz)) for khz in (17, 12, 8, 4)},
-    **{f"MP3 {kbit} kbit/s": on_sum(av_codec(MP3, kbit)) for kbit in (96, 48)},
-    **{f"AAC {kbit} kbit/s": on_sum(av_codec(AAC, kbit)) for kbit in (96, 48)},
-    **{f"Opus {kbit} kbit/s": on_sum(av_codec(OPUS, kbit)) for kbit in (64, 24)},
-    **{f"Vorbis q{10 * quality:g}": on_sum(vorbis(quality)) for quality in (0.4, 0.0)},
+    **{f"MP3 {kbit} kbit/s": on_sum(av_codec(MP3, kbit)) for kbit in (128, 64)},
+    **{f"AAC {kbit} kbit/s": on_sum(av_codec(AAC, kbit)) for kbit in (128, 64)},
+    **{f"Opus {kbit} kbit/s": on_sum(av_codec(OPUS, kbit)) for kbit in (96, 32)},
+    **{f"Vorbis q{10 * quality:g}": on_sum(vorbis(quality)) for quality in (0.5, 0.1)},
     **{f"target tilt {db:+g} dB/octave": on_target(tilt(db)) for db in (3, 1.5, -1.5, -3)},
     "target headset": on_target(microphone({80: -20, 200: 0, 1500: 0, 3500: 6, 8000: 2, 12000: -6, 16000: -30})),
     "target laptop": on_target(microphone({150: -18, 400: -2, 800: 4, 1500: -2, 5000: 6, 9000: -3, 18000: -12})),

@@ -30,15 +30,16 @@ BLOCK = 1 << 16    # samples; libsndfile's encoders fail on long writes
 
 @dataclass(frozen=True)
 class AugmentArgs:
-    band: float = 0.4             # share of the mixtures that end at a cutoff, as what was an MP3 or a stream does
-    target_band: float = 0.15     # share of the others in which the target alone ends there, as by voice chat
-    source_band: float = 0.1      # share of the others in which what lies over the target does
+    band: float = 0.3             # share of the mixtures that end at a cutoff, as what was an MP3 or a stream does
+    target_band: float = 0.12     # share of the others in which the target alone ends there, as by voice chat
+    source_band: float = 0.05     # share of the others in which what lies over the target does
     cutoff_hz: tuple[float, float] = (3500.0, 20000.0)  # log-uniform
     target_mic: float = 0.5       # share of the targets that another microphone heard
     source_mic: float = 0.5       # share of the sources over the target that one heard
-    eq_db: float = 4.0            # it raises or lowers each octave by up to this,
-    tilt_db: float = 3.0          # and tilts the whole by up to so many dB an octave
-    target_rooms: float = 0.15    # share of the targets that sound in a room
+    eq_db: float = 6.0            # it raises or lowers each octave by up to this,
+    tilt_db: float = 3.0          # tilts the whole by up to so many dB an octave,
+    low_cut_hz: tuple[float, float] = (20.0, 400.0)  # and takes 12 dB an octave below here, log-uniform
+    target_rooms: float = 0.2     # share of the targets that sound in a room
     rooms: float = 0.0            # share of the sources over the target that sound in a room of their own
     rt60_s: tuple[float, float] = (0.1, 0.6)      # uniform; until a room's sound has fallen by 60 dB
     direct_db: tuple[float, float] = (0.0, 12.0)  # uniform; the direct sound's energy over the room's
@@ -52,9 +53,9 @@ class AugmentArgs:
         for name in shares.split():
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"AugmentArgs.{name} = {getattr(self, name)}: give a share, 0 to 1")
-        least = {"rt60_s": 0.01, "cutoff_hz": 100.0, "coding": 0.0, "clip_db": 0.0}
+        least = {"rt60_s": 0.01, "cutoff_hz": 100.0, "low_cut_hz": 1.0, "coding": 0.0, "clip_db": 0.0}
         most = {"rt60_s": 10.0, "coding": 1.0}
-        for name in ("rt60_s", "direct_db", "cutoff_hz", "coding", "clip_db"):
+        for name in ("rt60_s", "direct_db", "cutoff_hz", "low_cut_hz", "coding", "clip_db"):
             low, high = getattr(self, name)
             if not least.get(name, -100) <= low <= high <= most.get(name, math.inf):
                 limits = f"from {least.get(name, -100):g} on" + (f", to {most[name]:g}" if name in most else "")
@@ -86,6 +87,13 @@ class Band(NamedTuple):
 
     cutoff_hz: float
     edge: float  # over the cutoff; above (1 - edge) cutoff_hz it fades
+
+
+class Microphone(NamedTuple):
+    """Its curve."""
+
+    gains_db: np.ndarray  # at octaves from EQ_HZ on, in between by straight lines over log frequency. [K]
+    low_cut_hz: float     # below it 12 dB an octave are lost
 
 
 class Capture(NamedTuple):
@@ -127,14 +135,15 @@ def captured(
     if chance(rng, rooms):
         room = impulse_response(rng.uniform(*args.rt60_s), rng.uniform(*args.direct_db), rng, sample_rate)
         x = filtered(x, room, middle=0)
-    gains_db = None
+    microphone = None
     if chance(rng, mic):
         octaves = np.arange(n_points(sample_rate)) - np.log2(PIVOT_HZ / EQ_HZ)
         gains_db = rng.uniform(-args.tilt_db, args.tilt_db) * octaves
         gains_db += rng.uniform(-args.eq_db, args.eq_db, len(octaves))
-    if band is gains_db is None:
+        microphone = Microphone(gains_db, log_uniform(rng, args.low_cut_hz))
+    if band is microphone is None:
         return x
-    return filtered(x, kernel(sample_rate, gains_db, band), middle=TAPS // 2)
+    return filtered(x, kernel(sample_rate, microphone, band), middle=TAPS // 2)
 
 
 def mixture(x: np.ndarray, capture: Capture, rng: np.random.Generator, sample_rate: int) -> np.ndarray:
@@ -166,13 +175,14 @@ def n_points(sample_rate: int) -> int:
     return 1 + max(1, math.ceil(math.log2(sample_rate / 2 / EQ_HZ)))
 
 
-def kernel(sample_rate: int, gains_db: np.ndarray | None = None, band: Band | None = None) -> np.ndarray:
-    """A filter without delay, its middle sample at time 0: gains at octaves from EQ_HZ on, in between by straight lines
-    over log frequency, and a band. -> [TAPS]"""
+def kernel(sample_rate: int, microphone: Microphone | None = None, band: Band | None = None) -> np.ndarray:
+    """A filter without delay, its middle sample at time 0. -> [TAPS]"""
     hz = np.fft.rfftfreq(TAPS - 1, 1 / sample_rate)
     gain = np.ones(len(hz))
-    if gains_db is not None:
+    if microphone:
+        gains_db, low_cut_hz = microphone
         gain = 10 ** (np.interp(np.log2(np.maximum(hz, 1.0) / EQ_HZ), np.arange(len(gains_db)), gains_db) / 20)
+        gain /= np.sqrt(1 + (low_cut_hz / np.maximum(hz, 1.0)) ** 4)
     if band:
         gain = gain * np.clip((band.cutoff_hz - hz) / (band.edge * band.cutoff_hz), 0, 1)
     response, half = irfft(gain, TAPS - 1), TAPS // 2
@@ -188,8 +198,9 @@ def filtered(x: np.ndarray, kernel: np.ndarray, middle: int) -> np.ndarray:
     padded = np.zeros((n_blocks - 1) * step + n, np.float32)
     padded[before:][: len(x)] = x
     blocks = np.lib.stride_tricks.sliding_window_view(padded, n)[::step]
-    out = irfft(rfft(blocks) * rfft(kernel, n), n)[:, len(kernel) - 1 :]
-    return out.reshape(-1)[: len(x)]
+    spectra = rfft(blocks)
+    spectra *= rfft(kernel, n)
+    return irfft(spectra, n, overwrite_x=True)[:, len(kernel) - 1 :].reshape(-1)[: len(x)]
 
 
 def clipped(x: np.ndarray, db: float) -> np.ndarray:

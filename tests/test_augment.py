@@ -61,7 +61,7 @@ def test_in_a_room_the_sound_keeps_its_place_and_length():
 def test_a_filter_has_its_gains_at_octaves_and_delays_nothing():
     gains = np.array([6.0, -6, 0, 3, -3, 12, -12, 0, 6, -6])
     assert len(gains) == augment.n_points(RATE)
-    kernel = augment.kernel(RATE, gains)
+    kernel = augment.kernel(RATE, augment.Microphone(gains, 0.0))
     for octave, db in enumerate(gains[2:-1], start=2):  # lower ones are nearer to each other than it tells apart
         x = hum(augment.EQ_HZ * 2**octave)
         middle = slice(RATE // 4, -RATE // 4)
@@ -69,7 +69,8 @@ def test_a_filter_has_its_gains_at_octaves_and_delays_nothing():
         assert level(out[middle]) - level(x[middle]) == pytest.approx(db, abs=0.5)
         assert np.dot(out[middle], x[middle]) / np.dot(x[middle], x[middle]) == pytest.approx(10 ** (db / 20), rel=0.06)
     x = noise(0.5)
-    np.testing.assert_allclose(augment.filtered(x, augment.kernel(RATE, np.zeros(10)), augment.TAPS // 2), x, atol=1e-6)
+    flat = augment.kernel(RATE, augment.Microphone(np.zeros(10), 0.0))
+    np.testing.assert_allclose(augment.filtered(x, flat, augment.TAPS // 2), x, atol=1e-6)
 
 
 @pytest.mark.parametrize("n", [1, 700, 14336, 14337, 50_001])
@@ -79,6 +80,16 @@ def test_filtering_is_the_convolution_from_the_middle_of_the_kernel_on(n, taps, 
     out = augment.filtered(x, kernel, middle)
     assert out.dtype == np.float32
     np.testing.assert_allclose(out, fftconvolve(x.astype(float), kernel)[middle:][:n], atol=1e-4)
+
+
+def test_below_a_microphone_s_low_cut_an_octave_takes_12_db():
+    kernel = augment.kernel(RATE, augment.Microphone(np.zeros(10), 400.0))
+    for hz, expected in ((100, -24.1), (200, -12.3), (400, -3.0), (1600, 0.0)):
+        x = hum(hz)
+        middle = slice(RATE // 4, -RATE // 4)
+        assert level(augment.filtered(x, kernel, augment.TAPS // 2)[middle]) - level(x[middle]) == pytest.approx(
+            expected, abs=0.3
+        )
 
 
 @pytest.mark.parametrize("edge", [0.02, 0.3])
@@ -203,13 +214,15 @@ def test_every_range_is_drawn_from(folders, monkeypatch):
     for name in ("impulse_response", "kernel", "clipped", "coded"):
         monkeypatch.setattr(augment, name, noted(name))
     ranges = {"rt60_s": (0.3, 0.3), "direct_db": (7.0, 7.0), "cutoff_hz": (200.0, 200.0), "clip_db": (4.0, 4.0),
-              "coding": (0.7, 0.7), "eq_db": 6.0, "tilt_db": 3.0}
+              "coding": (0.7, 0.7), "eq_db": 6.0, "tilt_db": 3.0, "low_cut_hz": (90.0, 90.0)}
     args = replace(folders, alone=0, absent=0)
     augmented(args, 40, rooms=1.0, target_mic=1.0, band=1.0, clipped=1.0, coded=1.0, **ranges)
     assert {words[:2] for words in given["impulse_response"]} == {(0.3, 7.0)}
     assert {round(words[2].cutoff_hz, 6) for words in given["kernel"]} == {200.0}
     assert {words[1] for words in given["clipped"]} == {4.0} and {words[1] for words in given["coded"]} == {0.7}
-    curves = np.array([words[1] for words in given["kernel"] if words[1] is not None])  # octaves from 62.5 Hz on
+    microphones = [words[1] for words in given["kernel"] if words[1]]
+    assert {round(low_cut_hz, 6) for _, low_cut_hz in microphones} == {90.0}
+    curves = np.array([gains_db for gains_db, _ in microphones])  # octaves from 62.5 Hz on
     slopes = np.polyfit(np.arange(curves.shape[1]), curves.T, 1)[0]
     assert len(curves) == 40 and 3 < np.abs(slopes).max() and np.abs(slopes).max() < 3 + 2 * 6
     assert 6 < np.abs(np.diff(curves, axis=1)).max() <= 2 * 6 + 3
