@@ -125,8 +125,8 @@ class MixtureDataset(Dataset):
     """Keys are (epoch, index); items are {"mixture": [T], "target": [T], "interference": [T]} float32, and "seed": [],
     for what a loss may draw, "unread": [], how many draws from recordings failed on the way.
 
-    mixture = target + interference, unless the mixture alone is changed (augment.py): then that was so before.
-    `augmented`: what is done to them, by default nothing; of validation to half of them (`under_conditions`).
+    mixture = target + interference. `augmented`: what is done to them, by default nothing; in validation, to half of
+    them (`under_conditions`).
     `held`: seconds of clean clips that are for validation; by default what `Material.held_out` draws.
     Raises UserError where nothing can be read any more."""
 
@@ -155,10 +155,8 @@ class MixtureDataset(Dataset):
         interference = self.interference(rng, over, capture)
         if level_db(target) > QUIET_DB and level_db(interference) > QUIET_DB:
             interference = at_snr(interference, under=target, snr_db=rng.uniform(*self.args.snr_db))
-        names = "mixture", "target", "interference"
-        signals = mix(target, interference)
+        names, signals = ("mixture", "target", "interference"), mix(target, interference)
         item = {name: torch.from_numpy(x) for name, x in zip(names, signals, strict=True)}
-        item["mixture"] = torch.from_numpy(augment.mixture(signals[0], capture, rng, self.sample_rate))
         numbers = {"seed": rng.integers(1 << 62), "unread": self.unread - unread}
         return item | {name: torch.tensor(number) for name, number in numbers.items()}
 

@@ -41,7 +41,7 @@ from extractor.profile import NARROWER, WIDER, profile
 
 CLAIM = "checkpoint.json"  # beside the estimates: which net they are of
 LONG_S = 20  # a recording in which the speaker should be heard somewhere
-NOWHERE_DB = -20  # of the recording's level, the most that is left in any second of it where the speaker is nowhere
+NOWHERE_DB = -12  # of its level the most that is kept of any second where the speaker is nowhere
 LOOKS = 30  # seconds of a recording that tell whether its channels would cancel
 
 

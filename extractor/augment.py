@@ -1,20 +1,17 @@
 """What is done to recordings on the way into a training mixture, so that a net bears more than the recordings have:
-other bandwidths, microphones, rooms, codecs.
+other bandwidths, microphones, rooms.
 
 The rule (docs/data.md): the net takes away, it does not repair. So whatever happens to the speaker's sound before or
-while it is captured happens to the target and is in the mixture alike: a band that ends early, a microphone's curve, a
-room. Coding and clipping are done to the mixture alone: what was in it of the target before stays the target.
+while it is captured happens to the target, and is in the mixture alike.
 
 Every draw is from the item's own generator. What is off draws nothing.
 """
 
-import io
 import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import soundfile as sf
 from scipy.fft import irfft, rfft
 
 from extractor import UserError
@@ -25,7 +22,6 @@ PIVOT_HZ = 1000.0  # where a tilt changes nothing
 EDGE = 0.02, 0.3   # log-uniform; width of a band's edge over its cutoff: from a codec's to a cheap microphone's
 TAPS = 2049        # of a filter, odd; finer than 50 Hz
 BLOCK_FFT = 1 << 14  # samples of a spectrum: so much stays in the cache
-BLOCK = 1 << 16    # samples; libsndfile's encoders fail on long writes
 
 
 @dataclass(frozen=True)
@@ -40,25 +36,19 @@ class AugmentArgs:
     tilt_db: float = 3.0          # tilts the whole by up to so many dB an octave,
     low_cut_hz: tuple[float, float] = (20.0, 400.0)  # and takes 12 dB an octave below here, log-uniform
     target_rooms: float = 0.2     # share of the targets that sound in a room
-    rooms: float = 0.0            # share of the sources over the target that sound in a room of their own
     rt60_s: tuple[float, float] = (0.1, 0.6)      # uniform; until a room's sound has fallen by 60 dB
     direct_db: tuple[float, float] = (0.0, 12.0)  # uniform; the direct sound's energy over the room's
-    coded: float = 0.0            # share of the mixtures that went through a lossy codec, Ogg Vorbis
-    coding: tuple[float, float] = (0.2, 1.0)      # uniform; 0 is its best quality, 1 its worst
-    clipped: float = 0.0          # share of the mixtures that are clipped
-    clip_db: tuple[float, float] = (1.0, 12.0)    # uniform; how far under their peak
 
     def __post_init__(self):
-        shares = "band target_band source_band target_mic source_mic target_rooms rooms coded clipped"
-        for name in shares.split():
+        for name in ("band", "target_band", "source_band", "target_mic", "source_mic", "target_rooms"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"AugmentArgs.{name} = {getattr(self, name)}: give a share, 0 to 1")
-        least = {"rt60_s": 0.01, "cutoff_hz": 100.0, "low_cut_hz": 1.0, "coding": 0.0, "clip_db": 0.0}
-        most = {"rt60_s": 10.0, "coding": 1.0}
-        for name in ("rt60_s", "direct_db", "cutoff_hz", "low_cut_hz", "coding", "clip_db"):
+        least = {"cutoff_hz": 100.0, "low_cut_hz": 1.0, "rt60_s": 0.01, "direct_db": -100.0}
+        most = {"rt60_s": 10.0}
+        for name in least:
             low, high = getattr(self, name)
-            if not least.get(name, -100) <= low <= high <= most.get(name, math.inf):
-                limits = f"from {least.get(name, -100):g} on" + (f", to {most[name]:g}" if name in most else "")
+            if not least[name] <= low <= high <= most.get(name, math.inf):
+                limits = f"from {least[name]:g} on" + (f", to {most[name]:g}" if name in most else "")
                 raise UserError(f"AugmentArgs.{name} = {low, high}: give two numbers in order, {limits}")
         for name in ("eq_db", "tilt_db"):
             if not 0 <= getattr(self, name) <= 40:
@@ -117,24 +107,22 @@ def log_uniform(rng: np.random.Generator, limits: tuple[float, float]) -> float:
 
 
 def target(x: np.ndarray, capture: Capture, rng: np.random.Generator, sample_rate: int) -> np.ndarray:
-    """The speaker's sound as another microphone, room and band would have it. [T] -> [T]"""
+    """The speaker's sound as another room, microphone and band would have it. [T] -> [T]"""
     args = capture.args
-    return captured(x, capture.target_band, args.target_mic, args.target_rooms, args, rng, sample_rate)
+    if chance(rng, args.target_rooms):
+        room = impulse_response(rng.uniform(*args.rt60_s), rng.uniform(*args.direct_db), rng, sample_rate)
+        x = filtered(x, room, middle=0)
+    return heard_by(x, args.target_mic, capture.target_band, args, rng, sample_rate)
 
 
 def source(x: np.ndarray, capture: Capture, rng: np.random.Generator, sample_rate: int) -> np.ndarray:
-    """The same of a source over the target. [T] -> [T]"""
-    args = capture.args
-    return captured(x, capture.source_band, args.source_mic, args.rooms, args, rng, sample_rate)
+    """A source over the target as another microphone and band would have it. [T] -> [T]"""
+    return heard_by(x, capture.args.source_mic, capture.source_band, capture.args, rng, sample_rate)
 
 
-def captured(
-    x: np.ndarray, band: Band | None, mic: float, rooms: float, args: AugmentArgs, rng: np.random.Generator,
-    sample_rate: int,
+def heard_by(
+    x: np.ndarray, mic: float, band: Band | None, args: AugmentArgs, rng: np.random.Generator, sample_rate: int
 ) -> np.ndarray:
-    if chance(rng, rooms):
-        room = impulse_response(rng.uniform(*args.rt60_s), rng.uniform(*args.direct_db), rng, sample_rate)
-        x = filtered(x, room, middle=0)
     microphone = None
     if chance(rng, mic):
         octaves = np.arange(n_points(sample_rate)) - np.log2(PIVOT_HZ / EQ_HZ)
@@ -144,16 +132,6 @@ def captured(
     if band is microphone is None:
         return x
     return filtered(x, kernel(sample_rate, microphone, band), middle=TAPS // 2)
-
-
-def mixture(x: np.ndarray, capture: Capture, rng: np.random.Generator, sample_rate: int) -> np.ndarray:
-    """The sum alone. [T] -> [T]"""
-    args = capture.args
-    if chance(rng, args.clipped):
-        x = clipped(x, rng.uniform(*args.clip_db))
-    if chance(rng, args.coded):
-        x = coded(x, rng.uniform(*args.coding), sample_rate)
-    return x
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -201,22 +179,3 @@ def filtered(x: np.ndarray, kernel: np.ndarray, middle: int) -> np.ndarray:
     spectra = rfft(blocks)
     spectra *= rfft(kernel, n)
     return irfft(spectra, n, overwrite_x=True)[:, len(kernel) - 1 :].reshape(-1)[: len(x)]
-
-
-def clipped(x: np.ndarray, db: float) -> np.ndarray:
-    """So far under its peak. [T] -> [T]"""
-    limit = np.float32(np.abs(x).max() * 10 ** (-db / 20))
-    return np.clip(x, -limit, limit)
-
-
-def coded(x: np.ndarray, compression: float, sample_rate: int) -> np.ndarray:
-    """Encoded and decoded. [T] -> [T]"""
-    memory = io.BytesIO()
-    with sf.SoundFile(
-        memory, "w", sample_rate, 1, "VORBIS", format="OGG", compression_level=float(compression)
-    ) as f:
-        for at in range(0, len(x), BLOCK):
-            f.write(x[at : at + BLOCK])
-    memory.seek(0)
-    with sf.SoundFile(memory) as f:
-        return f.read(len(x), dtype="float32", fill_value=0.0)

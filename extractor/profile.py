@@ -21,7 +21,7 @@ RATE = 44100        # at which they are compared
 TILT_HZ = 250.0, 8000.0  # where the fall of the spectrum is measured, as far as there is sound
 
 
-NARROWER, WIDER = 0.9, 1.1   # bandwidth over bandwidth: beyond is worth a word
+NARROWER, WIDER = 0.95, 1.1   # bandwidth over bandwidth: beyond is worth a word
 LOUDER_DB, STEEPER_DB = 10.0, 3.0
 SILENT_DB = -80.0   # a floor is no lower: digital silence is no quieter than silence
 

@@ -447,7 +447,7 @@ def test_a_recording_that_reaches_higher_or_less_high_than_in_training_is_named(
     (10, lambda x: x / 100, False),           # too short to tell
     (30, lambda x: 0 * x, True),
     (30, lambda x: torch.cat([x[:, :44100], 0 * x[:, 44100:]], 1), False),  # a second of every piece
-    (30, lambda x: x / 5, False),
+    (30, lambda x: x / 3, False),
 ])
 def test_a_long_recording_in_which_the_speaker_is_nowhere_is_named(
     seconds, kept, nowhere, tmp_path, monkeypatch, capsys
