@@ -34,10 +34,10 @@ class MixtureArgs:
     snr_db: tuple[float, float] = (-5.0, 10.0)       # uniform; target over interference, energies of the segment
     voice_db: tuple[float, float] = (-5.0, 5.0)      # uniform; a second source that is a voice, over the first
     speed: tuple[float, float] = (0.7, 1.4)  # log-uniform; interference is played so many times as fast, pitch and all
-    absent: float = 0.1           # share of items without the target
+    absent: float = 0.05          # share of items without the target: other voices only
     alone: float = 0.02           # share of items without interference
-    both: float = 0.4             # share of all others, those without the target too, with a voice over a game
-    voice: float = 0.5            # share of the rest with a voice alone, however many minutes there are of each
+    both: float = 0.25            # share of all others that have a voice over a game
+    voice: float = 0.5            # share of the rest that have a voice alone, however many minutes there are of each
     valid_share: float = 0.1      # of the material, held out: clean recordings, the end of dirty ones, some short ones
     n_valid: int = 48             # frozen validation mixtures
     seed: int = 0
@@ -66,7 +66,7 @@ class MixtureArgs:
 
 
 def of_kind(kind: str) -> tuple[bool, str]:
-    """Whether the target is there in a validation mixture of this kind, and what lies over it."""
+    """Whether the target is there in a mixture of this kind, and what lies over it."""
     return (False, "voice") if kind == "absent" else (True, kind)
 
 
@@ -163,10 +163,11 @@ class MixtureDataset(Dataset):
     def kind(self, rng: np.random.Generator) -> tuple[bool, str]:
         """Whether the target is there, and what lies over it: "game", "voice", "both", or "nothing"."""
         args, u = self.args, rng.random()
-        if args.absent <= u < args.absent + args.alone:
+        if u < args.absent:
+            return of_kind("absent")
+        if u < args.absent + args.alone:
             return True, "nothing"
-        over = "both" if rng.random() < args.both else "voice" if rng.random() < args.voice else "game"
-        return u >= args.absent, over
+        return True, "both" if rng.random() < args.both else "voice" if rng.random() < args.voice else "game"
 
     def target(self, rng: np.random.Generator, capture: augment.Capture) -> np.ndarray:
         """A clean clip, cropped at random if longer, shifted under zero padding. -> [T]"""

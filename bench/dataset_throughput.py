@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 
 from dataset import MixtureArgs, MixtureDataset
 from extractor import audio
+from extractor.augment import AugmentArgs
 from extractor.command import command_line
 from extractor.material import find_material
 
@@ -43,7 +44,7 @@ def main(args: BenchArgs):
     with TemporaryDirectory() as folder:
         clean, dirty = (args.clean, args.dirty) if args.clean else make_recordings(Path(folder), args)
         data_args = MixtureArgs(clean=clean, dirty=dirty)
-        data = MixtureDataset(find_material(data_args), data_args, SAMPLE_RATE, split="train")
+        data = MixtureDataset(find_material(data_args), data_args, SAMPLE_RATE, split="train", augmented=AugmentArgs())
         speeds = {way: {n: [] for n in args.workers} for way in ("segments", "whole")}
         for _ in range(args.rounds):
             for workers in args.workers:

@@ -36,6 +36,7 @@ from dataset import MixtureArgs, MixtureDataset
 from dptnet import PRESETS, DPTNet, DPTNetArgs
 from extractor import UserError, report, sigma, tables
 from extractor.attention import entropy_by_layer
+from extractor.augment import AugmentArgs
 from extractor.command import command_line
 from extractor.device import keep_freed_memory
 from extractor.losses import LossArgs, predictive_loss
@@ -80,7 +81,7 @@ def main(args: BenchArgs):
     keep_freed_memory()
     data = MixtureArgs(args.clean, args.dirty, segment_s=args.segment_s, n_valid=args.n_valid)
     material = find_material(data)
-    training = MixtureDataset(material, data, args.model.sample_rate, split="train")
+    training = MixtureDataset(material, data, args.model.sample_rate, split="train", augmented=AugmentArgs())
     held_out = MixtureDataset(material, data, args.model.sample_rate, split="valid")
     frozen = [held_out[0, i] for i in range(len(held_out))]
     settings = {

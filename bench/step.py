@@ -19,6 +19,7 @@ import models
 import train
 from bench.timing import medians
 from dataset import MixtureArgs, MixtureDataset
+from extractor.augment import AugmentArgs
 from extractor.command import command_line
 from extractor.device import pick_device
 from extractor.material import find_material
@@ -87,7 +88,7 @@ def mixtures_s(args: BenchArgs) -> float:
     if not args.clean:
         return 0.0
     data = MixtureArgs(args.clean, args.dirty)
-    training = MixtureDataset(find_material(data), data, 44100, split="train")
+    training = MixtureDataset(find_material(data), data, 44100, split="train", augmented=AugmentArgs())
     keys = iter(range(1 << 30))
     (seconds,) = medians([lambda: [training[0, next(keys)] for _ in range(args.batch)]], args.repeats)
     return seconds

@@ -26,16 +26,16 @@ BLOCK_FFT = 1 << 14  # samples of a spectrum: so much stays in the cache
 
 @dataclass(frozen=True)
 class AugmentArgs:
-    band: float = 0.3             # share of the mixtures that end at a cutoff, as what was an MP3 or a stream does
-    target_band: float = 0.12     # share of the others in which the target alone ends there, as by voice chat
-    source_band: float = 0.05     # share of the others in which what lies over the target does
+    band: float = 0.4             # share of the mixtures that end at a cutoff, as what was an MP3 or a stream does
+    target_band: float = 0.15     # share of the others in which the target alone ends there, as by voice chat
+    source_band: float = 0.1      # share of the others in which what lies over the target does
     cutoff_hz: tuple[float, float] = (3500.0, 20000.0)  # log-uniform
-    target_mic: float = 0.5       # share of the targets that another microphone heard
-    source_mic: float = 0.5       # share of the sources over the target that one heard
+    target_mic: float = 0.3       # share of the targets that another microphone heard
+    source_mic: float = 0.3       # share of the sources over the target that one heard
     eq_db: float = 6.0            # it raises or lowers each octave by up to this,
     tilt_db: float = 3.0          # tilts the whole by up to so many dB an octave,
-    low_cut_hz: tuple[float, float] = (20.0, 400.0)  # and takes 12 dB an octave below here, log-uniform
-    target_rooms: float = 0.2     # share of the targets that sound in a room
+    low_cut_hz: tuple[float, float] = (20.0, 300.0)  # and takes 12 dB an octave below here, log-uniform
+    target_rooms: float = 0.1     # share of the targets that sound in a room
     rt60_s: tuple[float, float] = (0.1, 0.6)      # uniform; until a room's sound has fallen by 60 dB
     direct_db: tuple[float, float] = (0.0, 12.0)  # uniform; the direct sound's energy over the room's
 
