@@ -42,8 +42,9 @@ def checkout(tmp_path_factory) -> Path:
     dirty = ["game/src_0.ogg", "voices/bob.flac", "music/src_0.ogg", "voices/eve.flac"]
     paths = [f"datasets/{x}" for x in clean] + [f"datasets/dirty/other/{x}" for x in dirty]
     paths += [f"DATA/datasets/dirty/other/{x}" for x in dirty] + [f"DATA/raw/kathleen/src_{n}.flac" for n in (0, 1)]
+    paths += ["DATA/voices/source/dave.ogg", *(f"DATA/unseen/pairs/{y}/a.flac" for y in ("mixture", "target"))]
     paths += [f"{x}datasets/dirty/{who}/game/src_0.ogg" for x, who in (("", "alice"), ("DATA/", "kathleen"))]
-    paths += [f"{x}evaluation/{y}/a.flac" for x in ("", "DATA/") for y in ("mixture", "target")]
+    paths += [f"evaluation/{y}/a.flac" for y in ("mixture", "target")]
     for path in paths:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         sf.write(folder / path, rng.uniform(-0.3, 0.3, 2 * RATE), RATE)
@@ -75,7 +76,7 @@ def test_every_command_on_recordings_runs(checkout):
             seen.add(script)
     assert seen == SMALL.keys() - {"demo.py"}
     assert sf.info(checkout / "extracted/alice/game/src_0.wav").frames == 2 * RATE
-    for page in ("extracted/alice", "results/alice", "results/alice_unseen", "results/kathleen"):
+    for page in ("extracted/alice", "results/alice", "results/alice_unseen", "results/unseen"):
         assert "</html>" in (checkout / page / "index.html").read_text()
     clips = sorted((checkout / "datasets/clean/alice/talks").glob("src_*.wav"))
     assert len(clips) >= 2 and all(5 <= sf.info(clip).duration <= 15 for clip in clips)
@@ -121,13 +122,23 @@ def test_the_tables_of_the_race_are_those_of_the_results():
     assert race.costs(done) in README and race.quality(done) in README
 
 
-@pytest.mark.parametrize("result, n_tables", [("demo", 1), ("kathleen", 2)])
-def test_the_tables_of_scores_are_those_of_the_results(result, n_tables):
+def test_the_table_of_conditions_is_that_of_the_results():
+    from bench import conditions
+
+    found = json.loads((ROOT / "results/conditions/conditions.json").read_text())["conditions"]
+    page = (ROOT / "docs/data.md").read_text()
+    assert all(conditions.table(rows) in page for rows in found.values())
+
+
+@pytest.mark.parametrize("page, result, n_tables", [
+    ("README.md", "demo", 1), ("README.md", "unseen", 2), ("docs/results.md", "kathleen", 2),
+])
+def test_the_tables_of_scores_are_those_of_the_results(page, result, n_tables):
     from extractor.scores import MEASURES, PRESENT, Interval
 
     summary = json.loads((ROOT / "results" / result / "scores.json").read_text())["summary"]
     ours = list(summary)[1]
-    tables = re.findall(r"\| system \|(.*)\n\| ---.*\n((?:\|.*\n)+)", README)
+    tables = re.findall(r"\| system \|(.*)\n\| ---.*\n((?:\|.*\n)+)", (ROOT / page).read_text())
     tables = [(head, rows) for head, rows in tables if re.search(rf"^\| \**{ours}\b", rows, re.M)]
     assert len(tables) == n_tables
     of = {"the mixture": "mixture"} | {name: name for name in summary}
