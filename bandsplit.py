@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from extractor import UserError, check_counts, precision, recompute, rwkv7, sigma, spectrum
-from extractor.attention import attend
+from extractor import UserError, check_counts, precision, rwkv7, sigma, spectrum
+from extractor.layers import attend, checkpointed
 
 Mixer = Literal["attention", "lstm", "rwkv7"]
 Zones = tuple[tuple[float, float], ...]
@@ -250,7 +250,7 @@ class BandSplit(nn.Module):
     f(a x) = a f(x) for a > 0, zeros to zeros, and no item of a batch sees another.
     """
 
-    ends = "encoder", "decoder"  # between spectra and vectors: what Muon leaves to AdamW (extractor/optim.py)
+    muon_excluded = "encoder", "decoder"  # between spectra and vectors
 
     def __init__(self, args: BandSplitArgs):
         super().__init__()
@@ -273,7 +273,7 @@ class BandSplit(nn.Module):
         x = self.encoder(mixture)
         for i, path in enumerate(self.paths):  # in turn along time, each band alone, and along bands, each frame alone
             x = rearrange(x, "here (there b) d -> there (here b) d", b=batch)
-            x, first[i % 2] = recompute.run(path, x, first[i % 2], anew=self.args.checkpointing)
+            x, first[i % 2] = checkpointed(path, x, first[i % 2], enabled=self.args.checkpointing)
         return self.decoder(x, batch)
 
 

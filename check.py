@@ -23,7 +23,6 @@ from tqdm import tqdm
 
 from dataset import MixtureArgs
 from extractor import UserError, audio, landmarks, tables
-from extractor.command import command_line
 from extractor.levels import (
     OFFSET,
     QUIET_DB,
@@ -35,7 +34,8 @@ from extractor.levels import (
     to_db,
 )
 from extractor.material import held_of_dirty, held_out, in_voices, recordings_in, refuse_target, unlike_captures
-from extractor.profile import band_levels, bandwidth
+from extractor.profile import bandwidth, spectrogram_db
+from extractor.script import command_line
 
 BLOCK_S = 48        # read at a time: a whole number of samples at every rate and of landmarks' hops
 FULL_SCALE = 1 - 2**-14
@@ -110,9 +110,9 @@ def examine(path: Path, kind: str, args: CheckArgs) -> Sound:
         recording = audio.probe(path)
         row |= {"seconds": recording.seconds, "rate": recording.rate, "channels": recording.channels}
         with audio.kept_open(recording):
-            numbers, flaws, hashes, frames = listen(recording, kind, args)
+            numbers, flaws, hashes, frames = analyse(recording, kind, args)
     except UserError as e:
-        return Sound(row | {"fatal": str(e).removeprefix(f"{path}: ")}, ["unreadable"], none, none)
+        return Sound(row | {"fatal": e.reason}, ["unreadable"], none, none)
     if numbers["loudest_db"] <= QUIET_DB:
         silent = f"silent, nowhere above {QUIET_DB} dBFS"
         flaws = {"silent": silent} | (flaws if "cancelling" in flaws else {})
@@ -122,7 +122,7 @@ def examine(path: Path, kind: str, args: CheckArgs) -> Sound:
     return Sound(row | numbers | {"flaws": "; ".join(sentences)}, list(flaws), hashes, frames)
 
 
-def listen(recording: audio.Recording, kind: str, args: CheckArgs) -> tuple[dict, dict, np.ndarray, np.ndarray]:
+def analyse(recording: audio.Recording, kind: str, args: CheckArgs) -> tuple[dict, dict, np.ndarray, np.ndarray]:
     """One pass. -> numbers for the row, flaws by kind, landmarks and where they are"""
     rate, hop = recording.rate, hop_of(recording.rate)
     peak, full, total, products, powers, energies, spectra, marks = 0.0, 0, 0, 0, [], [], [], []
@@ -136,7 +136,7 @@ def listen(recording: audio.Recording, kind: str, args: CheckArgs) -> tuple[dict
         mono, channel = x.mean(axis=1).astype(np.float32), channel_of(product)
         energies.append(np.add.reduceat(np.square(mono, dtype=np.float64), np.arange(0, len(mono), rate)))
         audible = mono if channel is None else np.ascontiguousarray(x[:, channel], np.float32)
-        spectra.append(band_levels(audible, rate))
+        spectra.append(spectrogram_db(audible, rate))
         hashes, frames = landmarks.landmarks(soxr.resample(audible, rate, landmarks.RATE))
         marks.append((hashes, frames + start * landmarks.RATE // (rate * landmarks.HOP)))
 
@@ -159,7 +159,7 @@ def listen(recording: audio.Recording, kind: str, args: CheckArgs) -> tuple[dict
 def flaws_of(
     recording: audio.Recording, kind: str, numbers: dict, offset: float, products: np.ndarray, args: CheckArgs
 ) -> Iterator[tuple[str, str]]:
-    """Kinds and sentences."""
+    """The flaws of a recording: kind -> sentence."""
     shortest, longest = args.clip_s if kind == "clean" else (args.data.segment_s, np.inf)
     if recording.cut_off:
         yield "cut off", "cut off at its end"
@@ -289,10 +289,11 @@ def say(title: str, sentences: list[str]):
         print(f"\n{title} ({len(sentences)}):", *shown, sep="\n  ")
 
 
+args = CheckArgs(
+    # edit here what differs from the defaults above, for example:
+    # data=MixtureArgs(clean=("datasets/clean/alice",), dirty=("datasets/dirty/other",)),
+)
+
 if __name__ == "__main__":
-    sys.exit(bool(main(command_line(CheckArgs(
-        data=MixtureArgs(
-            clean=("datasets/clean/speaker",),
-            dirty=("datasets/dirty/other",),
-        ),
-    )))))
+    fatal = main(command_line(args))
+    sys.exit(1 if fatal else 0)

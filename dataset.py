@@ -7,7 +7,7 @@ that an item needs is read from the disk.
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from itertools import count
 from pathlib import Path
 
@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from extractor import UserError, audio, augment
+import augment
+from extractor import UserError, audio
 from extractor.levels import QUIET_DB, level_db
 from extractor.material import Material, Source
 
@@ -34,10 +35,10 @@ class MixtureArgs:
     snr_db: tuple[float, float] = (-5.0, 10.0)       # uniform; target over interference, energies of the segment
     voice_db: tuple[float, float] = (-5.0, 5.0)      # uniform; a second source that is a voice, over the first
     speed: tuple[float, float] = (0.7, 1.4)  # log-uniform; interference is played so many times as fast, pitch and all
-    absent: float = 0.05          # share of items without the target: other voices only
-    alone: float = 0.02           # share of items without interference
-    both: float = 0.25            # share of all others that have a voice over a game
-    voice: float = 0.5            # share of the rest that have a voice alone, however many minutes there are of each
+    p_no_target: float = 0.05     # share of items without the target: other voices only
+    p_no_interference: float = 0.02  # share of items without interference
+    p_two_sources: float = 0.25   # share of all others that have a voice over a game
+    p_voice: float = 0.5          # share of the rest that have a voice alone, however many minutes there are of each
     valid_share: float = 0.1      # of the material, held out: clean recordings, the end of dirty ones, some short ones
     n_valid: int = 48             # frozen validation mixtures
     seed: int = 0
@@ -54,15 +55,24 @@ class MixtureArgs:
         low, high = self.speed
         if not 0.25 <= low <= high <= 4:
             raise UserError(f"MixtureArgs.speed = {low, high}: give two numbers in order, each from 0.25 to 4")
-        for name in ("absent", "alone", "both", "voice"):
+        for name in (f.name for f in fields(self) if f.name.startswith("p_")):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"MixtureArgs.{name} = {getattr(self, name)}: give a share, 0 to 1")
-        if self.absent + self.alone > 1:
-            raise UserError(f"MixtureArgs.absent = {self.absent}, alone = {self.alone}: give at most 1 together")
+        if self.p_no_target + self.p_no_interference > 1:
+            shares = f"p_no_target = {self.p_no_target}, p_no_interference = {self.p_no_interference}"
+            raise UserError(f"MixtureArgs.{shares}: give at most 1 together")
         if self.seed < 0 or self.n_valid < 1:
             raise UserError(f"MixtureArgs.seed = {self.seed}, n_valid = {self.n_valid}: give 0 or more, 1 or more")
         if not 0 < self.valid_share < 1:
             raise UserError(f"MixtureArgs.valid_share = {self.valid_share}: give a share between 0 and 1")
+
+    def of_validation(self) -> "MixtureArgs":
+        """These args where only what a frozen validation mixture depends on is kept; folders may be written in several
+        ways, and what they hold is compared apart."""
+        return replace(
+            self, clean=(), dirty=(), captures=(), speed=(1.0, 1.0), p_no_target=0.0, p_no_interference=0.0,
+            p_two_sources=0.0, p_voice=0.0,
+        )
 
 
 def of_kind(kind: str) -> tuple[bool, str]:
@@ -135,11 +145,12 @@ class MixtureDataset(Dataset):
         augmented: augment.AugmentArgs | None = None, held: Mapping[Path, float] | None = None,
     ):
         clean, games, voices = material.split(split, args, sample_rate, held)
-        self.args, self.sample_rate, self.split = args, sample_rate, split
+        self.args = args if split == "train" else args.of_validation()
+        self.sample_rate, self.split = sample_rate, split
         self.augment = augmented or augment.OFF
         self.n_samples = round(args.segment_s * sample_rate)
         self.clean, self.games, self.voices, self.dirty = Pool(clean), Pool(games), Pool(voices), Pool(games + voices)
-        self.broken: set[str] = set()
+        self.broken: set[Path] = set()
         self.unread = 0  # draws from recordings that could not be read
 
     def __len__(self) -> int:
@@ -163,11 +174,11 @@ class MixtureDataset(Dataset):
     def kind(self, rng: np.random.Generator) -> tuple[bool, str]:
         """Whether the target is there, and what lies over it: "game", "voice", "both", or "nothing"."""
         args, u = self.args, rng.random()
-        if u < args.absent:
+        if u < args.p_no_target:
             return of_kind("absent")
-        if u < args.absent + args.alone:
+        if u < args.p_no_target + args.p_no_interference:
             return True, "nothing"
-        return True, "both" if rng.random() < args.both else "voice" if rng.random() < args.voice else "game"
+        return True, "both" if rng.random() < args.p_two_sources else "voice" if rng.random() < args.p_voice else "game"
 
     def target(self, rng: np.random.Generator, capture: augment.Capture) -> np.ndarray:
         """A clean clip, cropped at random if longer, shifted under zero padding. -> [T]"""
@@ -219,7 +230,7 @@ class MixtureDataset(Dataset):
     def played_rate(self, rng: np.random.Generator) -> int:
         """The rate to read at, so that samples taken for ones at the net's rate play at a random speed."""
         slowest, fastest = self.args.speed
-        if self.split == "valid" or slowest == fastest == 1:
+        if slowest == fastest == 1:
             return self.sample_rate
         speed = np.exp(rng.uniform(*np.log((slowest, fastest))))
         step = max(1, self.sample_rate // 100)  # of a common divisor, or the resampler would need filters without end
@@ -237,8 +248,8 @@ class MixtureDataset(Dataset):
                 self.unread, failed = self.unread + 1, failed + 1
                 if failed == TRIES:
                     raise UserError(f"none of {TRIES} draws could be read, the last one: {e}") from None
-                if (path := str(e).split(": ")[0]) not in self.broken:
-                    self.broken.add(path)
+                if e.path not in self.broken:
+                    self.broken.add(e.path)
                     warnings.warn(f"passed over: {e}", stacklevel=2)
                 continue
             if level_db(out) > QUIET_DB:
@@ -246,7 +257,26 @@ class MixtureDataset(Dataset):
         return out
 
 
-class Keys:
+class Reported(Dataset):
+    """The items of a MixtureDataset and "error": "", or where one cannot be made, silence and what went wrong: what a
+    DataLoader's worker raises would come back as a traceback in a text."""
+
+    def __init__(self, mixtures: MixtureDataset):
+        self.mixtures = mixtures
+
+    def __len__(self) -> int:
+        return len(self.mixtures)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, torch.Tensor | str]:
+        try:
+            return self.mixtures[key] | {"error": ""}
+        except UserError as e:
+            silence = torch.zeros(self.mixtures.n_samples)
+            signals = dict.fromkeys(("mixture", "target", "interference"), silence)
+            return signals | {"seed": torch.tensor(0), "unread": torch.tensor(0), "error": str(e)}
+
+
+class TrainingSampler:
     """Training items from a step on, as (epoch, index), without end; a sampler. Of the `batch_size` items of a step it
     gives `n`, from number `first` on: the others are for other processes."""
 

@@ -22,7 +22,7 @@ import models
 import train
 from dataset import KINDS, MixtureArgs, at_snr, mix
 from extractor import UserError, audio, tables
-from extractor.command import command_line
+from extractor.script import command_line
 
 RATE = 44100
 TRAINING_VOICES = ("en+m3", "en+f2", "de+m1", "es+f4", "fr+m5")
@@ -157,7 +157,7 @@ def sentence(parts, rng: np.random.Generator, space: str) -> str:
 
 
 def paused(speech: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """At a common level, with a pause behind it."""
+    """The clip at the level that all clips have, with a pause behind it. [T] -> [T]"""
     return np.append(loud(speech), np.zeros(int(rng.uniform(0.2, 0.7) * RATE)))
 
 

@@ -18,20 +18,29 @@ import torch
 from tqdm import tqdm
 
 import infer
-from extractor import UserError, audio, checkpoint, curves, metrics, page, perceptual, provenance, rivals, tables
-from extractor.command import command_line
-from extractor.pairs import Pair, describe, find_estimates, find_pairs, present, read_estimate
-from extractor.scores import MEASURES, differences, means
+from extractor import UserError, audio, baselines, checkpoint, curves, metrics, page, perceptual, script, tables
+from extractor.scoring import (
+    MEASURES,
+    Pair,
+    describe,
+    differences,
+    find_estimates,
+    find_pairs,
+    means,
+    present,
+    read_estimate,
+)
+from extractor.script import command_line
 
 ENROLMENT_S = 60  # of clean speech that stand for the voice
 
 
 @dataclass(frozen=True)
 class EvalArgs:
-    systems: tuple[str, ...] = ("runs/speaker/best.pt",)  # checkpoints, folders of estimates, names of rivals.RIVALS
+    systems: tuple[str, ...] = ("runs/speaker/best.pt",)  # checkpoints, folders of estimates, names of BASELINES
     pairs: str = "evaluation"
     out_dir: str = "results/speaker"
-    clean: tuple[str, ...] = ()  # folders of the speaker alone: for the likeness of the voice, and rivals that enrol
+    clean: tuple[str, ...] = ()  # folders of the speaker alone: for the likeness of the voice
     perceptual: bool = True      # PESQ, ESTOI, DNSMOS, likeness of the voice, word errors, as far as installed
     page: bool = True            # index.html, with the sound of all systems
     device: str = "auto"         # auto, cpu, cuda, cuda:1
@@ -52,7 +61,7 @@ def main(args: EvalArgs) -> dict:
     described = [{"name": page.MIXTURE, "source": args.pairs}, *(
         {"name": name, "source": source} | fingerprint(source) for name, source in systems.items()
     )]
-    enhancers = {s: rivals.build(s, enrolment, sample_rate) for s in systems.values() if s in rivals.RIVALS}
+    enhancers = {s: baselines.build(s, sample_rate) for s in systems.values() if s in baselines.BASELINES}
     folders = {s: find_estimates(Path(s), pairs) for s in systems.values() if is_folder(s)}
 
     # what can be refused has been by now; from here on it takes time
@@ -65,7 +74,7 @@ def main(args: EvalArgs) -> dict:
         raise UserError(f"{args.pairs}: no pair could be scored ({failures[0]})")
 
     report = {
-        **provenance.of(args, out_dir, packages()), "sample_rate": sample_rate, "systems": described,
+        **script.run_info(args, out_dir, packages()), "sample_rate": sample_rate, "systems": described,
         "items": items, "scores": scores, **summarise(items, scores), "failures": failures,
     }
     tables.write_json(out_dir / "scores.json", report)
@@ -84,18 +93,18 @@ def main(args: EvalArgs) -> dict:
 
 
 def name_systems(sources: tuple[str, ...], out_dir: Path) -> dict[str, str]:
-    """A short name for each: that of the rival, of the folder, or of the run that wrote the checkpoint."""
+    """A short name for each: that of the baseline, of the folder, or of the run that wrote the checkpoint."""
     named: dict[str, str] = {}
     for source in sources:
         path = Path(source)
-        if source in rivals.RIVALS:
+        if source in baselines.BASELINES:
             name = source
         elif path.is_dir():
             name = path.resolve().name
         elif path.is_file():
             name = checkpoint.name_of(path)
         else:
-            known = ", ".join(rivals.RIVALS)
+            known = ", ".join(baselines.BASELINES)
             raise UserError(f"{source}: no checkpoint, no folder of estimates, and no enhancer known here ({known})")
         if source in named.values():
             raise UserError(f"{source}: named twice among the systems; name it once")
@@ -109,12 +118,12 @@ def name_systems(sources: tuple[str, ...], out_dir: Path) -> dict[str, str]:
 
 
 def is_folder(source: str) -> bool:
-    """Of estimates."""
-    return source not in rivals.RIVALS and Path(source).is_dir()
+    """Whether the system is a folder of estimates."""
+    return source not in baselines.BASELINES and Path(source).is_dir()
 
 
 def estimate(
-    source: str, out_dir: Path, pairs: list[Pair], args: EvalArgs, enhance: rivals.Enhance | None
+    source: str, out_dir: Path, pairs: list[Pair], args: EvalArgs, enhance: baselines.Enhance | None
 ) -> dict[str, Path]:
     """Makes a system's estimates: files by the names of their pairs. Where one could not be made there is none."""
     plan = infer.InferArgs(source, str(Path(args.pairs) / "mixture"), str(out_dir), page_s=0, device=args.device)
@@ -175,7 +184,7 @@ def score_all(
                 signals[name] = read_estimate(paths[pair.name], pair)
                 row = score(mixture=mixture, target=target, estimate=signals[name], sample_rate=sample_rate)
                 if ears and present(target):
-                    row |= listen(ears, signals[name], target, pair.text)
+                    row |= perceptual_scores(ears, signals[name], target, pair.text)
             except UserError as e:
                 failures.append(f"{name}: {e}")
                 row = {}
@@ -190,7 +199,7 @@ def score(*, mixture: np.ndarray, target: np.ndarray, estimate: np.ndarray, samp
     absent = not present(target)
     mixture, target, estimate = map(torch.from_numpy, (mixture, target, estimate))
     if absent:
-        return {"attenuation": metrics.attenuation(estimate=estimate, mixture=mixture).item()}
+        return {"residual_level": metrics.relative_level(estimate=estimate, reference=mixture).item()}
     before, after = (
         {"si_sdr": metrics.si_sdr(estimate=x, reference=target).item(),
          "sdr": metrics.sdr(estimate=x, reference=target).item()} for x in (mixture, estimate)
@@ -200,13 +209,15 @@ def score(*, mixture: np.ndarray, target: np.ndarray, estimate: np.ndarray, samp
     row = after | {
         "si_sdri": gain, "sdri": after["sdr"] - before["sdr"], "gained": 100.0 * (gain > 1),
         "level_error": metrics.level_error(estimate=estimate, reference=target).item(),
-        "eaten": 100 * shares.eaten.item(), "leakage": shares.leakage.item(),
+        "target_loss": 100 * shares.target_loss.item(), "leakage": shares.leakage.item(),
         "high_lost": 100 * shares.high_lost.item(), "high_kept": shares.high_kept.item(),
     }
     return {name: value for name, value in row.items() if np.isfinite(value)}
 
 
-def listen(ears: perceptual.Perceptual, estimate: np.ndarray, target: np.ndarray, text: str | None) -> dict[str, float]:
+def perceptual_scores(
+    ears: perceptual.Perceptual, estimate: np.ndarray, target: np.ndarray, text: str | None
+) -> dict[str, float]:
     heard = ears.score(estimate=estimate, target=target, text=text)
     if "wer" in heard:
         heard["wer"] *= 100
@@ -242,8 +253,9 @@ def print_report(report: dict):
     kinds = list(summary[page.MIXTURE])
     overall = kinds[-1]
     columns = [(kind, "si_sdri") for kind in kinds] + [(overall, "gained")]
-    columns += [(kind, "attenuation") for kind in kinds]
-    rest = [(overall, m) for m in MEASURES if m not in ("si_sdri", "gained", "attenuation", "dnsmos_sig", "dnsmos_bak")]
+    columns += [(kind, "residual_level") for kind in kinds]
+    elsewhere = "si_sdri", "gained", "residual_level", "dnsmos_sig", "dnsmos_bak"
+    rest = [(overall, m) for m in MEASURES if m not in elsewhere]
     for table in (columns, rest):
         table = [(kind, m) for kind, m in table if any(m in by_kind[kind] for by_kind in summary.values())]
         if not table:
@@ -264,15 +276,15 @@ def print_report(report: dict):
 
 
 def packages() -> list[str]:
-    """That the numbers depend on."""
-    return " ".join([*perceptual.PACKAGES.values(), *(rival.package for rival in rivals.RIVALS.values())]).split()
+    """Names of the packages that the scores depend on."""
+    return " ".join([*perceptual.PACKAGES.values(), *(b.package for b in baselines.BASELINES.values())]).split()
 
 
 def fingerprint(source: str) -> dict:
-    """Which checkpoint it was, whatever became of the file since."""
+    """The SHA-256 of a checkpoint, so that it is known later which one was scored; {} for other systems."""
     if not Path(source).is_file():
         return {}
-    return {"step": checkpoint.load(source).get("step"), "sha256": checkpoint.fingerprint(source)}
+    return {"step": checkpoint.load(source).get("step"), "sha256": checkpoint.sha256_of(source)}
 
 
 def learned(source: str) -> dict:
@@ -280,9 +292,13 @@ def learned(source: str) -> dict:
     return curves.read(Path(source).parent) if Path(source).is_file() else {}
 
 
+args = EvalArgs(
+    # edit here what differs from the defaults above, for example:
+    # systems=("runs/alice/best.pt", "deepfilternet3"),
+    # pairs="runs/unseen/pairs",
+    # out_dir="results/alice",
+)
+
 if __name__ == "__main__":
-    sys.exit(bool(main(command_line(EvalArgs(
-        systems=("runs/speaker/best.pt",),
-        pairs="evaluation",
-        out_dir="results/speaker",
-    )))["failures"]))
+    result = main(command_line(args))
+    sys.exit(1 if result["failures"] else 0)

@@ -24,7 +24,7 @@ The noise is a function of the absolute position in the recording: pieces of it 
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
 import torch
@@ -35,7 +35,7 @@ from torch import Tensor, nn
 import bandsplit
 import fullband
 from extractor import UserError, check_counts, precision, spectrum
-from extractor.losses import LossArgs, log_mse
+from losses import LossArgs, log_mse
 
 PREDICTORS = {fullband.FullBandArgs: fullband.FullBand, bandsplit.BandSplitArgs: bandsplit.BandSplit}
 TINY = 1e-12   # against 0/0
@@ -102,6 +102,18 @@ def predictor_args(saved: dict):
         if saved.keys() <= {field.name for field in fields(args)}:  # it may have more by now
             return args(**saved)
     raise TypeError(f"no predictor here has the fields {', '.join(saved)}")
+
+
+def adapt(args: FlowArgs, saved) -> FlowArgs:
+    """The args with the net that is refined: the one of a checkpoint, of these args, or the one in it that a flow
+    refines. Where the checkpoint is of neither, as they are."""
+    predictor = saved.predictor if type(saved) is FlowArgs else saved
+    return replace(args, predictor=predictor) if type(predictor) in PREDICTORS else args
+
+
+def part(net: nn.Module, saved) -> nn.Module:
+    """What takes the weights of a checkpoint of these args: the net that is refined, or all of a flow."""
+    return net.predictor if type(saved) in PREDICTORS else net
 
 
 PRESETS = {
@@ -240,7 +252,7 @@ class Denoiser(nn.Module):
 class Flow(nn.Module):
     """[B, T] -> [B, T], any T >= 1. f(a x) = a f(x) for a > 0, zeros to zeros, and no item of a batch sees another."""
 
-    ends = "enter", "masks"  # between spectra and vectors: what Muon leaves to AdamW (extractor/optim.py)
+    muon_excluded = "denoiser.enter", "denoiser.masks"  # between spectra and vectors
 
     def __init__(self, args: FlowArgs):
         super().__init__()
@@ -267,7 +279,7 @@ class Flow(nn.Module):
 
     @torch.no_grad()
     def condition(self, mixture: Tensor) -> Condition:
-        """Of a mixture of level 1. [B, T] ->"""
+        """The spectra of a mixture of level 1 and of the estimate of the refined net. [B, T] ->"""
         args = self.args
         y, s = (self.frames(signal) for signal in (mixture, self.predictor(mixture)))
         around = 2 * round(PRESENCE_S / 2 * args.sample_rate / args.hop) + 1

@@ -22,7 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from extractor import UserError, check_counts, precision, recompute, spectrum
+from extractor import UserError, check_counts, precision, spectrum
+from extractor.layers import checkpointed
 
 BLOCK = 16    # bands whose bins are in one product
 FLOOR = 1e-3  # of a band's magnitude, over that of white noise at the mixture's level: what is below is silence
@@ -106,7 +107,7 @@ class Layer(nn.Module):
 class FullBand(nn.Module):
     """[B, T] -> [B, T], any T >= 1. f(a x) = a f(x) for a > 0, zeros to zeros, and no item of a batch sees another."""
 
-    ends = "enter", "mask", "gate"  # between spectra and vectors: what Muon leaves to AdamW (extractor/optim.py)
+    muon_excluded = "enter", "mask", "gate"  # between spectra and vectors
 
     def __init__(self, args: FullBandArgs):
         super().__init__()
@@ -140,7 +141,7 @@ class FullBand(nn.Module):
         of_bands = band_levels(magnitudes, self.means)
         x = precision.at_least_fp32(self.enter(of_bands.transpose(0, 1)))
         for layer in self.layers:
-            x = recompute.run(layer, x, anew=self.args.checkpointing)
+            x = checkpointed(layer, x, enabled=self.args.checkpointing)
         x = self.hidden(x).transpose(0, 1)
         slope, offset = self.gate(x).chunk(2, dim=-1)
         slope, offset = (self.in_bins(of) for of in (slope, offset - slope * of_bands))

@@ -12,7 +12,7 @@ extracted.
 import math
 import sys
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,29 +20,17 @@ import torch
 from tqdm import tqdm
 
 import models
-from extractor import UserError, audio, checkpoint, page, provenance, tables
+from extractor import UserError, audio, checkpoint, page, tables
 from extractor.chunked import extract_long
-from extractor.command import command_line
 from extractor.device import pick_device
-from extractor.files import alone_in
-from extractor.levels import (
-    HOP_S,
-    QUIET_DB,
-    background_and_speech,
-    channel_of,
-    hop_of,
-    hop_powers,
-    level_db,
-    smooth_levels,
-    speech_threshold,
-    to_db,
-)
+from extractor.files import folder_lock
+from extractor.levels import QUIET_DB, level_db
 from extractor.profile import NARROWER, WIDER, profile
+from extractor.script import command_line
 
 CLAIM = "checkpoint.json"  # beside the estimates: which net they are of
-LONG_S = 20  # a recording in which the speaker should be heard somewhere
+LONG_S = 20       # a recording in which the speaker should be heard somewhere
 NOWHERE_DB = -12  # of its level the most that is kept of any second where the speaker is nowhere
-LOOKS = 30  # seconds of a recording that tell whether its channels would cancel
 
 
 @dataclass(frozen=True)
@@ -74,7 +62,7 @@ def main(args: InferArgs) -> list[str]:
     net, family = models.load(args.checkpoint)
     net.to(device)
     outputs = plan(args)
-    with alone_in(args.out_dir):
+    with folder_lock(args.out_dir):
         return extract_all(outputs, net, family, args, device)
 
 
@@ -96,12 +84,13 @@ def extract_all(outputs: dict[Path, Path], net, family, args: InferArgs, device:
     if failures:
         print(f"{len(failures)} of {len(todo)} recordings failed:", *failures, sep="\n  ", file=sys.stderr)
     if args.page_s:
-        show(outputs, args, net.args.sample_rate, failures)
+        others = tables.read_json(Path(args.out_dir) / CLAIM).get("others", {})
+        page.show(outputs, args, net.args.sample_rate, failures, others=others)
     return failures
 
 
 def done(source: Path, out: Path) -> bool:
-    """Whether the estimate is there, of the recording as it is: not of one made anew since, or whole only since."""
+    """Whether a complete estimate of the recording, as it is now, is there already."""
     if not out.exists() or out.stat().st_mtime_ns < source.stat().st_mtime_ns:
         return False
     try:
@@ -117,7 +106,7 @@ def claim(args: InferArgs, outputs: dict[Path, Path]):
     folder = Path(args.out_dir)
     if tables.read_json(folder / "scores.json").get("summary"):  # the page's own has none
         raise UserError(f"{args.out_dir}: holds what evaluate.py found, which the page would replace; choose another")
-    path, now = folder / CLAIM, checkpoint.fingerprint(args.checkpoint)
+    path, now = folder / CLAIM, checkpoint.sha256_of(args.checkpoint)
     before = tables.read_json(path)
     others = before.get("others", {})  # estimates of other nets: name -> fingerprint
     if (last := before.get("sha256", now)) != now:
@@ -138,7 +127,7 @@ def claim(args: InferArgs, outputs: dict[Path, Path]):
 def extract_file(source: Path, out: Path, net, family, args: InferArgs, device: torch.device):
     """One recording, chunk by chunk from disk to disk."""
     sample_rate = net.args.sample_rate
-    recording = heard(source)
+    recording = audio.probe_mixture(source)
     if recording.cut_off:
         tqdm.write(f"{source}: cut off at its end; the {recording.seconds:.1f} s that are there are extracted")
     if told := net.bandwidth_hz and outside(recording, net.bandwidth_hz):
@@ -196,94 +185,6 @@ def outside(recording: audio.Recording, bandwidth_hz: tuple[float, float]) -> st
     return f"{recording.path}: its sound reaches {ends / 1000:.1f} kHz, that in training {trained} kHz; {what}"
 
 
-def heard(source: Path) -> audio.Recording:
-    """As what it is extracted: the mean of its channels, or the loudest where that would cancel, by up to LOOKS seconds
-    spread over all of it."""
-    recording = audio.probe(source)
-    if recording.channels == 1:
-        return recording
-    products, second = 0.0, min(recording.rate, recording.frames)
-    with audio.kept_open(recording):
-        for start in np.linspace(0, recording.frames - second, min(LOOKS, 1 + int(recording.seconds)), dtype=int):
-            x = audio.read(recording, int(start), second, recording.rate, mono=False).astype(np.float64)
-            products += x.T @ x
-    return replace(recording, channel=channel_of(products))
-
-
-def show(outputs: dict[Path, Path], args: InferArgs, sample_rate: int, failures: list[str]):
-    """The page of everything that is in out_dir by now. Of files that have not changed it keeps what it knows."""
-    folder = Path(args.out_dir)
-    name = checkpoint.name_of(args.checkpoint)
-    if name in ("", *page.SIGNALS):
-        name = "estimate"
-    known = shown_before(folder, name)
-    for other in tables.read_json(folder / CLAIM).get("others", {}):  # of another net
-        known.pop(other, None)
-    sources = {str(out.relative_to(folder)): source for source, out in outputs.items()}
-    items, scores = [], {page.MIXTURE: [], name: []}
-    for path in sorted({*known, *sources}):
-        if not (folder / path).exists():
-            continue
-        state = {"name": path, "changed": (folder / path).stat().st_mtime_ns, "page_s": args.page_s}
-        item, rows = known.get(path, ({}, ()))
-        if path in sources and not (state.items() <= item.items() and (folder / item["sound"]).exists()):
-            try:
-                item, rows = look(sources[path], folder / path, state, folder, name)
-            except UserError as e:
-                tqdm.write(f"not on the page: {e}", file=sys.stderr)
-                continue
-        items.append(item)
-        for row, of in zip(rows, scores.values(), strict=True):
-            of.append(row)
-    if not items:
-        return
-    report = provenance.of(args, folder) | {
-        "systems": [{"name": page.MIXTURE}, {"name": name, "source": args.checkpoint}],
-        "sample_rate": sample_rate, "items": items, "scores": scores, "failures": failures,
-    }
-    tables.write_json(folder / "scores.json", report)
-    page.write(folder, report)
-    print(f"to look at and listen to: {folder / 'index.html'}")
-
-
-def shown_before(folder: Path, name: str) -> dict[str, tuple[dict, list[dict]]]:
-    """Name of the file -> its item on the page that is there, and its rows. Empty where that is of another net."""
-    before = tables.read_json(folder / "scores.json")
-    try:
-        rows = (before["scores"][system] for system in (page.MIXTURE, name))
-        return {item["name"]: (item, rows) for item, *rows in zip(before["items"], *rows, strict=True)}
-    except (KeyError, TypeError, ValueError):
-        return {}
-
-
-def look(source: Path, out: Path, state: dict, folder: Path, name: str) -> tuple[dict, list[dict]]:
-    """An item of the page, what is measured of its recording and of the estimate, and the sound of its excerpt."""
-    mixture, estimate = heard(source), audio.probe(out)
-    rate, n_samples = estimate.rate, estimate.frames
-    hop = hop_of(rate)
-    powers = {mixture: [], estimate: []}
-    with audio.kept_open(mixture), audio.kept_open(estimate):
-        for start in range(0, n_samples, 1000 * hop):
-            for recording, found in powers.items():
-                x = audio.read(recording, start, min(1000 * hop, n_samples - start), rate)
-                found.append(hop_powers(x[:, None], hop)[0])
-    before, after = (np.concatenate(found) for found in powers.values())
-    wide = min(len(after), max(1, round(state["page_s"] / HOP_S)))
-    total = np.append(0, np.cumsum(after, dtype=np.float64))
-    start = int(np.argmax(total[wide:] - total[:-wide])) * hop
-    n = min(wide * hop, n_samples - start)
-    levels = smooth_levels(after)
-    speech = background_and_speech(levels)
-    speech_s = HOP_S * float((levels > speech_threshold(*speech)).sum()) if speech else 0.0
-    level_in, level_out = (float(to_db(powers.mean())) for powers in (before, after))
-    item = state | {"seconds": round(estimate.seconds, 3)}
-    if n < n_samples:
-        item |= {"start_s": start / rate, "end_s": (start + n) / rate}
-    signals = {page.MIXTURE: audio.read(mixture, start, n, rate), name: audio.read(estimate, start, n, rate)}
-    item["sound"] = page.add_sound(folder, signals, rate)
-    return item, [{"level_in": level_in}, {"level_change": level_out - level_in, "speech_s": speech_s}]
-
-
 def plan(args: InferArgs) -> dict[Path, Path]:
     """Input -> output. The output tree mirrors the input's from the first folder with a star on; where two inputs
     differ in their suffix alone, the outputs keep it."""
@@ -298,9 +199,13 @@ def plan(args: InferArgs) -> dict[Path, Path]:
     return outputs
 
 
+args = InferArgs(
+    # edit here what differs from the defaults above, for example:
+    # checkpoint="runs/alice/best.pt",
+    # inputs="datasets/dirty/alice/**/*",
+    # out_dir="extracted/alice",
+)
+
 if __name__ == "__main__":
-    sys.exit(bool(main(command_line(InferArgs(
-        checkpoint="runs/speaker/best.pt",
-        inputs="datasets/dirty/speaker/**/*",
-        out_dir="extracted/speaker",
-    )))))
+    failures = main(command_line(args))
+    sys.exit(1 if failures else 0)

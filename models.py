@@ -11,18 +11,28 @@ import bandsplit
 import dptnet
 import flow
 import fullband
+import losses
 import rwkvnet
-from extractor import UserError, checkpoint, losses, sigma
+from extractor import UserError, checkpoint, sigma
 
 Args = fullband.FullBandArgs | bandsplit.BandSplitArgs | dptnet.DPTNetArgs | rwkvnet.RWKVNetArgs | flow.FlowArgs
 
 
 class Family(NamedTuple):
+    """All that a family is. A net must have `args`, which it was built from; `muon_excluded`, names of its parts that
+    lead from or to signals, whose matrices AdamW trains instead of Muon; and where torch.compile is to find its layers,
+    they lie in an nn.ModuleList of the net itself. T samples come out for T that go in, for any T >= 1; zeros for
+    zeros; f(a x) = a f(x) for a > 0; an item of a batch never depends on another. Layers draw nothing at random."""
+
     args: type         # what the user puts in MainArgs.model: its class picks the family
     net: type          # net(args)
     presets: dict      # args by name
     loss: Callable     # loss(net, mixture [B, T], target [B, T], LossArgs, seeds [B] or None) -> scalar, {name: value}
     extract: Callable  # extract(net, mixture [B, T], start = 0, its place in the recording) -> [B, T]
+    free: tuple[str, ...] = ("checkpointing",)  # fields of args that may differ between a checkpoint and the run
+    adapt: Callable = lambda args, saved: args  # adapt(args, args in the checkpoint that training starts from) -> args
+    part: Callable = lambda net, saved: net     # part(net, args in that checkpoint) -> what its weights are put into
+    start: str = ""    # what training must start from; "": it may start from random weights
 
 
 def predicted(net: nn.Module, mixture: Tensor, start: int = 0) -> Tensor:
@@ -36,15 +46,17 @@ FAMILIES = {
     "bandsplit": Family(bandsplit.BandSplitArgs, bandsplit.BandSplit, bandsplit.PRESETS, **PREDICTIVE),
     "dptnet": Family(dptnet.DPTNetArgs, dptnet.DPTNet, dptnet.PRESETS, **PREDICTIVE),
     "rwkvnet": Family(rwkvnet.RWKVNetArgs, rwkvnet.RWKVNet, rwkvnet.PRESETS, **PREDICTIVE),
-    "flow": Family(flow.FlowArgs, flow.Flow, flow.PRESETS, flow.loss, flow.extract),
+    "flow": Family(
+        flow.FlowArgs, flow.Flow, flow.PRESETS, flow.loss, flow.extract, free=("checkpointing", "steps"),
+        adapt=flow.adapt, part=flow.part, start="a trained fullband or bandsplit net, or another flow",
+    ),
 }
 
-REFINED = [name for name, family in FAMILIES.items() if family.args in flow.PREDICTORS]  # by flows
 PRESETS = {f"{name}-{preset}": args for name, family in FAMILIES.items() for preset, args in family.presets.items()}
 
 
 def family_name(args) -> str:
-    """Of a net's args, whose class it follows from."""
+    """Name of the family, from the class of a net's args. Raises UserError where it is of none."""
     for name, family in FAMILIES.items():
         if type(args) is family.args:
             return name
@@ -53,12 +65,12 @@ def family_name(args) -> str:
 
 
 def family_of(args) -> Family:
-    """Of a net's args."""
+    """The family, from the class of a net's args. Raises UserError where it is of none."""
     return FAMILIES[family_name(args)]
 
 
 def saved_args(state: dict, path: str | Path):
-    """The args of the net in a checkpoint."""
+    """Args of the net in a checkpoint, whose content is `state`. Raises UserError where this version has none such."""
     if state["family"] not in FAMILIES:
         raise UserError(f"{path}: holds a {state['family']!r} net; this version knows {', '.join(FAMILIES)}")
     try:
@@ -74,43 +86,37 @@ def load(path: str | Path) -> tuple[nn.Module, Family]:
     args = saved_args(state, path)
     family = FAMILIES[state["family"]]
     net = family.net(args)
-    checkpoint.put(state["ema"], net, path)
+    checkpoint.load_weights(state["ema"], net, path)
     sigma.refresh(net)
     sigma.fold(net)
     net.bandwidth_hz = state.get("bandwidth_hz")
     return net.eval().requires_grad_(False), family
 
 
-def refining(args, path: str | Path):
-    """A flow's args with the net that it refines from a checkpoint, of that net or of a flow; any other args, and where
-    the checkpoint holds neither, as they are."""
-    if type(args) is not flow.FlowArgs:
-        return args
+def adapted(args, path: str | Path):
+    """A net's args, completed by what the checkpoint says that training starts from: a flow's by the net it refines."""
     saved = saved_args(checkpoint.load(path), path)
-    predictor = saved.predictor if type(saved) is flow.FlowArgs else saved
-    if type(predictor) not in flow.PREDICTORS:
-        return args
     try:
-        return replace(args, predictor=predictor)
+        return family_of(args).adapt(args, saved)
     except UserError as e:
-        raise UserError(f"{path}: no net for this flow to refine: {e}") from None
+        raise UserError(f"{path}: cannot initialise this net from it: {e}") from None
 
 
 def start_from(net: nn.Module, path: str | Path):
-    """Put a checkpoint's averaged weights into a net of the same args; into a flow, those of the net it refines. With
-    no path a net keeps its first weights, which a flow cannot: it refines a trained one."""
-    is_flow = type(net.args) is flow.FlowArgs
+    """Put a checkpoint's averaged weights into a net, or into the part of it that they are of. With no path the net
+    keeps its first weights. Raises UserError where its family must start from others, or the checkpoint has others."""
+    family = family_of(net.args)
     if not path:
-        if is_flow:
-            raise UserError("MainArgs.init_from = '': a flow refines a trained net; give the checkpoint of that one")
+        if family.start:
+            raise UserError(f"MainArgs.init_from = '': this net starts from {family.start}; give its checkpoint")
         return
     state = checkpoint.load(path)
-    if is_flow and state["family"] in REFINED:
-        net = net.predictor
-    if different := differences(path, state, net.args):
-        remedy = f"; a flow starts from a {' or '.join(REFINED)} net, or another flow" if is_flow else ""
-        raise UserError(f"{path}: no start for this net ({'; '.join(different)}); make these equal{remedy}")
-    checkpoint.put(state["ema"], net, path)
+    part = family.part(net, saved_args(state, path))
+    if different := differences(path, state, part.args):
+        remedy = f"; give {family.start}" if family.start else ""
+        unlike = "; ".join(different)
+        raise UserError(f"{path}: cannot initialise this net from it ({unlike}); make these equal{remedy}")
+    checkpoint.load_weights(state["ema"], part, path)
 
 
 def exported(path: str | Path) -> dict:
@@ -145,11 +151,12 @@ def differences(path: str | Path, state: dict, args) -> list[str]:
     saved = saved_args(state, path)
     if type(saved) is not type(args):
         return [f"family {state['family']} there, {family_name(args)} here"]
-    there, here = fixed(asdict(saved)), fixed(asdict(args))
+    free = family_of(args).free
+    there, here = fixed(asdict(saved), free), fixed(asdict(args), free)
     return [f"{key} = {there[key]} there, {here[key]} here" for key in here if there[key] != here[key]]
 
 
-def fixed(args: dict) -> dict:
-    """Args of a net and of the net in it, but for those that change what a step costs, or how many a flow takes."""
-    kept = {key: value for key, value in args.items() if key not in ("checkpointing", "steps")}
-    return {key: fixed(value) if isinstance(value, dict) else value for key, value in kept.items()}
+def fixed(args: dict, free: tuple[str, ...]) -> dict:
+    """Args of a net, and of the net in it, without those that may differ."""
+    kept = {key: value for key, value in args.items() if key not in free}
+    return {key: fixed(value, free) if isinstance(value, dict) else value for key, value in kept.items()}

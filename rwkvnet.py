@@ -1,6 +1,6 @@
 """RWKVNet: the dual-path network of DPTNet (Chen et al. 2020) with RWKV-7 (Peng et al. 2025) in place of transformers.
 
-B batch · N bottleneck width · K frames per chunk · S chunks; the filterbanks are those of extractor/dualpath.py
+B batch · N bottleneck width · K frames per chunk · S chunks; the filterbanks and chunks are DPTNet's
 
 In both paths half of an RWKV-7 layer's heads read the frames forward in time and half backward, at a cost that grows
 with the number of frames, where attention's grows with its square.
@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from einops import rearrange
 from torch import Tensor, nn
 
-from extractor import dualpath, recompute, rwkv7
+from dptnet import DualPath, check_dual_path
+from extractor import rwkv7
+from extractor.layers import checkpointed
 
 
 @dataclass(frozen=True)
@@ -23,12 +25,11 @@ class RWKVNetArgs:
     n_blocks: int = 5          # D; each a layer inside the chunks and one across
     n_heads: int = 2           # even, half for each direction; heads of 32 are the fastest on a CPU
     chunk_frames: int = 150    # K, even; sqrt(2 L) balances the two paths
-    n_src: int = 1             # estimates; 1 is the target alone, more only to compare with the literature
     fourier: bool = False      # start the two filterbanks from a windowed Fourier frame instead of noise; needs E = 2W
     checkpointing: bool = False  # recompute every layer in the backward pass: slower, far less memory
 
     def __post_init__(self):
-        dualpath.check(self)
+        check_dual_path(self)
         rwkv7.check_heads(self, "bottleneck")
 
     @property
@@ -43,8 +44,8 @@ PRESETS = {
 }
 
 
-class RWKVNet(dualpath.DualPath):
-    """[B, T] -> [B, T], or [B, n_src, T] where n_src > 1; any T >= 1.
+class RWKVNet(DualPath):
+    """[B, T] -> [B, T]; any T >= 1.
 
     f(a x) = a f(x) for a > 0, zeros to zeros, and no item of a batch sees another.
     """
@@ -59,6 +60,6 @@ class RWKVNet(dualpath.DualPath):
         batch, v_first = chunks.shape[0], [None, None]  # the values of the first layer of each path
         x = rearrange(chunks, "b s k n -> (b s) k n")
         for i, layer in enumerate(self.layers):  # in turn inside each chunk, along k, and across chunks, along s
-            x, v_first[i % 2] = recompute.run(layer, x, v_first[i % 2], anew=self.args.checkpointing)
+            x, v_first[i % 2] = checkpointed(layer, x, v_first[i % 2], enabled=self.args.checkpointing)
             x = rearrange(x, "(b there) here n -> (b here) there n", b=batch)
         return rearrange(self.norm_out(x), "(b s) k n -> b s k n", b=batch)

@@ -24,10 +24,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from extractor import UserError, audio, ledger
-from extractor.command import command_line
-from extractor.cuts import Clip, Drop, Hops, Limits, Plan, Threshold, plan_cuts
-from extractor.files import alone_in
+from extractor import UserError, audio, slicing
+from extractor.files import folder_lock
 from extractor.levels import (
     OFFSET,
     SILENCE_DB,
@@ -39,6 +37,8 @@ from extractor.levels import (
     speech_threshold,
     to_db,
 )
+from extractor.script import command_line
+from extractor.slicing import Clip, Drop, Hops, Limits, Plan, Threshold, plan_cuts
 
 FADE_S = 0.01       # cross-fade where a pause was shortened
 BLOCK = 1_000_000   # samples looked at at a time
@@ -51,7 +51,6 @@ class SlicerArgs:
     out_dir: str = "datasets/clean/speaker/set"
     min_s: float = 5.0            # no clip is shorter
     max_s: float = 15.0           # or longer
-    preferred_s: float | None = None    # None is the middle between the two
     min_pause_s: float = 0.15     # quiet for less is a part of the speech
     max_pause_s: float = 0.7      # a longer pause is shortened to this: its middle goes, the ends are cross-faded
     threshold_db: float | None = None   # dBFS; what is louder is speech; None finds it for each recording
@@ -63,15 +62,13 @@ class SlicerArgs:
     def __post_init__(self):
         if not 0 < self.min_s <= self.max_s - 1 < math.inf:
             raise UserError(
-                f"SlicerArgs: min_s = {self.min_s}, max_s = {self.max_s}: "
-                "give max_s a second more than min_s at least, to find a pause in, but an end"
+                f"SlicerArgs: min_s = {self.min_s}, max_s = {self.max_s}: give min_s more than 0, and max_s at least a "
+                "second more than min_s, but finite"
             )
-        if self.preferred_s is not None and not self.min_s <= self.preferred_s <= self.max_s:
-            raise UserError(f"SlicerArgs.preferred_s = {self.preferred_s}: give a length from min_s to max_s, or None")
         if not 0.03 <= self.min_pause_s <= self.max_pause_s < math.inf or self.max_pause_s < 0.1:
             raise UserError(
-                f"SlicerArgs: min_pause_s = {self.min_pause_s}, max_pause_s = {self.max_pause_s}: "
-                "give 0.03 s or more, 0.1 s or more, in this order"
+                f"SlicerArgs: min_pause_s = {self.min_pause_s}, max_pause_s = {self.max_pause_s}: give min_pause_s "
+                "0.03 s or more, and max_pause_s 0.1 s or more and no less than min_pause_s"
             )
         if not 1000 <= self.sample_rate <= 384_000:
             raise UserError(f"SlicerArgs.sample_rate = {self.sample_rate}: give 1000 to 384000 Hz")
@@ -79,8 +76,7 @@ class SlicerArgs:
     @property
     def limits(self) -> Limits:
         low, high = self.min_s * self.sample_rate, self.max_s * self.sample_rate
-        preferred = (low + high) / 2 if self.preferred_s is None else self.preferred_s * self.sample_rate
-        return Limits(math.ceil(low), math.floor(high), round(preferred), self.min_pause_s, self.max_pause_s)
+        return Limits(math.ceil(low), math.floor(high), round((low + high) / 2), self.min_pause_s, self.max_pause_s)
 
     @property
     def settings(self) -> str:
@@ -92,21 +88,21 @@ class SlicerArgs:
 def main(args: SlicerArgs) -> list[str]:
     """Slice every recording. Returns a sentence for each that gave no clips."""
     sources = audio.inputs(args.inputs, args.out_dir)[1]
-    with alone_in(args.out_dir):
+    with folder_lock(args.out_dir):
         return slice_all(sources, args)
 
 
 def slice_all(sources: list[Path], args: SlicerArgs) -> list[str]:
-    """All that were not sliced before. Returns as main."""
+    """Slice the recordings that were not sliced before. Returns a sentence for each that gave no clips."""
     out_dir = Path(args.out_dir)
-    rows = ledger.read_table(out_dir)
-    ledger.publish(out_dir, rows)  # what a killed run had no time for
+    rows = slicing.read_table(out_dir)
+    slicing.publish(out_dir, rows)  # what a killed run had no time for
     saved = time.monotonic()
     prints, failures = fingerprints(sources)
     again = clipless(rows, prints, args)
     rows = [row for row in rows if row["fingerprint"] not in again]
     todo = to_slice(prints, rows, args, failures)
-    numbers = ledger.number([recording.path for recording in todo], rows, out_dir)
+    numbers = slicing.number([recording.path for recording in todo], rows, out_dir)
     print(f"{len(sources)} recordings, {len(todo)} of them to slice, into {out_dir}")
 
     with tqdm(total=1 + int(sum(r.seconds for r in todo)), unit="s", unit_scale=True, dynamic_ncols=True) as bar:
@@ -120,7 +116,7 @@ def slice_all(sources: list[Path], args: SlicerArgs) -> list[str]:
                 failures.append(str(e))
                 tqdm.write(f"passed over: {e}", file=sys.stderr)
             if time.monotonic() > saved + SAVE_EVERY_S or recording is todo[-1]:
-                ledger.save(out_dir, rows)
+                slicing.save(out_dir, rows)
                 saved = time.monotonic()
 
     wanted = set(prints.values())
@@ -136,9 +132,9 @@ def slice_all(sources: list[Path], args: SlicerArgs) -> list[str]:
 
 def slice_recording(recording: audio.Recording, n: int, args: SlicerArgs, bar: tqdm) -> list[dict]:
     """Cut one recording; the clips wait in the staging folder. -> its rows of the table, in order of time"""
-    staging = Path(args.out_dir) / ledger.STAGING
+    staging = Path(args.out_dir) / slicing.STAGING
     with audio.kept_open(recording), threads() as pool:
-        track = listen(recording, args, pool, bar)
+        track = track_of(recording, args, pool, bar)
         plan = plan_cuts(track.hops, find_threshold(recording, track.hops.levels, args), args.limits)
         write = partial(write_clip, recording, track.channel, args)
         paths = [staging / f"src_{n}_{k}.{args.format}" for k in range(len(plan.clips))]
@@ -171,7 +167,7 @@ class Track(NamedTuple):
     offset: float           # mean, of full scale
 
 
-def listen(recording: audio.Recording, args: SlicerArgs, pool: Executor, bar: tqdm | None) -> Track:
+def track_of(recording: audio.Recording, args: SlicerArgs, pool: Executor, bar: tqdm | None) -> Track:
     hop = hop_of(recording.rate)
     block = hop * max(1, BLOCK // (hop * recording.channels))
 
@@ -268,7 +264,7 @@ def describe(start: int, end: int, length: int, speech_s: float, args: SlicerArg
     rate = args.sample_rate
     numbers = {"start_s": start / rate, "end_s": end / rate, "seconds": length / rate}
     numbers["speech_share"] = min(1.0, speech_s * rate / length)
-    return dict.fromkeys(ledger.COLUMNS, "") | {k: f"{v:.6f}" for k, v in numbers.items()}
+    return dict.fromkeys(slicing.COLUMNS, "") | {k: f"{v:.6f}" for k, v in numbers.items()}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -279,7 +275,7 @@ def fingerprints(sources: list[Path]) -> tuple[dict[Path, str], list[str]]:
     prints, failures = {}, []
     for path in sources:
         try:
-            prints[path] = ledger.fingerprint(path)
+            prints[path] = slicing.content_hash(path)
         except UserError as e:
             failures.append(str(e))
     return prints, failures
@@ -309,7 +305,7 @@ def to_slice(prints: dict[Path, str], rows: list[dict], args: SlicerArgs, failur
             if same is None and path.as_posix() in names:
                 raise UserError(
                     f"{path}: is no longer the file that was sliced before; delete its clips and its rows in "
-                    f"{Path(args.out_dir, ledger.TABLE)}, and run again"
+                    f"{Path(args.out_dir, slicing.TABLE)}, and run again"
                 )
             if same is None:
                 todo.append(audio.probe(path))
@@ -369,7 +365,7 @@ def summary(rows: list[dict]) -> str:
         f"{len(clips)} clips of {min(lengths):.1f} to {max(lengths):.1f} s (mean {kept / len(clips):.1f}), "
         f"{kept / 60:.1f} min, {speech / kept:.0%} of it speech\n"
         f"left out: {(seconds(drops, 'seconds') - lost) / 60:.1f} min of pauses, {lost:.1f} s of speech; "
-        f"cuts inside speech: {inside}; {ledger.TABLE} has the rows"
+        f"cuts inside speech: {inside}; {slicing.TABLE} has the rows"
     )
 
 
@@ -387,14 +383,18 @@ def draw(prints: dict[Path, str], rows: list[dict], args: SlicerArgs):
         if clips and not (picture := Path(args.out_dir) / (clips[0].rsplit("_", 1)[0] + ".png")).exists():
             recording = audio.probe(path)
             with audio.kept_open(recording), threads() as pool:
-                hops = listen(recording, args, pool, None).hops
+                hops = track_of(recording, args, pool, None).hops
             spans = [(float(row["start_s"]), float(row["end_s"]), row["clip"], row["forced"]) for row in mine]
             lines = find_threshold(recording, hops.levels, args)._asdict()
             report.save(report.cuts(hops.levels, hops.hop_s, spans, lines), picture)
 
 
+args = SlicerArgs(
+    # edit here what differs from the defaults above, for example:
+    # inputs="datasets/raw/alice/**/*",
+    # out_dir="datasets/clean/alice/talks",
+)
+
 if __name__ == "__main__":
-    sys.exit(bool(main(command_line(SlicerArgs(
-        inputs="datasets/raw/speaker/**/*",
-        out_dir="datasets/clean/speaker/set",
-    )))))
+    failures = main(command_line(args))
+    sys.exit(1 if failures else 0)

@@ -12,7 +12,6 @@ Run it again and it goes on from runs/<name>/last.pt; runs/<name>/best.pt is wha
 import hashlib
 import math
 import os
-import platform
 import sys
 import time
 from collections import ChainMap
@@ -22,6 +21,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -29,21 +29,20 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 import models
-from dataset import KINDS, Keys, MixtureArgs, MixtureDataset, under_conditions
-from extractor import UserError, check_counts, checkpoint, ddp, fit, journal, precision, sigma
-from extractor.attention import entropy_by_layer
-from extractor.augment import CONDITIONS, AugmentArgs
-from extractor.command import command_line
+from augment import CONDITIONS, AugmentArgs
+from dataset import KINDS, MixtureArgs, MixtureDataset, Reported, TrainingSampler, under_conditions
+from extractor import UserError, check_counts, checkpoint, ddp, journal, precision, sigma, step_cost
 from extractor.device import pick_device
-from extractor.files import alone_in
-from extractor.losses import LossArgs
+from extractor.files import folder_lock
+from extractor.layers import entropy_by_layer
 from extractor.material import Material, find_material, speakers, unlike_captures, unpacked
-from extractor.metrics import attenuation, si_sdri
+from extractor.metrics import relative_level, si_sdri
 from extractor.optim import freeze, learning_rate, make_optimizers, set_learning_rate, update_average
 from extractor.parallel import Backward, gradients, layers_of
 from extractor.profile import profile
-from extractor.progress import Progress, keep_best, resume, same_run, saver
-from extractor.stop import STATUS, Stop, outlive
+from extractor.progress import Progress, check_resumable, keep_best, resume, saver
+from extractor.script import EXIT_RESUMABLE, Stop, command_line, defer_sigterm
+from losses import LossArgs
 
 MAX_BAD = 10  # steps in a row without a finite loss and gradient before the run stops
 UNPACKED = "unpacked"  # the folder among the runs where decoded recordings lie
@@ -62,7 +61,7 @@ class MainArgs:
     freeze: tuple[str, ...] = ()  # parts of the net that keep these weights, by dotted names: enter layers.0
     steps: int = 20_000
     batch_size: int = 16          # items a step, of all processes together
-    accumulate: int = 1           # a step's items go through the net in so many turns, where they do not fit at once
+    grad_accum_steps: int = 1     # a batch goes through the net in so many parts, where it does not fit at once
     lr: float = 5e-4              # peak; linear warm-up, then half a cosine down to a hundredth
     muon: float = 14.0            # the matrices' learning rate, by Muon, over lr; 0: AdamW for them, too
     warmup: int = 100             # steps
@@ -78,12 +77,12 @@ class MainArgs:
     device: str = "auto"          # auto, cpu, cuda, cuda:1
     precision: str = "auto"       # of products in training: bf16, fp32; auto is bf16 where the device is faster at it
     seed: int = 0                 # of the first weights
-    compile: bool = False         # torch.compile the layers, where trial steps, which take minutes, find it faster
+    compile: bool = False         # torch.compile the layers; the first step then takes minutes
     entropy: bool = False         # curves of the entropy of every attention, too, at each validation
     dry_run: bool = False         # train nothing, but say what batch fits into memory and how long training would take
 
     def __post_init__(self):
-        check_counts(self, "steps", "batch_size", "accumulate", "valid_every", "save_every", "keep")
+        check_counts(self, "steps", "batch_size", "grad_accum_steps", "valid_every", "save_every", "keep")
         if not self.name or Path(self.name).name != self.name or self.name in ("..", UNPACKED, INDEX):
             taken = f"not {UNPACKED} or {INDEX}"
             raise UserError(f"MainArgs.name = {self.name!r}: give a folder name, without a slash, {taken}")
@@ -107,75 +106,52 @@ class MainArgs:
 
 def main(args: MainArgs) -> Path:
     """Train to args.steps. Returns the path of the best checkpoint. Told to end by SIGTERM, it saves and exits with
-    stop.STATUS."""
+    stop.EXIT_RESUMABLE."""
     device = pick_device(args.device, ddp.local_rank())
     with ddp.joined(device) as team, Stop() as stop:
-        with alone_in(args.folder) if team.rank == 0 and not args.dry_run else nullcontext():
+        with folder_lock(args.folder) if team.rank == 0 and not args.dry_run else nullcontext():
             return run(args, device, team, stop)
 
 
 def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Path:
-    last = args.folder / "last.pt"
-    if start := last if last.exists() else args.init_from:
-        args = replace(args, model=models.refining(args.model, start))
+    """Set-up, the loop, and what is said before and after. Returns as main."""
+    args, net, state = make_net(args, device)
     family = models.family_of(args.model)
-    sample_rate = args.model.sample_rate
-
-    # --- net, with its first weights or another run's ----------------------------------------------------------------
-    loss_of = loss_function(args, family, device)
-    torch.manual_seed(args.seed)
-    net = family.net(args.model).to(device)
-    if last.exists():
-        state = models.same_net(last, args.model)
-        args = replace(args, init_from=same_run(last, state, args, net))
-    else:
-        state = checkpoint.load(start) if start else {}
-        models.start_from(net, args.init_from)
-    freeze(net, args.freeze)
-    if args.compile and not layers_of(net):
-        raise UserError(f"MainArgs.compile: a {models.family_name(args.model)} net has no layers for it; leave it off")
-    here = share(args, team)  # items of a step that are this process's
-    at_once = here // args.accumulate
+    local_items = local_batch_size(args, team)
+    micro_batch_size = local_items // args.grad_accum_steps
+    forward = loss_function(args, family, device)
 
     # --- data --------------------------------------------------------------------------------------------------------
-    first = team.rank == 0
-    with team.first_alone():
-        material = find_material(args.data, index=Path(args.runs) / INDEX, progress=first)
-        material = unpacked(material, Path(args.runs) / UNPACKED, 1e9 * args.unpack_gb, progress=first)
-    clips_before = state.get("clips", {})
-    valid_s = material.held_out(args.data, clips_before)
-    training = MixtureDataset(material, args.data, sample_rate, split="train", augmented=args.augment, held=valid_s)
-    validation = MixtureDataset(material, args.data, sample_rate, split="valid", augmented=CONDITIONS, held=valid_s)
-    describe_material(material, validation)
-    if first:
-        for sentence in unlike_captures(args.data, material.clean):
-            print(sentence)
+    material, training, validation, clips = make_data(args, state.get("clips", {}), team)
 
     # --- optimizers, and how far the run has come --------------------------------------------------------------------
-    average = deepcopy(net).to(device).eval().requires_grad_(False)  # .to: as in fit.py
+    average = deepcopy(net).to(device).eval().requires_grad_(False)  # .to: as in step_cost.py
     optimizers = make_optimizers(net, args)
-    judged_by = yardstick(args, validation)
+    fingerprint = validation_fingerprint(args, validation)
     progress = Progress()
-    if last.exists():
-        progress = resume(last, state, args, net, average, optimizers, judged_by)
+    if resumed(args):
+        progress = resume(args.folder / "last.pt", state, args, net, average, optimizers, fingerprint)
     if args.dry_run:
-        print(fit.table(args, at_once, loss_of, net, device))
+        print(step_cost.table(args, micro_batch_size, forward, net, device))
         return args.folder / "best.pt"
-    print(f"{models.family_name(args.model)}: {fit.cost(args, at_once, loss_of, net, device)}")
+    print(f"{models.family_name(args.model)}: {step_cost.cost(args, micro_batch_size, forward, net, device)}")
     if why := progress.ended(args):
         print(why)
         return args.folder / "best.pt"
-
-    machine = ", ".join(dict.fromkeys(team.gather(f"{platform.node()} {device.type}")))
-    if args.compile and machine not in progress.compiled:
-        progress.compiled[machine] = fit.compiled_is_faster(args, at_once, loss_of, net, device, team)
-
-    keys = Keys(progress.step, args.batch_size, args.valid_every, team.rank * here, here)
+    run_metadata = {
+        "family": models.family_name(args.model), "clips": clips, "validation_fingerprint": fingerprint,
+        "bandwidth_hz": trained_for(material, args.augment),
+    }
     loader = DataLoader(
-        training, at_once, sampler=keys, num_workers=args.workers, worker_init_fn=outlive,
+        Reported(training), micro_batch_size, num_workers=args.workers, worker_init_fn=defer_sigterm,
+        sampler=TrainingSampler(
+            progress.step, args.batch_size, args.valid_every, team.rank * local_items, local_items
+        ),
         pin_memory=device.type == "cuda",
         generator=torch.Generator(),  # the loader seeds its workers; torch's own state is the net's
     )
+    first = team.rank == 0
+    save = saver(args, run_metadata, net, average, optimizers) if first else lambda *_: None
     frozen = {i: validation[0, i] for i in range(team.rank, len(validation), team.size)}
     examples = [validation[0, i] for i in range(min(len(KINDS), len(validation)))]
     if args.entropy and not len(entropies(average, examples, device)):
@@ -184,76 +160,39 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
     print(f"training on {device}, step {progress.step} to {args.steps}; curves: tensorboard --logdir {args.runs}")
 
     # --- the loop ----------------------------------------------------------------------------------------------------
-    bad, skipped, unread = 0, 0, 0  # steps in a row; in all; draws from recordings that could not be read
-    heard = False  # whether the journal has examples of this process
+    faults = Faults()
     started = time.monotonic() - progress.seconds
     meter = journal.Meter(device, args.batch_size * args.data.segment_s)
-    clips = {os.path.abspath(r.path): (r.seconds, valid_s.get(r.path, 0.0)) for r in material.clean}
-    always = {
-        "family": models.family_name(args.model), "clips": clips_before | clips, "judged_by": judged_by,
-        "bandwidth_hz": trained_for(material, args.augment),
-    }
-    save = saver(args, always, net, average, optimizers) if first else lambda *_: None
-    backward = Backward(net, device, at_once, compiled=args.compile and progress.compiled[machine])
-    for batches in meter.waiting(in_turns(loader, args.accumulate)):
-        lr = learning_rate(progress.step, args)
-        set_learning_rate(optimizers, lr)
-        loss, parts = backward(loss_of, batches, args.batch_size)
-        failed = sum(batch["unread"].sum().item() for batch in batches)
-        loss, asked, failed, *named = team.total(gradients(net), [loss.item(), stop.asked, failed, *parts.values()])
-        unread += round(failed)
-        norm = nn.utils.clip_grad_norm_(net.parameters(), args.clip_norm).item()
-        finite = math.isfinite(loss) and math.isfinite(norm)
-        if finite:
-            for optimizer in optimizers:
-                optimizer.step()
-            sigma.update(net)
-            update_average(average, net, args.ema, progress.step)
+    backward = Backward(net, device, micro_batch_size, compiled=args.compile)
+    for batches in meter.waiting(in_turns(loader, args.grad_accum_steps)):
+        step = train_step(args, net, average, optimizers, forward, backward, batches, progress.step, team, stop)
         progress.step += 1
-        bad, skipped = (0, skipped) if finite else (bad + 1, skipped + 1)
-        if bad >= MAX_BAD:
-            raise UserError(
-                f"{bad} steps in a row had no finite loss or gradient (last: loss {loss:.3g}, gradient norm "
-                f"{norm:.3g}) at step {progress.step}; they left no trace: lower MainArgs.lr = {args.lr} and run again"
-            )
-
-        parts = {"loss": loss, **dict(zip(parts, named, strict=True))}
-        counts = {"skipped": skipped, "unread": unread}
-        log.step(parts, counts)
+        faults.add(step, progress.step, args.lr)
+        log.step(step.losses, faults.counts())
         if progress.step % journal.EVERY == 0:
-            clip = {"grad_norm": norm, "clip": min(1.0, args.clip_norm / max(norm, 1e-12))}
-            log.point("train", progress.step, {**parts, "lr": lr, **clip, **counts, **meter.read()})
+            log.point("train", progress.step, step.curves(args.clip_norm) | faults.counts() | meter.read())
         validated = progress.step % args.valid_every == 0 or progress.step >= args.steps
         if validated:
             team.align(changed_by_steps(net, average, optimizers, device))
             sigma.refresh(average)
             values, estimates = validate(family, average, frozen, args, device, team)
-            log.point("valid", progress.step, values | {"minutes": (time.monotonic() - started) / 60})
-            if args.entropy:
-                layers = entropies(average, examples, device)
-                log.point("entropy", progress.step, {f"layer_{i}": value for i, value in enumerate(layers)})
-            if not heard or values["loss"] < progress.best:  # sound of every validation would fill a disk
-                log.examples(progress.step, dict(zip(KINDS, examples, strict=False)), estimates, sample_rate)
-            heard = True
-            log.say(f"step {progress.step}: " + "  ".join(f"{k} {v:+.2f}" for k, v in values.items()))
-            progress.seconds = time.monotonic() - started
+            minutes = (time.monotonic() - started) / 60
+            log_validation(log, args, progress, values | {"minutes": minutes}, examples, estimates, average, device)
+            progress.seconds = 60 * minutes
             keep_best(args, progress, values["loss"], save, first)
         over = progress.ended(args)
-        if validated or over or asked or progress.step % args.save_every == 0:
+        if validated or over or step.asked_to_stop or progress.step % args.save_every == 0:
             progress.seconds = time.monotonic() - started
             save("last.pt", progress)
             meter.restart()  # the speed is that of steps
-        if over or asked:
+        if over or step.asked_to_stop:
             break
     log.close()
     team.gather(None)  # torchrun ends the others as soon as one leaves: not before the first one has saved
-    if unread:
-        print(f"{unread} draws from recordings failed and were made anew; the recordings are named above")
-    if skipped:
-        print(f"{skipped} steps were skipped: no finite loss or gradient")
-    if asked and not over:
+    faults.say()
+    if not over:
         print(f"told to end at step {progress.step} of {args.steps}, saved; run it again to go on")
-        sys.exit(STATUS)
+        sys.exit(EXIT_RESUMABLE)
     best = args.folder / "best.pt"
     speaker = min(speakers(args.data, [r.path for r in material.clean]))
     print(
@@ -264,29 +203,98 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# one step
+# one step, and one validation
+
+
+class StepResult(NamedTuple):
+    losses: dict[str, float]  # the loss and its parts
+    lr: float
+    grad_norm: float
+    unread: int               # draws from recordings that could not be read
+    asked_to_stop: bool
+
+    @property
+    def finite(self) -> bool:
+        return math.isfinite(self.losses["loss"]) and math.isfinite(self.grad_norm)
+
+    def curves(self, clip_norm: float) -> dict[str, float]:
+        clip = min(1.0, clip_norm / max(self.grad_norm, 1e-12))
+        return {**self.losses, "lr": self.lr, "grad_norm": self.grad_norm, "clip": clip}
 
 
 def loss_function(args: MainArgs, family, device: torch.device):
-    def loss(net: nn.Module, mixture: Tensor, target: Tensor, seeds: Tensor):
+    """forward(net, mixture [B, T], target [B, T], seeds [B]) -> scalar loss, its parts by name"""
+    def forward(net: nn.Module, mixture: Tensor, target: Tensor, seeds: Tensor):
         with precision.autocast(device, args.precision):
-            return family.loss(net, mixture, target, args.loss, seeds)
-    return loss
+            return family.loss(net, mixture, target, args.loss, seeds)  # of estimate = net(mixture)
+    return forward
+
+
+def train_step(
+    args: MainArgs, net: nn.Module, average: nn.Module, optimizers: list, forward, backward: Backward,
+    batches: list[dict], step: int, team: ddp.Team, stop: Stop,
+) -> StepResult:
+    """Forward, loss, backward, the sum over all processes, the optimizers' step. Without a finite loss and gradient the
+    weights stay as they are."""
+    lr = learning_rate(step, args)
+    set_learning_rate(optimizers, lr)
+    loss, parts = backward(forward, batches, args.batch_size)
+    unread = sum(batch["unread"].sum().item() for batch in batches)
+    numbers = [loss.item(), stop.asked, unread, *parts.values()]
+    loss, asked, unread, *named = team.total(gradients(net), numbers)
+    grad_norm = nn.utils.clip_grad_norm_(net.parameters(), args.clip_norm).item()
+    losses = {"loss": loss, **dict(zip(parts, named, strict=True))}
+    result = StepResult(losses, lr, grad_norm, round(unread), bool(asked))
+    if result.finite:
+        for optimizer in optimizers:
+            optimizer.step()
+        sigma.update(net)
+        update_average(average, net, args.ema, step)
+    return result
+
+
+@dataclass
+class Faults:
+    """What goes wrong in steps."""
+
+    bad: int = 0      # steps in a row without a finite loss and gradient
+    skipped: int = 0  # such steps in all
+    unread: int = 0   # draws from recordings that could not be read
+
+    def add(self, result: StepResult, step: int, lr: float):
+        """Raises UserError after MAX_BAD bad steps in a row."""
+        self.unread += result.unread
+        self.bad, self.skipped = (0, self.skipped) if result.finite else (self.bad + 1, self.skipped + 1)
+        if self.bad >= MAX_BAD:
+            raise UserError(
+                f"{self.bad} steps in a row had no finite loss or gradient (last: loss {result.losses['loss']:.3g}, "
+                f"gradient norm {result.grad_norm:.3g}) at step {step}; they left no trace: lower MainArgs.lr = {lr} "
+                "and run again"
+            )
+
+    def counts(self) -> dict[str, int]:
+        return {"skipped": self.skipped, "unread": self.unread}
+
+    def say(self):
+        if self.unread:
+            print(f"{self.unread} draws from recordings failed and were made anew; the recordings are named above")
+        if self.skipped:
+            print(f"{self.skipped} steps were skipped: no finite loss or gradient")
 
 
 @torch.no_grad()
 def validate(
     family, net, frozen: dict[int, dict], args: MainArgs, device, team: ddp.Team
 ) -> tuple[dict[str, float], list[Tensor]]:
-    """The averaged net on the frozen mixtures, of which each process has its own: mean loss, SI-SDRi by kind,
-    attenuation where the target is absent, both also of those under conditions. Also returns the first estimates, one
-    of each kind."""
+    """The averaged net on the frozen mixtures, of which each process has its own: mean loss, SI-SDRi by kind, the
+    estimate's level where the target is absent, both also of those under conditions. Also returns the first estimates,
+    one of each kind."""
     values, estimates = {}, {}
     for i, item in frozen.items():
         mixture, target = item["mixture"][None].to(device), item["target"][None].to(device)
         estimate, kind = family.extract(net, mixture), KINDS[i % len(KINDS)]
         if kind == "absent":
-            name, value = "absent_db", attenuation(estimate=estimate, mixture=mixture)
+            name, value = "absent_db", relative_level(estimate=estimate, reference=mixture)
         else:
             name, value = f"{kind}_si_sdri_db", si_sdri(estimate=estimate, mixture=mixture, reference=target)
         name = f"conditions_{name}" if under_conditions(i) else name
@@ -302,15 +310,30 @@ def validate(
     return {name: float(np.mean(v)) for name, v in by_name.items()}, [first[i] for i in sorted(first)]
 
 
+def log_validation(
+    log, args: MainArgs, progress: Progress, values: dict[str, float], examples: list[dict], estimates: list[Tensor],
+    average: nn.Module, device: torch.device,
+):
+    """Curves; sound and spectrograms of the first validation and of better ones, as those of all would fill a disk."""
+    log.point("valid", progress.step, values)
+    if args.entropy:
+        layers = entropies(average, examples, device)
+        log.point("entropy", progress.step, {f"layer_{i}": value for i, value in enumerate(layers)})
+    if values["loss"] < progress.best or not log.has_examples:
+        log.examples(progress.step, dict(zip(KINDS, examples, strict=False)), estimates, args.model.sample_rate)
+    scores = (f"{name} {value:+.2f}" for name, value in values.items() if name != "minutes")
+    log.say(f"step {progress.step}: " + "  ".join(scores))
+
+
 def changed_by_steps(net, average, optimizers, device: torch.device) -> list[Tensor]:
-    """All that steps change and that lies on the device."""
+    """The tensors on the device that training steps change: weights, buffers, averages, moments."""
     states = (x for optimizer in optimizers for state in optimizer.state.values() for x in state.values())
     tensors = *net.parameters(), *net.buffers(), *average.parameters(), *average.buffers(), *states
     return [x for x in tensors if isinstance(x, Tensor) and x.device == device]
 
 
 def entropies(net: nn.Module, items: list[dict], device: torch.device) -> list[float]:
-    """Of every attention in the net, 0 to 1, on a batch of these items."""
+    """The normalised entropy of every attention in the net, 0 to 1, on a batch of these items."""
     return entropy_by_layer(net, torch.stack([item["mixture"] for item in items]).to(device)).tolist()
 
 
@@ -318,21 +341,66 @@ def entropies(net: nn.Module, items: list[dict], device: torch.device) -> list[f
 # before the first step
 
 
-def yardstick(args: MainArgs, held_out: MixtureDataset) -> str:
-    """A digest of what a validation loss depends on but the weights: the recordings, how they are mixed, the loss."""
+def resumed(args: MainArgs) -> bool:
+    """Whether the run folder has a last.pt to resume from."""
+    return (args.folder / "last.pt").exists()
+
+
+def make_net(args: MainArgs, device: torch.device) -> tuple[MainArgs, nn.Module, dict]:
+    """The args, completed by what the checkpoint says that the net starts from; the net, with random weights, or those
+    of `init_from`; the content of that checkpoint, or of last.pt where the run goes on, {} where there is neither."""
+    last = args.folder / "last.pt"
+    if start := last if resumed(args) else args.init_from:
+        args = replace(args, model=models.adapted(args.model, start))
+    torch.manual_seed(args.seed)
+    net = models.family_of(args.model).net(args.model).to(device)
+    if resumed(args):
+        state = models.same_net(last, args.model)
+        args = replace(args, init_from=check_resumable(last, state, args, net))
+    else:
+        state = checkpoint.load(start) if start else {}
+        models.start_from(net, args.init_from)
+    freeze(net, args.freeze)
+    if args.compile and not layers_of(net):
+        raise UserError(f"MainArgs.compile: a {models.family_name(args.model)} net has no layers for it; leave it off")
+    return args, net, state
+
+
+def make_data(
+    args: MainArgs, clips_before: dict, team: ddp.Team
+) -> tuple[Material, MixtureDataset, MixtureDataset, dict]:
+    """The recordings; mixtures to train on, and to validate on; of every clean clip its seconds, and how many of them
+    are held out. clips_before: the same of the checkpoint that this run starts from"""
+    first = team.rank == 0
+    with team.first_alone():
+        material = find_material(args.data, index=Path(args.runs) / INDEX, progress=first)
+        material = unpacked(material, Path(args.runs) / UNPACKED, 1e9 * args.unpack_gb, progress=first)
+    valid_s = material.held_out(args.data, clips_before)
+    rate = args.model.sample_rate
+    training = MixtureDataset(material, args.data, rate, split="train", augmented=args.augment, held=valid_s)
+    validation = MixtureDataset(material, args.data, rate, split="valid", augmented=CONDITIONS, held=valid_s)
+    describe_material(material, validation)
+    if first:
+        for sentence in unlike_captures(args.data, material.clean):
+            print(sentence)
+    clips = {os.path.abspath(r.path): (r.seconds, valid_s.get(r.path, 0.0)) for r in material.clean}
+    return material, training, validation, clips_before | clips
+
+
+def validation_fingerprint(args: MainArgs, validation: MixtureDataset) -> str:
+    """A digest of what a validation loss depends on apart from the weights: the recordings, how they are mixed, the
+    loss, and how many steps a flow takes."""
     sources = [(str(s.recording.path), s.start, s.length)
-               for pool in (held_out.clean, held_out.games, held_out.voices) for s in pool.sources]
-    training = {"speed": (1.0, 1.0), "absent": 0.0, "alone": 0.0, "both": 0.0, "voice": 0.0}  # what matters there
-    mixed = replace(args.data, clean=(), dirty=(), captures=(), **training)  # folders may be written in several ways
+               for pool in (validation.clean, validation.games, validation.voices) for s in pool.sources]
     flow_steps = getattr(args.model, "steps", None)
-    everything = repr((sources, mixed, held_out.augment, args.loss, flow_steps))
+    everything = repr((sources, validation.args, validation.augment, args.loss, flow_steps))
     return hashlib.sha256(everything.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def trained_for(material: Material, augmented: AugmentArgs) -> tuple[float, float]:
-    """How high the sound reaches of which mixtures are made, at least and at most, Hz."""
+    """The lowest and the highest bandwidth of the mixtures that training makes, Hz."""
     reach = profile(material.clean).bandwidth_hz
-    return min(reach, augmented.cutoff_hz[0] if augmented.band else reach), reach
+    return min(reach, augmented.cutoff_hz[0] if augmented.p_band else reach), reach
 
 
 def describe_material(material: Material, held_out: MixtureDataset):
@@ -353,41 +421,41 @@ def describe_material(material: Material, held_out: MixtureDataset):
         print(f"no dirty scene is named {held_out.args.voices!r}: items without the target use all dirty recordings")
 
 
-def share(args: MainArgs, team: ddp.Team) -> int:
+def local_batch_size(args: MainArgs, team: ddp.Team) -> int:
     """Items of a step that one process makes."""
-    if args.batch_size % (team.size * args.accumulate):
-        turns = f" in {args.accumulate} turns (MainArgs.accumulate)" if args.accumulate > 1 else ""
+    if args.batch_size % (team.size * args.grad_accum_steps):
+        turns = f" in {args.grad_accum_steps} turns (MainArgs.grad_accum_steps)" if args.grad_accum_steps > 1 else ""
         raise UserError(
             f"MainArgs.batch_size = {args.batch_size} cannot be shared by {team.size} processes{turns}: "
-            f"give a multiple of {team.size * args.accumulate}"
+            f"give a multiple of {team.size * args.grad_accum_steps}"
         )
     return args.batch_size // team.size
 
 
 def in_turns(loader: Iterable[dict], n: int) -> Iterable[list[dict]]:
-    """The batches of every step."""
+    """The micro batches of every step, n of them. Raises UserError where an item could not be made."""
     batches = iter(loader)
-    try:
-        while step := list(islice(batches, n)):
-            yield step
-    except UserError as e:  # of a worker, whose traceback comes before it
-        raise UserError(str(e).rpartition("UserError: ")[2].strip()) from None
+    while step := list(islice(batches, n)):
+        if errors := [error for batch in step for error in batch["error"] if error]:
+            raise UserError(errors[0])
+        yield step
 
 
 def steps_that_fit(args: MainArgs, minutes: float) -> int:
-    """As many training steps as this machine does in these minutes, by the time of one; at least 1."""
+    """How many training steps this machine does in so many minutes, by the time of one; at least 1."""
     family, device = models.family_of(args.model), pick_device(args.device)
     net, loss_of = family.net(args.model).to(device), loss_function(args, family, device)
-    step = fit.step_of(args, args.batch_size, loss_of, net, device)
+    step = step_cost.step_of(args, args.batch_size, loss_of, net, device)
     return max(1, round(60 * minutes / step.seconds))
 
 
+args = MainArgs(
+    # edit here what differs from the defaults above, for example:
+    # name="alice",
+    # data=MixtureArgs(clean=("datasets/clean/alice",), dirty=("datasets/dirty/other",)),
+    # model=models.PRESETS["fullband-base"],
+    # steps=17_800,
+)
+
 if __name__ == "__main__":
-    main(command_line(MainArgs(
-        name="speaker",
-        data=MixtureArgs(
-            clean=("datasets/clean/speaker",),
-            dirty=("datasets/dirty/other",),
-        ),
-        model=models.PRESETS["fullband-light"],
-    ), model=models.PRESETS))
+    main(command_line(args, model=models.PRESETS))

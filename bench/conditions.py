@@ -4,10 +4,10 @@
 
 Every condition is done to the pair, and the estimate is compared with the target as it is under that condition
 (docs/data.md: a net takes away, it does not repair). Prints a table for each checkpoint, a row a condition: SI-SDRi by
-kind, the level of the estimate over the target's, the share of the speech that is eaten, and what is left where the
+kind, the level of the estimate over the target's, the share of the speech that is lost, and what is left where the
 target is absent. Writes them to <out_dir>/conditions.json and draws <out_dir>/conditions.png.
 
-The filters here are others than those of training's augmentation (extractor/augment.py), so that no net can have learnt
+The filters here are others than those of training's augmentation (augment.py), so that no net can have learnt
 them by heart. Needs PyAV for MP3, AAC and Opus (requirements-eval.txt).
 """
 
@@ -27,10 +27,10 @@ from scipy.signal import fftconvolve, firwin2, lfilter
 from tqdm import tqdm
 
 import models
-from extractor import UserError, audio, checkpoint, metrics, provenance, report, tables
-from extractor.command import command_line
+from extractor import UserError, audio, checkpoint, metrics, report, script, tables
 from extractor.device import pick_device
-from extractor.pairs import find_pairs, present
+from extractor.scoring import find_pairs, present
+from extractor.script import command_line
 
 AS_RECORDED = "as recorded"
 KINDS = "game", "voice", "both"
@@ -291,7 +291,7 @@ def main(args: BenchArgs) -> dict:
                 rows[name].append((kind, score(changed, estimate, rate, absent=kind == "absent")))
         for name, scored in rows.items():
             found[name][condition] = summary(scored)
-    result = provenance.of(args, Path(args.out_dir)) | {"pairs": len(pairs), "conditions": found}
+    result = script.run_info(args, Path(args.out_dir)) | {"pairs": len(pairs), "conditions": found}
     tables.write_json(Path(args.out_dir) / "conditions.json", result)
     report.save(figure(found), Path(args.out_dir) / "conditions.png")
     for name, rows in found.items():
@@ -306,30 +306,30 @@ def name_of(path: str, taken: dict) -> str:
 
 def score(pair: Pair, estimate: torch.Tensor, rate: int, *, absent: bool) -> dict[str, float]:
     if absent:
-        return {"absent": metrics.attenuation(estimate=estimate, mixture=pair.mixture).item()}
-    eaten = metrics.shares(estimate=estimate, mixture=pair.mixture, reference=pair.target, sample_rate=rate).eaten
-    level = metrics.level_error(estimate=estimate, reference=pair.target).item()
+        return {"absent": metrics.relative_level(estimate=estimate, reference=pair.mixture).item()}
+    shares = metrics.shares(estimate=estimate, mixture=pair.mixture, reference=pair.target, sample_rate=rate)
+    level = metrics.relative_level(estimate=estimate, reference=pair.target).item()
     return {
         "si_sdri": metrics.si_sdri(estimate=estimate, mixture=pair.mixture, reference=pair.target).item(),
-        "level": level, "eaten": 100 * eaten.item(), "deleted": 100.0 * (level < DELETED_DB),
+        "level": level, "target_loss": 100 * shares.target_loss.item(), "deleted": 100.0 * (level < DELETED_DB),
     }
 
 
 def summary(scored: list[tuple[str, dict[str, float]]]) -> dict[str, float]:
     """Means: SI-SDRi of every kind, the rest over all pairs that have it."""
     groups = {kind: [row["si_sdri"] for of, row in scored if of == kind and "si_sdri" in row] for kind in KINDS}
-    groups |= {m: [row[m] for _, row in scored if m in row] for m in ("level", "eaten", "deleted", "absent")}
+    groups |= {m: [row[m] for _, row in scored if m in row] for m in ("level", "target_loss", "deleted", "absent")}
     return {name: float(np.mean(values)) for name, values in groups.items() if values}
 
 
-HEAD = {"game": "SI-SDRi, game", "voice": "voice", "both": "both", "level": "level, dB", "eaten": "eaten, %",
+HEAD = {"game": "SI-SDRi, game", "voice": "voice", "both": "both", "level": "level, dB", "target_loss": "lost, %",
         "deleted": "deleted, %", "absent": "left of absent"}
 
 
 def table(rows: dict[str, dict[str, float]]) -> str:
     """Markdown: a row a condition."""
     def cell(name: str, value: float | None) -> str:
-        return "-" if value is None else f"{value:.0f}" if name in ("eaten", "deleted") else f"{value + 0.0:+.1f}"
+        return "-" if value is None else f"{value:.0f}" if name in ("target_loss", "deleted") else f"{value + 0.0:+.1f}"
 
     return tables.markdown(["condition", *HEAD.values()], [
         [condition, *(cell(name, row.get(name)) for name in HEAD)] for condition, row in rows.items()

@@ -22,8 +22,8 @@ from torch import nn
 
 from bench.timing import medians
 from dptnet import PRESETS, DPTNet
-from extractor.command import command_line
 from extractor.device import keep_freed_memory
+from extractor.script import command_line
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def make(which: str, preset: str) -> nn.Module:
     """`which`: ours, ours checkpointed or asteroid"""
     args = PRESETS[preset]
     if which == "asteroid":
-        return AsteroidDPTNet(args.n_src, n_heads=args.n_heads, ff_hid=args.hidden, chunk_size=args.chunk_frames,
+        return AsteroidDPTNet(1, n_heads=args.n_heads, ff_hid=args.hidden, chunk_size=args.chunk_frames,
                               n_repeats=args.n_blocks, kernel_size=args.kernel, n_filters=args.bottleneck,
                               stride=args.stride, sample_rate=args.sample_rate)
     return DPTNet(replace(args, checkpointing=which == "ours checkpointed"))

@@ -22,9 +22,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import models
 from extractor import precision, sigma, spectrum
-from extractor.command import command_line
 from extractor.device import keep_freed_memory
-from extractor.losses import LossArgs
+from extractor.script import command_line
+from losses import LossArgs
 
 SECONDS = 4  # length of an item
 

@@ -15,7 +15,7 @@ import evaluate
 import models
 from bench.families import extraction_speed
 from extractor import UserError, checkpoint
-from extractor.command import command_line
+from extractor.script import command_line
 from extractor.tables import markdown
 from flow import FlowArgs
 

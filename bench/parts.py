@@ -15,9 +15,9 @@ import torch
 import models
 import train
 from bench.timing import medians
-from extractor.command import command_line
 from extractor.device import keep_freed_memory
 from extractor.parallel import Backward
+from extractor.script import command_line
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,8 @@ import train
 from bench.families import cost, extraction_speed
 from dataset import MixtureArgs
 from extractor import UserError, checkpoint, curves, report, tables
-from extractor.command import command_line
-from extractor.scores import MEASURES, PRESENT, Interval
+from extractor.scoring import MEASURES, PRESENT, Interval
+from extractor.script import command_line
 
 PRESETS = models.PRESETS
 CONTESTANTS = {  # fields of MainArgs
@@ -45,8 +45,8 @@ CONTESTANTS = {  # fields of MainArgs
 N_VALID = 12  # times
 TRIAL = 60    # steps
 KINDS = {"game_si_sdri_db": "game", "voice_si_sdri_db": "voice", "both_si_sdri_db": "both", "absent_db": "absent"}
-QUALITY = [(kind, "si_sdri") for kind in ("game", "voice", "both")] + [("absent", "attenuation")] + [
-    (PRESENT, m) for m in ("gained", "eaten", "leakage", "high_lost", "pesq", "estoi", "dnsmos", "speaker", "wer")
+QUALITY = [(kind, "si_sdri") for kind in ("game", "voice", "both")] + [("absent", "residual_level")] + [
+    (PRESENT, m) for m in ("gained", "target_loss", "leakage", "high_lost", "pesq", "estoi", "dnsmos", "speaker", "wer")
 ]
 
 
@@ -187,7 +187,7 @@ def quality(done: dict[str, dict]) -> str:
 def validated(row: dict) -> dict:
     """As `scores`, but means and how many, without intervals."""
     return {
-        kind: {"attenuation" if kind == "absent" else "si_sdri": (points[-1][1], 1)}
+        kind: {"residual_level" if kind == "absent" else "si_sdri": (points[-1][1], 1)}
         for kind, points in row["curves"].items() if points
     }
 

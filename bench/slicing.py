@@ -23,8 +23,8 @@ import soundfile as sf
 from numpy.lib.stride_tricks import sliding_window_view
 
 import slicer
-from extractor import audio, ledger
-from extractor.command import command_line
+from extractor import audio, slicing
+from extractor.script import command_line
 
 RATE = 44100
 STYLES = {"read": (0.3, 0.6), "fast": (0.15, 0.3), "sparse": (1.0, 10.0)}  # s of silence, uniform
@@ -101,7 +101,7 @@ def ours(path: Path) -> list[list[tuple[int, int]]]:
     """-> for every clip the pieces of the recording in it"""
     with tempfile.TemporaryDirectory() as out_dir:
         quietly(slicer.main, slicer.SlicerArgs(str(path), out_dir))
-        rows = ledger.read_table(Path(out_dir))
+        rows = slicing.read_table(Path(out_dir))
         for row in rows:
             if row["clip"]:
                 assert abs(sf.info(Path(out_dir) / row["clip"]).duration - float(row["seconds"])) < 1e-5

@@ -32,16 +32,16 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
+from augment import AugmentArgs
 from dataset import MixtureArgs, MixtureDataset
 from dptnet import PRESETS, DPTNet, DPTNetArgs
 from extractor import UserError, report, sigma, tables
-from extractor.attention import entropy_by_layer
-from extractor.augment import AugmentArgs
-from extractor.command import command_line
 from extractor.device import keep_freed_memory
-from extractor.losses import LossArgs, predictive_loss
+from extractor.layers import entropy_by_layer
 from extractor.material import find_material
 from extractor.optim import learning_rate, make_optimizers, set_learning_rate
+from extractor.script import command_line
+from losses import LossArgs, predictive_loss
 from train import MAX_BAD, MainArgs
 
 SAME = 0.1  # a loss that is better by no more than this is no better

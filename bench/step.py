@@ -17,14 +17,14 @@ from torch.profiler import ProfilerActivity, profile
 
 import models
 import train
+from augment import AugmentArgs
 from bench.timing import medians
 from dataset import MixtureArgs, MixtureDataset
-from extractor.augment import AugmentArgs
-from extractor.command import command_line
 from extractor.device import pick_device
 from extractor.material import find_material
 from extractor.optim import make_optimizers, update_average
 from extractor.parallel import Backward
+from extractor.script import command_line
 
 KINDS = {  # by what the names of operations contain; the first that fits
     "LSTM": ("rnn", "lstm"),

@@ -1,10 +1,16 @@
 """Plumbing of FocusedSpeechExtractor: what you need not open to do research."""
 
 from numbers import Integral
+from os import PathLike, fspath
 
 
 class UserError(ValueError):
-    """What the user can put right. Its message says what, where, which limit, what to do; scripts print no more."""
+    """A mistake that the user can put right. The message says what, where, which limit and what to do; scripts print
+    nothing else. `path`: the file that it is about, which stands before the reason; None if it is about no file."""
+
+    def __init__(self, reason: str, path: str | PathLike | None = None):
+        super().__init__(reason if path is None else f"{fspath(path)}: {reason}")
+        self.reason, self.path = reason, path
 
 
 def check_counts(args, *names: str):

@@ -10,7 +10,7 @@ import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, gcd
 from pathlib import Path
 
@@ -19,7 +19,8 @@ import soundfile as sf
 import soxr
 
 from extractor import UserError
-from extractor.files import whole
+from extractor.files import atomic_write
+from extractor.levels import channel_of
 
 SUFFIXES = (
     ".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64",
@@ -29,6 +30,7 @@ FOREIGN = (  # to be converted
     ".flv", ".ts", ".wmv", ".mpg", ".mpeg", ".3gp",
 )
 WAV_BYTES = 2**32 - 2**16  # of samples in a WAV file
+LOOKS = 30      # seconds of a recording that tell whether its channels would cancel
 CONTEXT = 4096  # samples read beyond either end before resampling; soxr's longest filter is shorter
 
 
@@ -40,7 +42,7 @@ class Recording:
     frames: int    # samples per channel at that rate
     subtype: str = "PCM_16"    # libsndfile's name of the sample format
     cut_off: bool = False      # its own header says that something is missing at the end
-    unpacked: Path | None = None  # a WAV file with the mean of its channels, which is faster to read (unpack.py)
+    unpacked: Path | None = None  # a WAV file with the mean of its channels, which is faster to read (cache.py)
     channel: int | None = None    # the only one that is read as mono, instead of their mean
 
     @property
@@ -106,15 +108,15 @@ def probe(path: str | Path) -> Recording:
     path = Path(path)
     if path.suffix.lower() in FOREIGN:
         convert = f'ffmpeg -i "{path.name}" -vn "{path.stem}.flac"'
-        raise UserError(f"{path}: {path.suffix} is not read here; convert it: {convert}")
+        raise UserError(f"{path.suffix} is not read here; convert it: {convert}", path)
     try:
         info = sf.info(str(path), verbose=True)
     except (sf.LibsndfileError, OSError) as e:
-        raise UserError(f"{path}: no sound file that can be read ({_reason(e)})") from None
+        raise UserError(f"no sound file that can be read ({_reason(e)})", path) from None
     except UnicodeEncodeError:
-        raise UserError(f"{path}: a name with bytes that are no letters; rename the file") from None
+        raise UserError("its name is not valid UTF-8; rename the file", path) from None
     if info.frames < 1 or info.samplerate < 1:
-        raise UserError(f"{path}: holds no samples")
+        raise UserError("holds no samples", path)
     return Recording(
         path, info.samplerate, info.channels, info.frames, info.subtype, _cut_off(info.extra_info)
     )
@@ -166,12 +168,12 @@ def _read(recording: Recording, path: Path, first: int, n: int) -> np.ndarray:
             samples = f.read(n, dtype=dtype, always_2d=True)
     except (sf.LibsndfileError, OSError) as e:
         at = first / recording.rate
-        raise UserError(f"{recording.path}: cannot be read at {at:.1f} s ({_reason(e)}); is it cut off?") from None
+        raise UserError(f"cannot be read at {at:.1f} s ({_reason(e)}); is it cut off?", recording.path) from None
     if len(samples) < n:
         ends, promised = (first + len(samples)) / recording.rate, recording.seconds
-        raise UserError(f"{recording.path}: ends at {ends:.1f} s, its header says {promised:.1f} s; it is cut off")
+        raise UserError(f"ends at {ends:.1f} s, its header says {promised:.1f} s; it is cut off", recording.path)
     if not np.isfinite(samples).all():
-        raise UserError(f"{recording.path}: NaN or infinite samples near {first / recording.rate:.1f} s")
+        raise UserError(f"NaN or infinite samples near {first / recording.rate:.1f} s", recording.path)
     return samples
 
 
@@ -217,13 +219,13 @@ def write(
 
     At any moment there is the old file, the new one, or none. Blocks are [T] or [T, channels]. By
     default float, since an estimate may pass full scale where its mixture touched it, and clipping is for the user to
-    decide. shared: as in files.whole. Raises UserError where it cannot be written.
+    decide. shared: as in files.atomic_write. Raises UserError where it cannot be written.
     """
     path = Path(path)
     width = 8 if subtype == "DOUBLE" else 4
     too_long = path.suffix == ".wav" and width * n_samples * channels >= WAV_BYTES
     container = "RF64" if too_long else path.suffix[1:].upper()
-    with whole(path, flush=False, shared=shared) as aside:
+    with atomic_write(path, flush=False, shared=shared) as aside:
         try:
             with sf.SoundFile(str(aside), "w", sample_rate, channels, subtype, format=container) as f:
                 for block in blocks:
@@ -234,3 +236,17 @@ def write(
 
 def _reason(error: Exception) -> str:
     return (getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)).rstrip(".")
+
+
+def probe_mixture(path: str | Path) -> Recording:
+    """The recording as it is extracted: the mean of its channels, or the loudest one where they would cancel each other
+    in the mean, by up to LOOKS seconds spread over all of it. Raises UserError where it cannot be read."""
+    recording = probe(path)
+    if recording.channels == 1:
+        return recording
+    products, second = 0.0, min(recording.rate, recording.frames)
+    with kept_open(recording):
+        for start in np.linspace(0, recording.frames - second, min(LOOKS, 1 + int(recording.seconds)), dtype=int):
+            x = read(recording, int(start), second, recording.rate, mono=False).astype(np.float64)
+            products += x.T @ x
+    return replace(recording, channel=channel_of(products))

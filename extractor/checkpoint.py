@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from extractor import UserError
-from extractor.files import whole
+from extractor.files import atomic_write
 
 
 def save(path: str | Path, state: dict):
     """Written aside, flushed to the disk and renamed: a kill leaves the old file or the new one."""
     content = io.BytesIO()  # torch.save into a file answers a full disk with a RuntimeError that names no disk
     torch.save(state, content)
-    with whole(path) as aside:
+    with atomic_write(path) as aside:
         aside.write_bytes(content.getbuffer())
 
 
@@ -37,17 +37,17 @@ def load(path: str | Path) -> dict:
 
 
 def name_of(path: str | Path) -> str:
-    """Of the run whose checkpoint this is; of an exported one, that of the file."""
+    """The name of the run that wrote a checkpoint; of an exported checkpoint the name of its file."""
     path = Path(path).resolve()
     return path.parent.name if re.fullmatch(r"best|last|(step|best_until)_\d+", path.stem) else path.stem
 
 
-def fingerprint(path: str | Path) -> str:
-    """Of the file's content; empty where there is none."""
+def sha256_of(path: str | Path) -> str:
+    """SHA-256 of a file; empty where there is none."""
     return sha256(Path(path).read_bytes()).hexdigest()[:16] if Path(path).is_file() else ""
 
 
-def put(weights: dict[str, Tensor], net: nn.Module, path: str | Path):
+def load_weights(weights: dict[str, Tensor], net: nn.Module, path: str | Path):
     """What was loaded from `path` into a net of the same args. Raises UserError where that has other weights by now."""
     there, here = ({name: tuple(w.shape) for name, w in of.items()} for of in (weights, net.state_dict()))
     if different := [name for name in {**here, **there} if there.get(name) != here.get(name)]:

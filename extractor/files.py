@@ -19,7 +19,7 @@ FULL = errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)
 
 
 @contextmanager
-def whole(path: str | Path, *, flush: bool = True, shared: bool = False) -> Iterator[Path]:
+def atomic_write(path: str | Path, *, flush: bool = True, shared: bool = False) -> Iterator[Path]:
     """A path to write to, beside `path`, which it replaces when the block ends well: a kill leaves the old file or the
     new one, never half of one. `flush` to the disk first, so that this holds for a power cut too. `shared`: other
     processes, on other machines too, may be at the same file; the last one's stays.
@@ -45,7 +45,7 @@ def whole(path: str | Path, *, flush: bool = True, shared: bool = False) -> Iter
 
 
 @contextmanager
-def alone_in(folder: str | Path) -> Iterator[None]:
+def folder_lock(folder: str | Path) -> Iterator[None]:
     """A folder, made where there is none, for one process until it ends, however it does. Raises UserError where
     another one has it. Where a system or a disk knows no locks nothing is held."""
     try:

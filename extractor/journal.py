@@ -19,13 +19,14 @@ Batch = TypeVar("Batch")
 
 
 class Journal:
-    """From a step on; what an earlier run told of later ones is taken back."""
+    """The progress bar and the curves of a run from a step on. What was written about later steps is removed."""
 
     def __init__(self, folder: Path, step: int, steps: int):
         self.folder = folder
         self.table = curves.Table(folder, step)
         self.writer = SummaryWriter(str(folder), purge_step=step + 1)
         self.bar = tqdm(total=steps, initial=step, unit="step", dynamic_ncols=True, mininterval=1)
+        self.has_examples = False  # of this process
 
     def step(self, values: Mapping[str, float], counts: Mapping[str, int]):
         """One more is done. Counts are shown from 1 on."""
@@ -34,7 +35,7 @@ class Journal:
         self.bar.set_postfix(shown | {name: n for name, n in counts.items() if n}, refresh=False)
 
     def point(self, kind: str, step: int, values: Mapping[str, float]):
-        """Of the curves <kind>/<name>."""
+        """Add a point to the curves <kind>/<name>."""
         named = {f"{kind}/{name}": value for name, value in values.items()}
         self.table.add(step, named)
         with self.writing():
@@ -43,6 +44,7 @@ class Journal:
 
     def examples(self, step: int, items: Mapping[str, dict], estimates: list, sample_rate: int):
         """Sound and spectrograms of validation items, by name."""
+        self.has_examples = True
         with self.writing():
             report.add_examples(self.writer, step, items, estimates, sample_rate)
             self.writer.flush()
@@ -66,6 +68,8 @@ class Journal:
 class NoJournal:
     """A journal for the processes of a team but the first."""
 
+    has_examples = True
+
     def step(self, *_): ...
     def point(self, *_): ...
     def examples(self, *_): ...
@@ -74,7 +78,7 @@ class NoJournal:
 
 
 class Meter:
-    """Where the time of steps goes; what lies between them, such as validation, `restart` leaves out."""
+    """The speed of steps and the time spent waiting for mixtures. `restart` leaves out what lies between steps."""
 
     def __init__(self, device: torch.device, heard_s: float):
         """heard_s: of audio, a step"""
@@ -85,7 +89,7 @@ class Meter:
         self.steps, self.waited, self.since = 0, 0.0, time.monotonic()
 
     def waiting(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """The same batches, a step each."""
+        """Yield the batches, one a step, and note how long each was waited for."""
         batches = iter(batches)
         while True:
             started = time.monotonic()

@@ -13,10 +13,9 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from extractor import UserError, audio
-from extractor.index import Index
+from extractor.cache import Index, unpack
 from extractor.levels import QUIET_DB, level_db
 from extractor.profile import profile, unlike
-from extractor.unpack import unpack
 
 
 class Source(NamedTuple):
@@ -55,7 +54,7 @@ class Material(NamedTuple):
 def parts(
     recordings: Sequence[audio.Recording], split: str, held: Mapping[Path, float], sample_rate: int
 ) -> list[Source]:
-    """Of those that have one for this split."""
+    """The sources of one split, of the recordings that have a part in it."""
     sources = [part(r, split, held.get(r.path, 0.0) / r.seconds, sample_rate) for r in recordings]
     return [source for source in sources if source.length]
 

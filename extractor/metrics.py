@@ -25,7 +25,7 @@ def decibel(ratio: Tensor) -> Tensor:
 
 def si_sdr(*, estimate: Tensor, reference: Tensor) -> Tensor:
     """Scale-invariant signal-to-distortion ratio of Le Roux et al. (2019), means removed. It says nothing of a silent
-    reference: there it is about -100 dB; use `attenuation`."""
+    reference: there it is about -100 dB; use `relative_level`."""
     estimate, reference = (x.float() - x.float().mean(-1, keepdim=True) for x in (estimate, reference))
     scale = (estimate * reference).sum(-1, keepdim=True) / (energy(reference)[..., None] + EPS)
     target = scale * reference
@@ -37,9 +37,10 @@ def si_sdri(*, estimate: Tensor, mixture: Tensor, reference: Tensor) -> Tensor:
     return si_sdr(estimate=estimate, reference=reference) - si_sdr(estimate=mixture, reference=reference)
 
 
-def attenuation(*, estimate: Tensor, mixture: Tensor) -> Tensor:
-    """Level of the estimate over that of the mixture: what is left where the target is absent; lower is better."""
-    return decibel((energy(estimate) + EPS) / (energy(mixture) + EPS))
+def relative_level(*, estimate: Tensor, reference: Tensor) -> Tensor:
+    """Level of the estimate over that of the reference, dB. Over the mixture it says what is left where the target is
+    absent. [..., T], [..., T] -> [...]"""
+    return decibel((energy(estimate) + EPS) / (energy(reference) + EPS))
 
 
 def sdr(*, estimate: Tensor, reference: Tensor) -> Tensor:
@@ -70,9 +71,9 @@ def level_error(*, estimate: Tensor, reference: Tensor) -> Tensor:
 
 
 class Shares(NamedTuple):
-    eaten: Tensor      # share of the target's energy that is lost, 0 to 1
+    target_loss: Tensor      # share of the target's energy that is lost, 0 to 1
     leakage: Tensor    # of the interference's energy, what came through, dB; NaN where there is none
-    high_lost: Tensor  # eaten, above 8 kHz; NaN where the target has nothing there
+    high_lost: Tensor  # the same above 8 kHz; NaN where the target has nothing there
     high_kept: Tensor  # of the target's energy above 8 kHz, what came through, dB; NaN as above
 
 
@@ -105,7 +106,7 @@ def shares(*, estimate: Tensor, mixture: Tensor, reference: Tensor, sample_rate:
     kept = a.abs().square() * xx
     lost = (1 - a.abs().square()).clamp(min=0) * xx
     return Shares(
-        eaten=lost.sum((-1, -2)) / (xx.sum((-1, -2)) + EPS),
+        target_loss=lost.sum((-1, -2)) / (xx.sum((-1, -2)) + EPS),
         leakage=decibel((b.abs().square() * dd).sum((-1, -2)) / dd.sum((-1, -2)) + EPS),
         high_lost=(high * lost).sum((-1, -2)) / treble,
         high_kept=decibel((high * kept).sum((-1, -2)) / treble + EPS),

@@ -5,14 +5,18 @@ import hashlib
 import html
 import io
 import re
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import soundfile as sf
+from tqdm import tqdm
 
-from extractor import tables
-from extractor.files import whole
-from extractor.scores import MEASURES
+from extractor import UserError, audio, checkpoint, script, tables
+from extractor.files import atomic_write
+from extractor.levels import HOP_S, background_and_speech, hop_of, hop_powers, smooth_levels, speech_threshold, to_db
+from extractor.scoring import MEASURES
 
 TEMPLATE = Path(__file__).with_name("page.html")
 MIXTURE, TARGET = "mixture", "target"       # their names among the signals
@@ -31,7 +35,7 @@ def add_sound(folder: str | Path, signals: dict[str, np.ndarray], sample_rate: i
     coded = {key: base64.b64encode(_flac(x * scale, sample_rate)).decode() for key, x in signals.items()}
     key = hashlib.sha1(_script([scale, coded]).encode()).hexdigest()[:16]
     place = f"{FILES}/{key}.js"
-    with whole(Path(folder) / place, flush=False) as aside:
+    with atomic_write(Path(folder) / place, flush=False) as aside:
         aside.write_text(f"sound({_script([place, scale, coded])});\n", encoding="utf-8")
     return place
 
@@ -47,7 +51,7 @@ def write(folder: str | Path, report: dict):
     report = report | {"measures": {name: m._asdict() for name, m in MEASURES.items()}}
     filled = {"{{title}}": html.escape(str(report["name"])), "{{data}}": _script(report)}
     page = re.sub("{{title}}|{{data}}", lambda gap: filled[gap[0]], TEMPLATE.read_text(encoding="utf-8"))
-    with whole(Path(folder) / "index.html") as aside:
+    with atomic_write(Path(folder) / "index.html") as aside:
         aside.write_text(page, encoding="utf-8", errors="replace")
     named = {item.get("sound") for item in report["items"]}
     for path in (Path(folder) / FILES).glob("*.js"):
@@ -58,3 +62,83 @@ def write(folder: str | Path, report: dict):
 def _script(x) -> str:
     """JSON that is safe inside a script element, whatever names are in it."""
     return tables.to_json(x).replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# of what infer.py extracted
+
+
+def show(outputs: dict[Path, Path], args, sample_rate: int, failures: list[str], *, others: Iterable[str]):
+    """The page of everything that infer.py has put into args.out_dir by now, also in earlier calls. Of files that have
+    not changed it keeps what it knows. outputs: recording -> estimate; args: InferArgs; others: estimates of another
+    net, by name, which are left out"""
+    folder = Path(args.out_dir)
+    name = checkpoint.name_of(args.checkpoint)
+    if name in ("", *SIGNALS):
+        name = "estimate"
+    known = shown_before(folder, name)
+    for other in others:
+        known.pop(other, None)
+    sources = {str(out.relative_to(folder)): source for source, out in outputs.items()}
+    items, scores = [], {MIXTURE: [], name: []}
+    for path in sorted({*known, *sources}):
+        if not (folder / path).exists():
+            continue
+        state = {"name": path, "changed": (folder / path).stat().st_mtime_ns, "page_s": args.page_s}
+        item, rows = known.get(path, ({}, ()))
+        if path in sources and not (state.items() <= item.items() and (folder / item["sound"]).exists()):
+            try:
+                item, rows = look(sources[path], folder / path, state, folder, name)
+            except UserError as e:
+                tqdm.write(f"not on the page: {e}", file=sys.stderr)
+                continue
+        items.append(item)
+        for row, of in zip(rows, scores.values(), strict=True):
+            of.append(row)
+    if not items:
+        return
+    report = script.run_info(args, folder) | {
+        "systems": [{"name": MIXTURE}, {"name": name, "source": args.checkpoint}],
+        "sample_rate": sample_rate, "items": items, "scores": scores, "failures": failures,
+    }
+    tables.write_json(folder / "scores.json", report)
+    write(folder, report)
+    print(f"to look at and listen to: {folder / 'index.html'}")
+
+
+def shown_before(folder: Path, name: str) -> dict[str, tuple[dict, list[dict]]]:
+    """Name of the file -> its item on the page that is there, and its rows. Empty where that is of another net."""
+    before = tables.read_json(folder / "scores.json")
+    try:
+        rows = (before["scores"][system] for system in (MIXTURE, name))
+        return {item["name"]: (item, rows) for item, *rows in zip(before["items"], *rows, strict=True)}
+    except (KeyError, TypeError, ValueError):
+        return {}
+
+
+def look(source: Path, out: Path, state: dict, folder: Path, name: str) -> tuple[dict, list[dict]]:
+    """An item of the page, what is measured of its recording and of the estimate, and the sound of its excerpt."""
+    mixture, estimate = audio.probe_mixture(source), audio.probe(out)
+    rate, n_samples = estimate.rate, estimate.frames
+    hop = hop_of(rate)
+    powers = {mixture: [], estimate: []}
+    with audio.kept_open(mixture), audio.kept_open(estimate):
+        for start in range(0, n_samples, 1000 * hop):
+            for recording, found in powers.items():
+                x = audio.read(recording, start, min(1000 * hop, n_samples - start), rate)
+                found.append(hop_powers(x[:, None], hop)[0])
+    before, after = (np.concatenate(found) for found in powers.values())
+    wide = min(len(after), max(1, round(state["page_s"] / HOP_S)))
+    total = np.append(0, np.cumsum(after, dtype=np.float64))
+    start = int(np.argmax(total[wide:] - total[:-wide])) * hop
+    n = min(wide * hop, n_samples - start)
+    levels = smooth_levels(after)
+    speech = background_and_speech(levels)
+    speech_s = HOP_S * float((levels > speech_threshold(*speech)).sum()) if speech else 0.0
+    level_in, level_out = (float(to_db(powers.mean())) for powers in (before, after))
+    item = state | {"seconds": round(estimate.seconds, 3)}
+    if n < n_samples:
+        item |= {"start_s": start / rate, "end_s": (start + n) / rate}
+    signals = {MIXTURE: audio.read(mixture, start, n, rate), name: audio.read(estimate, start, n, rate)}
+    item["sound"] = add_sound(folder, signals, rate)
+    return item, [{"level_in": level_in}, {"level_change": level_out - level_in, "speech_s": speech_s}]

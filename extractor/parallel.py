@@ -11,6 +11,8 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
+from extractor import UserError
+
 
 class Backward:
     """backward(loss, batches, n_items) -> what all batches have of the mean loss of n_items, and of its parts by name;
@@ -20,14 +22,14 @@ class Backward:
     comes from the seeds, and layers must not draw, or it would depend on which thread comes first.
     batches: {"mixture": [B, T], "target": [B, T], "seed": [B]}, one at a time on the device.
     On a CPU there are as many parts of a batch as torch has threads, at most one an item; on other devices one.
-    compiled: the layers are, by torch.compile, at the first batch.
+    compiled: the layers are, by torch.compile, at the first batch. Raises UserError where that fails.
     """
 
     def __init__(self, net: nn.Module, device: torch.device, batch_size: int, *, compiled: bool = False):
-        self.device, self.threads = device, torch.get_num_threads()
+        self.device, self.threads, self.compiled = device, torch.get_num_threads(), compiled
         self.nets = [net]
         if device.type == "cpu":
-            self.nets += [twin(net) for _ in range(min(self.threads, batch_size) - 1)]
+            self.nets += [replica(net) for _ in range(min(self.threads, batch_size) - 1)]
         for n in self.nets if compiled else ():
             compile_layers(n)
         self.pool = ThreadPoolExecutor(len(self.nets))
@@ -35,6 +37,18 @@ class Backward:
     def __call__(
         self, loss: Callable, batches: Iterable[Mapping[str, Tensor]], n_items: int
     ) -> tuple[Tensor, dict[str, float]]:
+        if not self.compiled:
+            return self.run(loss, batches, n_items)
+        from torch._dynamo.exc import TorchDynamoException  # which takes seconds
+
+        try:
+            return self.run(loss, batches, n_items)
+        except TorchDynamoException as e:
+            why = str(e).strip().split("\n")[0]
+            needs = "it needs a C++ compiler, or Triton"
+            raise UserError(f"MainArgs.compile: torch.compile fails here ({why}); {needs}: leave it off") from None
+
+    def run(self, loss: Callable, batches: Iterable[Mapping[str, Tensor]], n_items: int) -> tuple[Tensor, dict]:
         for net in self.nets:
             net.zero_grad(set_to_none=True)
         total, named = torch.zeros((), device=self.device), {}
@@ -65,7 +79,7 @@ class Backward:
         return map(work, *parts) if n_parts == 1 else self.pool.map(work_in_thread, *parts)
 
 
-def twin(net: nn.Module) -> nn.Module:
+def replica(net: nn.Module) -> nn.Module:
     """A net with the same weights, in the same memory, that has gradients of its own."""
     shared = {id(p): nn.Parameter(p.detach(), p.requires_grad) for p in net.parameters()}
     return deepcopy(net, shared | {id(buffer): buffer for buffer in net.buffers()})

@@ -63,7 +63,7 @@ class Perceptual:
         self.sample_rate = sample_rate
         lacking = missing()
         self.measures = [measure for measure in PACKAGES if measure not in lacking]
-        self.enrolment = None if enrolment is None else self.heard(enrolment)
+        self.enrolment = None if enrolment is None else self.to_16k(enrolment)
         if enrolment is not None and (len(self.enrolment) < MIN_VOICE_S * RATE or not self.enrolment.any()):
             what = f"{len(enrolment) / sample_rate:.1f} s, silent or under {MIN_VOICE_S} s"
             raise UserError(f"the speaker's clean recordings: {what}; give a minute of clean speech")
@@ -73,7 +73,7 @@ class Perceptual:
 
         text: what the target says, in English.
         """
-        estimate, target = self.heard(estimate), self.heard(target)
+        estimate, target = self.to_16k(estimate), self.to_16k(target)
         if len(target) < MIN_S * RATE:
             names = [name for name in WORST if name.partition("_")[0] in self.measures]
             return dict.fromkeys(names, np.nan) | ({"words": 0.0} if "wer" in self.measures else {})
@@ -82,7 +82,7 @@ class Perceptual:
         possible = self.measure(target, target, text)
         return {name: WORST.get(name, x) if np.isfinite(x) else x for name, x in possible.items()}
 
-    def heard(self, x: np.ndarray) -> np.ndarray:
+    def to_16k(self, x: np.ndarray) -> np.ndarray:
         return soxr.resample(np.asarray(x, np.float32), self.sample_rate, RATE)
 
     def measure(self, estimate: np.ndarray, target: np.ndarray, text: str | None) -> dict[str, float]:

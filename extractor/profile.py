@@ -32,7 +32,7 @@ class Profile(NamedTuple):
     tilt_db: float       # the fall of the long-term spectrum, dB an octave
 
 
-def band_levels(x: np.ndarray, rate: int) -> np.ndarray:
+def spectrogram_db(x: np.ndarray, rate: int) -> np.ndarray:
     """Levels in N_BANDS equal bands up to rate / 2, at a moment every EVERY_S. [T] -> [moments, N_BANDS] dB"""
     x = np.pad(x, (0, max(0, N_FFT - len(x))))
     frames = np.lib.stride_tricks.sliding_window_view(x, N_FFT)[:: max(1, round(EVERY_S * rate))]
@@ -51,14 +51,14 @@ def bandwidth(levels: np.ndarray, rate: int, *, moving: bool) -> float:
 
 
 def profile(recordings: Sequence[audio.Recording]) -> Profile:
-    """Of up to MOMENTS seconds, spread evenly over all of them. Raises UserError where one cannot be read."""
+    """The profile of recordings, by MOMENTS seconds spread over them. Raises UserError where one cannot be read."""
     ends = np.cumsum([r.seconds for r in recordings])
     levels = []
     for at in (np.arange(MOMENTS) + 0.5) / MOMENTS * ends[-1]:
         i = int(np.searchsorted(ends, at, side="right"))
         length = recordings[i].length(RATE)
         start = max(0, min(round((at - ends[i] + recordings[i].seconds) * RATE), length - RATE))
-        levels.append(band_levels(audio.read(recordings[i], start, min(RATE, length), RATE), RATE))
+        levels.append(spectrogram_db(audio.read(recordings[i], start, min(RATE, length), RATE), RATE))
     levels = np.concatenate(levels)
     overall = to_db((10 ** (levels / 10)).sum(axis=1))
     hz = (np.arange(N_BANDS) + 0.5) * RATE / 2 / N_BANDS
@@ -77,7 +77,7 @@ def unlike(capture: Profile, clean: Profile) -> list[str]:
     """What of a recording to extract is unlike the clean ones, a sentence's end each."""
     found, (ends, reach) = [], (f"{p.bandwidth_hz / 1000:.1f} kHz" for p in (capture, clean))
     if capture.bandwidth_hz < NARROWER * clean.bandwidth_hz:
-        remedy = "AugmentArgs.band and cutoff_hz train for that"
+        remedy = "AugmentArgs.p_band and cutoff_hz train for that"
         found.append(f"its sound ends at {ends}, that of the clean recordings at {reach}; {remedy}")
     if capture.bandwidth_hz > WIDER * clean.bandwidth_hz:
         lost = "what the speaker has above will be lost"

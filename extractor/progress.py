@@ -20,14 +20,13 @@ Optimizers = Sequence[torch.optim.Optimizer]
 
 @dataclass
 class Progress:
-    """How far a run has come."""
+    """How far a run has come: steps, time, and the best validation so far."""
 
     step: int = 0
     best: float = math.inf   # validation loss
     best_step: int = 0
     kept: list[tuple[float, int]] = field(default_factory=list)  # loss and step of every step_<n>.pt, the best first
     seconds: float = 0.0
-    compiled: dict[str, bool] = field(default_factory=dict)  # by machine: whether that was found to be faster there
 
     def ended(self, args) -> str:
         """Why there is nothing more to do, if so."""
@@ -39,12 +38,12 @@ class Progress:
         return ""
 
 
-def saver(args, always: dict, net: nn.Module, average: nn.Module, optimizers: Optimizers):
-    """save(name, progress) writes a checkpoint with `always` and all that changes."""
+def saver(args, run_metadata: dict, net: nn.Module, average: nn.Module, optimizers: Optimizers):
+    """save(name, progress) writes a checkpoint with `run_metadata` and all that changes."""
     def save(name: str, progress: Progress):
         sigma.refresh(average)
         checkpoint.save(args.folder / name, {
-            **always,
+            **run_metadata,
             "args": asdict(args),
             "net": net.state_dict(),
             "ema": average.state_dict(),
@@ -76,7 +75,7 @@ def keep_best(args, progress: Progress, loss: float, save: Callable, first: bool
         (args.folder / f"step_{step}.pt").unlink(missing_ok=True)
 
 
-def same_run(path: Path, state: dict, args, net: nn.Module) -> str:
+def check_resumable(path: Path, state: dict, args, net: nn.Module) -> str:
     """Whether last.pt, whose content this is, can be gone on from as args say. Returns what that run started from.
     Raises UserError where it is of other recordings, or was trained in another way."""
     if "net" not in state:
@@ -99,17 +98,18 @@ def same_run(path: Path, state: dict, args, net: nn.Module) -> str:
 
 
 def resume(
-    path: Path, state: dict, args, net: nn.Module, average: nn.Module, optimizers: Optimizers, judged_by: str
+    path: Path, state: dict, args, net: nn.Module, average: nn.Module, optimizers: Optimizers,
+    validation_fingerprint: str,
 ) -> Progress:
-    """Take up last.pt, whose content this is, of the `same_run`. Raises UserError where it had other optimizers."""
-    anew = state.get("judged_by") != judged_by
+    """Go on from last.pt, whose content is `state`. Raises UserError where it had other optimizers."""
+    anew = state.get("validation_fingerprint") != validation_fingerprint
     if anew:
         print(f"{path}: validation is of other mixtures or by another loss than before; what is best is judged anew")
     if (planned := state["schedule"]["steps"]) != args.steps:
         now = f"step {state['step']} of {args.steps}"
         print(f"{path}: planned for {planned} steps before; the learning rate goes on as at {now}")
-    checkpoint.put(state["net"], net, path)
-    checkpoint.put(state["ema"], average, path)
+    checkpoint.load_weights(state["net"], net, path)
+    checkpoint.load_weights(state["ema"], average, path)
     if not isinstance(state["optimizer"], list) or len(state["optimizer"]) != len(optimizers):
         raise UserError(f"{path}: trained with or without Muon, unlike MainArgs.muon; change that, or MainArgs.name")
     for optimizer, saved in zip(optimizers, state["optimizer"], strict=True):
@@ -123,6 +123,4 @@ def resume(
     torch.set_rng_state(state["rng"])
     found = Progress(**{f.name: state[f.name] for f in fields(Progress) if f.name in state})
     found.kept = [tuple(x) for x in found.kept]
-    if not isinstance(found.compiled, dict):  # by an older version: of which machine, it does not say
-        found.compiled = {}
     return replace(found, best=math.inf, best_step=found.step, kept=[]) if anew else found

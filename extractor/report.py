@@ -8,7 +8,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from extractor.files import whole
+from extractor.files import atomic_write
 
 matplotlib.use("Agg")
 
@@ -66,7 +66,7 @@ def cuts(levels: np.ndarray, hop_s: float, spans: list[tuple], lines: dict[str, 
 
 
 def save(figure: Figure, path: str | Path):
-    with whole(path, flush=False) as aside:
+    with atomic_write(path, flush=False) as aside:
         figure.savefig(aside, dpi=80, format="png")
 
 

@@ -116,7 +116,7 @@ def refresh(net: nn.Module):
 
 
 def fold(net: nn.Module) -> nn.Module:
-    """The same net with plain weights in place. Its copies stay as they are."""
+    """Replace the reparametrised weights of a net by plain ones, in place. Copies of the net stay as they are."""
     for module, _ in parametrized(net):
         weight = nn.Parameter(module.weight.detach(), module.parametrizations.weight.original.requires_grad)
         # not torch's remove_parametrizations: it takes `weight` from the class, which a deepcopy of the net shares

@@ -6,13 +6,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from extractor.files import whole
+from extractor.files import atomic_write
 
 
 def write(path: str | Path, columns: Iterable[str], rows: Iterable[Mapping], *, delimiter: str = "\t"):
     """Aside, and renamed: at any moment there is the old table or the new one. Raises UserError where it cannot be."""
     # surrogates: names of files may hold any bytes
-    with whole(path) as aside, open(aside, "w", newline="", encoding="utf-8", errors="surrogateescape") as f:
+    with atomic_write(path) as aside, open(aside, "w", newline="", encoding="utf-8", errors="surrogateescape") as f:
         writer = csv.DictWriter(f, list(columns), delimiter=delimiter, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
@@ -42,7 +42,7 @@ def read_json(path: str | Path) -> dict:
 
 
 def write_json(path: str | Path, x):
-    with whole(path) as aside:
+    with atomic_write(path) as aside:
         aside.write_text(to_json(x), encoding="utf-8")
 
 

@@ -17,7 +17,7 @@ import soundfile as sf
 from scipy.signal import correlate
 
 from extractor import page as pages
-from extractor.scores import differences, means
+from extractor.scoring import differences, means
 
 RATE = 16000  # so that the recorder, 32768 samples, holds two seconds
 RECORDER = """

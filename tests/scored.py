@@ -14,7 +14,7 @@ from torch import nn
 import evaluate
 import models
 from evaluate import EvalArgs
-from extractor import checkpoint, rivals
+from extractor import baselines, checkpoint
 
 RATE, N = 44100, 20_000
 
@@ -103,12 +103,12 @@ def folder_of(tmp_path: Path, name: str, make, names: str = "ab") -> str:
 
 @pytest.fixture
 def quarter(monkeypatch) -> list:
-    """The only ready-made enhancer, "quarter"; the list is of the voices that it was told."""
+    """The only ready-made enhancer, "quarter"; the list is of the rates at which it was built."""
     told = []
 
-    def load(enrolment, rate):
-        told.append(enrolment)
+    def load(rate):
+        told.append(rate)
         return lambda mixture: mixture / 4
 
-    monkeypatch.setattr(rivals, "RIVALS", {"quarter": rivals.Rival(load, "einops", None, 0)})
+    monkeypatch.setattr(baselines, "BASELINES", {"quarter": baselines.Baseline(load, "einops", None, 0)})
     return told

@@ -13,7 +13,7 @@ import pytest
 import soundfile as sf
 from scipy.signal import butter, sosfilt
 
-from extractor import ledger
+from extractor import slicing
 from slicer import SlicerArgs, main
 
 RATE = 8000
@@ -69,7 +69,7 @@ def sliced(folder: Path, samples: np.ndarray | None = None, **fields) -> list[di
 
 def rows_in(folder: Path) -> list[dict]:
     numbers = ("start_s", "end_s", "seconds", "speech_share")
-    return [row | {k: float(row[k]) for k in numbers} for row in ledger.read_table(folder / "out")]
+    return [row | {k: float(row[k]) for k in numbers} for row in slicing.read_table(folder / "out")]
 
 
 def clips_of(rows: list[dict]) -> list[dict]:

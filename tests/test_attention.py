@@ -1,4 +1,4 @@
-"""extractor/attention.py: that attention is attention in any precision, and how its weights spread."""
+"""extractor/layers.py: that attention is attention in any precision, and how its weights spread."""
 
 import math
 from dataclasses import replace
@@ -12,7 +12,7 @@ import train
 from bandsplit import BandSplit, BandSplitArgs
 from dptnet import Attention, DPTNet
 from extractor import UserError
-from extractor.attention import attend, entropy_by_layer
+from extractor.layers import attend, entropy_by_layer
 from fullband import FullBandArgs
 
 BANDS = BandSplitArgs(

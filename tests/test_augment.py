@@ -8,9 +8,10 @@ from mixing import items, make_folders, power
 from scipy.signal import fftconvolve
 from scipy.stats import kstest
 
+import augment
+from augment import AugmentArgs
 from dataset import MixtureDataset
-from extractor import UserError, augment
-from extractor.augment import AugmentArgs
+from extractor import UserError
 from extractor.material import find_material
 
 RATE = 44100
@@ -131,7 +132,7 @@ def draws(n: int, **fields) -> list[tuple]:
 
 
 def test_a_mixture_ends_early_as_a_whole_or_in_one_part_as_often_as_asked():
-    found = draws(4000, band=0.4, target_band=0.2, source_band=0.1, cutoff_hz=(1000.0, 16000.0))
+    found = draws(4000, p_band=0.4, p_target_band=0.2, p_source_band=0.1, cutoff_hz=(1000.0, 16000.0))
     assert all(a == b for a, b in found if a and b)
     both = np.mean([bool(a and b) for a, b in found])
     target, source = (np.mean([bool(x[i] and not x[1 - i]) for x in found]) for i in (0, 1))
@@ -143,25 +144,25 @@ def test_a_mixture_ends_early_as_a_whole_or_in_one_part_as_often_as_asked():
 
 
 LINEAR = [
-    {"target_rooms": 0.5}, {"source_mic": 0.5, "eq_db": 6.0}, {"target_mic": 0.5, "tilt_db": 3.0},
-    {"band": 0.5, "cutoff_hz": (100.0, 300.0)}, {"target_band": 0.5, "cutoff_hz": (100.0, 300.0)},
-    {"source_band": 0.5, "cutoff_hz": (100.0, 300.0)},
+    {"p_target_room": 0.5}, {"p_source_mic": 0.5, "eq_db": 6.0}, {"p_target_mic": 0.5, "tilt_db": 3.0},
+    {"p_band": 0.5, "cutoff_hz": (100.0, 300.0)}, {"p_target_band": 0.5, "cutoff_hz": (100.0, 300.0)},
+    {"p_source_band": 0.5, "cutoff_hz": (100.0, 300.0)},
 ]
 
 
 @pytest.mark.parametrize("name, only", [
-    ("source_mic", {"alone": 1, "absent": 0}),
-    *((name, {"alone": 0, "absent": 1}) for name in ("target_rooms", "target_mic")),
+    ("p_source_mic", {"p_no_interference": 1, "p_no_target": 0}),
+    *((name, {"p_no_interference": 0, "p_no_target": 1}) for name in ("p_target_room", "p_target_mic")),
 ])
 def test_what_is_of_the_target_leaves_all_else_as_it_was_and_the_other_way_around(name, only, folders):
-    args = replace(folders, both=0, **only)
+    args = replace(folders, p_two_sources=0, **only)
     assert all(map(same, items(args, 10), augmented(args, 10, **{name: 1.0})))
 
 
-@pytest.mark.parametrize("name, changed", [("target_band", "target"), ("source_band", "interference")])
+@pytest.mark.parametrize("name, changed", [("p_target_band", "target"), ("p_source_band", "interference")])
 def test_a_band_of_one_part_leaves_the_other(name, changed, folders):
     """At an SNR of its own, so that only the shape counts."""
-    args = replace(folders, absent=0, alone=0)
+    args = replace(folders, p_no_target=0, p_no_interference=0)
     other = {"target": "interference", "interference": "target"}[changed]
     for a, b in zip(with_a_band(args, 20), with_a_band(args, 20, **{name: 1.0}), strict=True):
         np.testing.assert_allclose(b[other] / np.abs(b[other]).max(), a[other] / np.abs(a[other]).max(), atol=1e-5)
@@ -172,7 +173,7 @@ def test_a_band_of_one_part_leaves_the_other(name, changed, folders):
 def with_a_band(args, n: int, **shares) -> list[dict]:
     """Whether there is one or not, as much is drawn: by a band that takes nothing."""
     cutoff = (150.0, 150.0) if shares else (1e6, 1e6)
-    return augmented(args, n, cutoff_hz=cutoff, **(shares or {"band": 1.0}))
+    return augmented(args, n, cutoff_hz=cutoff, **(shares or {"p_band": 1.0}))
 
 
 def test_every_range_is_drawn_from(folders, monkeypatch):
@@ -191,8 +192,8 @@ def test_every_range_is_drawn_from(folders, monkeypatch):
         monkeypatch.setattr(augment, name, noted(name))
     ranges = {"rt60_s": (0.3, 0.3), "direct_db": (7.0, 7.0), "cutoff_hz": (200.0, 200.0), "low_cut_hz": (90.0, 90.0),
               "eq_db": 6.0, "tilt_db": 3.0}
-    args = replace(folders, alone=0, absent=0)
-    augmented(args, 40, target_rooms=1.0, target_mic=1.0, band=1.0, **ranges)
+    args = replace(folders, p_no_interference=0, p_no_target=0)
+    augmented(args, 40, p_target_room=1.0, p_target_mic=1.0, p_band=1.0, **ranges)
     assert {words[:2] for words in given["impulse_response"]} == {(0.3, 7.0)}
     assert {round(words[2].cutoff_hz, 6) for words in given["kernel"]} == {200.0}
     microphones = [words[1] for words in given["kernel"] if words[1]]
@@ -215,10 +216,10 @@ def test_every_one_changes_mixtures_whose_parts_still_add_up(fields, folders):
 
 
 @pytest.mark.parametrize("field, value, limit", [
-    ("target_mic", 1.5, "a share, 0 to 1"), ("source_band", -0.1, "a share, 0 to 1"), ("tilt_db", -1, "0 to 40 dB"),
+    ("p_target_mic", 1.5, "a share, 0 to 1"), ("p_source_band", -0.1, "a share, 0 to 1"), ("tilt_db", -1, "0 to 40 dB"),
     ("eq_db", 50, "0 to 40 dB"), ("rt60_s", (0.0, 1.0), "two numbers in order, from 0.01 on, to 10"),
     ("direct_db", (3, 1), "two numbers in order"), ("low_cut_hz", (0.0, 9.0), "two numbers in order, from 1 on"),
-    ("cutoff_hz", (10, 100), "two numbers in order, from 100 on"), ("band", 2, "a share"),
+    ("cutoff_hz", (10, 100), "two numbers in order, from 100 on"), ("p_band", 2, "a share"),
     ("rt60_s", (float("nan"), 1.0), "two numbers in order"),
 ])
 def test_args_out_of_range_are_refused_by_name(field, value, limit):

@@ -1,11 +1,11 @@
-"""bench/step.py and bench/optimizer.py: what they count as what, and that they run."""
+"""bench/step.py: what it counts as what, and that it runs."""
 
 import pytest
 import torch
 from tiny import NET
 
 import models
-from bench import optimizer, step
+from bench import step
 
 CPU = torch.device("cpu")
 
@@ -44,9 +44,3 @@ def test_the_table_of_a_step_has_all_of_it(tiny, recordings, capsys):
     shares = {name: float(cell.rstrip(" |%")) for name, cell in list(cells.items())[2:]}
     assert sum(shares.values()) == pytest.approx(100, abs=1)
     assert "mixtures |" in shares and sum(share > 0 for share in shares.values()) > 3
-
-
-def test_the_table_of_optimizers_compares_with_torch(tiny, capsys):
-    optimizer.main(optimizer.BenchArgs(("dptnet-tiny",), repeats=1, device="cpu"))
-    name, adamw, ours, theirs, ratio = capsys.readouterr().out.strip().split("\n")[-1].strip("| ").split(" | ")
-    assert name == "`dptnet-tiny`" and min(map(float, (adamw, ours, theirs, ratio))) >= 0

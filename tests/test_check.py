@@ -14,7 +14,7 @@ from check import CheckArgs, examine
 from dataset import MixtureArgs
 from extractor import UserError
 from extractor.material import check_clean
-from extractor.profile import N_BANDS, band_levels, bandwidth
+from extractor.profile import N_BANDS, bandwidth, spectrogram_db
 
 
 def row_of(path: Path, kind: str = "clean", **fields) -> dict:
@@ -176,7 +176,7 @@ def listened(path: Path) -> tuple[dict, set[tuple[int, int]]]:
 def test_a_recording_is_read_in_blocks_with_the_same_result(monkeypatch, tmp_path):
     x = talk(*TALK[:8], rate=RATE)      # 13.3 s: 3 blocks of 4 s and the rest
     path = save(tmp_path / "a.wav", np.stack([x, x + 0.05], axis=1))
-    whole, at_once = listened(path)
+    whole, micro_batch_size = listened(path)
     monkeypatch.setattr(check, "BLOCK_S", 4)
     row, in_blocks = listened(path)
     band = whole["rate"] / 2 / N_BANDS
@@ -184,7 +184,7 @@ def test_a_recording_is_read_in_blocks_with_the_same_result(monkeypatch, tmp_pat
     texts, numbers = ({k: v for k, v in row.items() if isinstance(v, str) == wanted} for wanted in (True, False))
     assert numbers == pytest.approx({k: whole[k] for k in numbers}, rel=1e-5, abs=1e-6)
     assert texts == {k: whole[k] for k in texts}
-    assert len(in_blocks & at_once) > 0.7 * len(at_once) > 200
+    assert len(in_blocks & micro_batch_size) > 0.7 * len(micro_batch_size) > 200
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -194,12 +194,12 @@ def test_a_recording_is_read_in_blocks_with_the_same_result(monkeypatch, tmp_pat
 def test_band_levels_are_of_equal_bands_up_to_half_the_rate_every_half_second():
     t = np.arange(3 * 8192) / 8192      # bands of 64 Hz
     x = np.sin(2 * np.pi * 992 * t) * np.where(t < 1.5, 1, 0.1) + 0.5 * np.sin(2 * np.pi * 3680 * t)
-    levels = band_levels(x.astype(np.float32), 8192)
+    levels = spectrogram_db(x.astype(np.float32), 8192)
     assert levels.shape == (6, 64)      # windows of half a second begin at 0, 0.5, ... 2.5 s
     assert [int(band) for band in np.argmax(levels, axis=1)] == [15, 15, 15, 57, 57, 57]    # 960 - 1024, 3648 - 3712
     np.testing.assert_allclose(levels[:, 15] - levels[:, 57], [6.02] * 3 + [-13.98] * 3, atol=0.1)
     assert np.delete(levels, [15, 57], axis=1).max() < levels.max() - 60
-    assert band_levels(x[:100].astype(np.float32), 8192).shape == (1, 64)
+    assert spectrogram_db(x[:100].astype(np.float32), 8192).shape == (1, 64)
 
 
 def table_of(*bands: tuple[float, float, int]) -> np.ndarray:

@@ -65,6 +65,17 @@ def test_a_set_without_flaws_is_fit(folders, capsys):
     assert re.search(r"\| all dirty \| 3 \| 1\.1 \| 0 \| 22\.6 \|", printed)
 
 
+def test_recordings_to_extract_that_are_unlike_the_clean_ones_are_named(folders, tmp_path, capsys):
+    phone = soxr.resample(soxr.resample(talk(*TALK[:6], rate=RATE, seed=20), RATE, 8000), 8000, RATE)
+    for name, samples in {"phone": phone, "same": talk(*TALK[:6], rate=RATE, seed=21)}.items():
+        save(tmp_path / f"dirty/alice/{name}/src_0.wav", samples)
+    assert main(folders) == []
+    printed = capsys.readouterr().out
+    (section,) = re.findall(r"Recordings to extract that are unlike the clean ones.*?(?=\n\n)", printed, re.S)
+    assert re.search(r"phone/src_0\.wav: its sound ends at (3\.\d|4\.[01]) kHz, that of the clean recordings", section)
+    assert "same/src_0.wav" not in section
+
+
 COPIES = {
     "copy.flac": {}, "copy.mp3": {}, "copy.ogg": {}, "copy.opus": {"format": "OGG", "subtype": "OPUS"},
     "quiet.wav": {"db": -24}, "resampled.wav": {"rate": 16000}, "hi-res.wav": {"rate": 96000, "subtype": "PCM_24"},

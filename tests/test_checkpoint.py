@@ -13,7 +13,7 @@ import torch
 
 import models
 from extractor import UserError, checkpoint
-from extractor.losses import LossArgs
+from losses import LossArgs
 
 
 def as_bytes(content) -> bytes:

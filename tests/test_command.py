@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from extractor import UserError
-from extractor.command import command_line, one_sentence
+from extractor.script import command_line, one_sentence
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ SCRIPT = """
 import sys
 from dataclasses import dataclass
 from extractor import UserError
-from extractor.command import command_line
+from extractor.script import command_line
 
 @dataclass(frozen=True)
 class Args:

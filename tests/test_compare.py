@@ -2,8 +2,8 @@
 
 import pytest
 
-from compare import CompareArgs, main
 from extractor import UserError, tables
+from tools.compare import CompareArgs, main
 
 NAMES = "abcdef"
 GAINS = [1.0, 2.0, 3.0, 1.0, 2.0, 3.0]  # mean 2, never below 1
@@ -79,8 +79,8 @@ def test_pairs_are_matched_by_name_and_counted_where_one_side_lacks_some(tmp_pat
 
 def test_each_kind_has_a_column_and_a_dash_where_nothing_was_measured(tmp_path, capsys):
     kinds = ["game", "game", "absent"]
-    after = [{"si_sdri": 3.0}, {"si_sdri": 5.0}, {"attenuation": -30.0}]
-    before = [{"si_sdri": 3.0}, {"si_sdri": 3.0}, {"attenuation": -10.0}]
+    after = [{"si_sdri": 3.0}, {"si_sdri": 5.0}, {"residual_level": -30.0}]
+    before = [{"si_sdri": 3.0}, {"si_sdri": 3.0}, {"residual_level": -10.0}]
     folders = [result(tmp_path / str(i), {"mixture": x, "x": x}, "abc", kinds) for i, x in enumerate((after, before))]
     main(CompareArgs(*folders))
     table = capsys.readouterr().out.splitlines()[2:]

@@ -136,7 +136,8 @@ def test_faster_is_higher(name, factor):
 
 
 def test_every_condition_gets_its_means_by_kind(half, tmp_path, monkeypatch, capsys):
-    """A net that halves everything: nothing is gained anywhere, the level is half of what it was."""
+    """A net that halves everything: nothing is gained anywhere, the level is half of the mixture's, and that lies 3 dB
+    over the target's."""
     for name, snr_db in (("a", 0.0), ("b", 0.0), ("c", None)):
         put_pair(tmp_path / "pairs", name, snr_db)
     put_list(tmp_path / "pairs", "a\tgame\t0\t", "b\tvoice\t0\t", "c\tabsent\t\t")
@@ -148,14 +149,14 @@ def test_every_condition_gets_its_means_by_kind(half, tmp_path, monkeypatch, cap
     found = json.loads((tmp_path / "out/conditions.json").read_text())["conditions"]["alice"]
     assert list(found) == [AS_RECORDED, "12 dB softer"]
     for row in found.values():
-        expected = {"game": 0, "voice": 0, "level": -6.02, "absent": -6.02, "deleted": 0}
+        expected = {"game": 0, "voice": 0, "level": -3.01, "absent": -6.02, "deleted": 0}
         assert {name: row[name] for name in expected} == pytest.approx(expected, abs=0.01)
-    assert "| 12 dB softer | +0.0 | +0.0 | - | -6.0 |" in capsys.readouterr().out
+    assert "| 12 dB softer | +0.0 | +0.0 | - | -3.0 |" in capsys.readouterr().out
     assert (tmp_path / "out/conditions.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_speaker_who_is_gone_counts_as_deleted(half, tmp_path, monkeypatch):
-    net_does(monkeypatch, lambda mixture: mixture * (0.1 if mixture.std() < 0.2 else 1))
+    net_does(monkeypatch, lambda mixture: mixture * (0.01 if mixture.std() < 0.2 else 1))
     put_pair(tmp_path / "pairs", "a", -10.0)
     put_pair(tmp_path / "pairs", "b", 10.0)  # 0.33 in all
     put_list(tmp_path / "pairs", "a\tgame\t-10\t", "b\tgame\t10\t")

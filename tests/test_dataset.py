@@ -27,9 +27,14 @@ from mixing import (
 from scipy.stats import binomtest, chisquare, kstest
 from torch.utils.data import DataLoader
 
-from dataset import KINDS, Keys, Pool, shift
+from dataset import KINDS, Pool, TrainingSampler, shift
 from extractor.audio import Recording
 from extractor.material import Source, find_material
+
+VOICES_ONLY = {"p_no_target": 1, "p_no_interference": 0, "p_two_sources": 0}
+TARGET_ONLY = {"p_no_target": 0, "p_no_interference": 1, "p_two_sources": 0}
+ONE_SOURCE = {"p_no_target": 0, "p_no_interference": 0, "p_two_sources": 0}
+BOTH_ONLY = {"p_no_target": 0, "p_no_interference": 0, "p_two_sources": 1}
 
 
 @pytest.fixture
@@ -42,8 +47,8 @@ def folders(tmp_path):
 
 
 def test_keys_count_items_on_from_any_start():
-    assert list(islice(Keys(5, 1, 3, first=0, n=1), 5)) == [(1, 2), (2, 0), (2, 1), (2, 2), (3, 0)]
-    parts = (islice(Keys(1, 6, 2, first=3 * rank, n=3), 6) for rank in (0, 1))
+    assert list(islice(TrainingSampler(5, 1, 3, first=0, n=1), 5)) == [(1, 2), (2, 0), (2, 1), (2, 2), (3, 0)]
+    parts = (islice(TrainingSampler(1, 6, 2, first=3 * rank, n=3), 6) for rank in (0, 1))
     firsts = (0, 6), (0, 7), (0, 8), (1, 0), (1, 1), (1, 2)
     assert list(zip(*parts, strict=True)) == [((epoch, i), (epoch, i + 3)) for epoch, i in firsts]
 
@@ -51,7 +56,7 @@ def test_keys_count_items_on_from_any_start():
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_any_number_of_workers_gives_the_items_that_the_keys_name(folders, workers):
     data = mixtures(folders)
-    batches = islice(DataLoader(data, batch_size=3, sampler=Keys(5, 1, 8, 0, 1), num_workers=workers), 4)
+    batches = islice(DataLoader(data, batch_size=3, sampler=TrainingSampler(5, 1, 8, 0, 1), num_workers=workers), 4)
     seen = [{name: x[i] for name, x in batch.items()} for batch in batches for i in range(3)]
     expected = [data[key] for key in [(0, 5), (0, 6), (0, 7), *((1, i) for i in range(8)), (2, 0)]]
     for item, same in zip(seen, expected, strict=True):
@@ -82,7 +87,7 @@ def test_the_target_is_shifted_left_and_right_by_a_uniform_share_of_max_shift(fo
     clip = ramp(200)
     only_clean(folders, clip)
     offsets = []
-    for item in items(replace(folders, max_shift=max_shift, alone=1, absent=0, both=0), 2000):
+    for item in items(replace(folders, max_shift=max_shift, **TARGET_ONLY), 2000):
         start = np.flatnonzero(item["target"])[0]
         offsets.append(start or -np.flatnonzero(clip == item["target"][0])[0])
         expected = np.concatenate([np.zeros(200), clip, np.zeros(200)])[200 - offsets[-1] :][:200]
@@ -97,7 +102,7 @@ def test_a_clip_shorter_than_the_segment_is_whole_somewhere_in_it(folders):
     clip = ramp(101)
     only_clean(folders, clip)
     starts = []
-    for item in items(replace(folders, max_shift=0, alone=1, absent=0, both=0), 2000):
+    for item in items(replace(folders, max_shift=0, **TARGET_ONLY), 2000):
         starts.append(np.flatnonzero(item["target"])[0])
         np.testing.assert_array_equal(item["target"], np.pad(clip, (starts[-1], 99 - starts[-1])))
     assert kstest(starts, "uniform", (-0.5, 100)).pvalue > 0.001
@@ -108,7 +113,7 @@ def test_a_clip_longer_than_the_segment_is_cropped_uniformly_from_its_start_to_i
     clip = ramp(n)
     only_clean(folders, clip)
     starts = []
-    for item in items(replace(folders, max_shift=0, alone=1, absent=0, both=0), 2000):
+    for item in items(replace(folders, max_shift=0, **TARGET_ONLY), 2000):
         starts.append(np.flatnonzero(clip == item["target"][0])[0])
         np.testing.assert_array_equal(item["target"], clip[starts[-1] :][:200])
     assert kstest(starts, "uniform", (-0.5, n - 200 + 1)).pvalue > 0.001
@@ -132,7 +137,7 @@ def test_every_second_of_dirty_material_is_equally_likely_in_short_files_and_lon
     for first, n in ((1, 1), (2, 10), (12, 100)):
         save(tmp_path / f"coded/{n}.wav", np.repeat(np.pad(np.arange(first, first + n), (0, n)), RATE) / 128)
     dirty = (str(tmp_path / "coded"),)
-    args = replace(folders, dirty=dirty, segment_s=2, valid_share=0.5, absent=1, alone=0, both=0)
+    args = replace(folders, dirty=dirty, segment_s=2, valid_share=0.5, **VOICES_ONLY)
 
     seconds = np.array([item["interference"][place] for item in items(args, 2000)]) * 128
 
@@ -142,14 +147,14 @@ def test_every_second_of_dirty_material_is_equally_likely_in_short_files_and_lon
 
 def test_a_dirty_recording_shorter_than_the_segment_goes_on_from_its_start(folders, tmp_path):
     save(tmp_path / "short/a.wav", ramp(100))  # of which 90 samples are for training
-    args = replace(folders, dirty=(str(tmp_path / "short"),), absent=1, alone=0, both=0, valid_share=0.1)
+    args = replace(folders, dirty=(str(tmp_path / "short"),), **VOICES_ONLY, valid_share=0.1)
     for item in items(args, 20):
         start = np.flatnonzero(ramp(100) == item["interference"][0])[0]
         np.testing.assert_array_equal(item["interference"], ramp(100)[(start + np.arange(200)) % 90])
 
 
 def test_a_mixture_has_no_target_no_interference_or_two_sources_as_often_as_asked(folders):
-    n, args = 3000, replace(folders, absent=0.2, alone=0.1, both=0.3)
+    n, args = 3000, replace(folders, p_no_target=0.2, p_no_interference=0.1, p_two_sources=0.3)
     absent = alone = both = 0
     for item in items(args, n):
         game, voice = (power_at(item["interference"], hz) > 1e-9 for hz in (GAME_HZ, VOICE_HZ))
@@ -165,19 +170,19 @@ def test_a_mixture_has_no_target_no_interference_or_two_sources_as_often_as_aske
 @pytest.mark.parametrize("voice", [0.0, 0.3, 1.0])
 def test_one_source_is_a_voice_as_often_as_asked_however_many_minutes_there_are_of_each(folders, tmp_path, voice):
     save(tmp_path / "datasets/dirty/pc/voices/b.wav", tone(100, VOICE_HZ))
-    args = replace(folders, absent=0, alone=0, both=0, voice=voice)
+    args = replace(folders, **ONE_SOURCE, p_voice=voice)
     voices = sum(power_at(item["interference"], VOICE_HZ) > 1e-9 for item in items(args, 600))
     assert binomtest(voices, 600, voice).pvalue > 0.001
 
 
 def test_without_voices_the_target_is_absent_over_anything(folders, tmp_path):
-    args = replace(folders, dirty=(str(tmp_path / "datasets/dirty/pc/game"),), absent=1, alone=0, both=0)
+    args = replace(folders, dirty=(str(tmp_path / "datasets/dirty/pc/game"),), **VOICES_ONLY)
     for item in items(args, 20):
         assert not item["target"].any() and power_at(item["interference"], GAME_HZ) > 1e-9
 
 
 def test_the_voice_over_a_game_is_as_loud_as_asked(folders):
-    for item in items(replace(folders, voice_db=(4, 4), both=1, absent=0, alone=0), 100):
+    for item in items(replace(folders, voice_db=(4, 4), **BOTH_ONLY), 100):
         voice, game = (power_at(item["interference"], hz) for hz in (VOICE_HZ, GAME_HZ))
         assert 10 * np.log10(voice / game) == pytest.approx(4, abs=0.01)
 
@@ -193,7 +198,7 @@ def frequencies(args, n, split="train"):
 
 
 def test_interference_is_played_at_a_log_uniform_speed_in_training_and_as_it_is_in_validation(folders):
-    args = replace(folders, speed=(0.5, 2), segment_s=1, absent=1, alone=0, both=0)  # voices only
+    args = replace(folders, speed=(0.5, 2), segment_s=1, **VOICES_ONLY)  # voices only
     speeds = np.array(list(frequencies(args, 400))) / VOICE_HZ
     assert kstest(np.log2(speeds), "uniform", (-1, 2)).pvalue > 0.001
     valid = [hz for kind, hz in zip(cycle(KINDS), frequencies(args, 8, "valid"), strict=False) if kind != "both"]
@@ -204,7 +209,7 @@ def test_interference_is_played_at_a_log_uniform_speed_in_training_and_as_it_is_
 def test_at_any_speed_a_segment_is_of_the_part_for_training_and_whole(folders, tmp_path, n):
     train = np.full(n - n // 10, 0.1)
     save(tmp_path / "steady/a.wav", np.pad(train, (0, n // 10), constant_values=0.9))
-    args = replace(folders, dirty=(str(tmp_path / "steady"),), speed=(0.25, 4), absent=1, alone=0, both=0)
+    args = replace(folders, dirty=(str(tmp_path / "steady"),), speed=(0.25, 4), **VOICES_ONLY)
     for item in items(args, 100):
         assert len(item["interference"]) == 200
         assert np.median(item["interference"]) == pytest.approx(0.1, abs=0.05)
@@ -223,12 +228,12 @@ def snrs_db(args, n):
 @pytest.mark.parametrize("snr_db", [-30, 0, 7.5, 30])
 def test_the_snr_asked_for_is_reached_on_every_item_however_loud_the_sources_are(folders, snr_db, peak):
     only_clean(folders, peak * noise(1))
-    for reached in snrs_db(replace(folders, snr_db=(snr_db, snr_db), alone=0), 100):
+    for reached in snrs_db(replace(folders, snr_db=(snr_db, snr_db), p_no_interference=0), 100):
         assert reached == pytest.approx(snr_db, abs=0.01)
 
 
 def test_the_snr_is_uniform_over_its_range(folders):
-    reached = snrs_db(replace(folders, snr_db=(-5, 10), absent=0, alone=0), 2000)
+    reached = snrs_db(replace(folders, snr_db=(-5, 10), p_no_target=0, p_no_interference=0), 2000)
     assert kstest(reached, "uniform", (-5, 15)).pvalue > 0.001
 
 
@@ -243,7 +248,7 @@ def test_target_and_interference_add_up_to_the_mixture_exactly(folders, peak):
 def test_no_signal_passes_full_scale_and_the_target_is_turned_down_as_a_whole(folders):
     clip = 10 * noise(0.2)  # peak above 2
     only_clean(folders, clip)
-    for item in items(replace(folders, max_shift=0, absent=0), 200):
+    for item in items(replace(folders, max_shift=0, p_no_target=0), 200):
         peaks = [np.abs(x).max() for x in item.values()]
         assert max(peaks) == pytest.approx(1, abs=1e-6)
         gain = item["target"][0] / clip[0]
@@ -253,7 +258,7 @@ def test_no_signal_passes_full_scale_and_the_target_is_turned_down_as_a_whole(fo
 def test_a_mixture_below_full_scale_is_left_as_it_is(folders):
     clip = noise(0.2)
     only_clean(folders, clip)
-    for item in items(replace(folders, max_shift=0, absent=0, snr_db=(10, 10)), 50):
+    for item in items(replace(folders, max_shift=0, p_no_target=0, snr_db=(10, 10)), 50):
         np.testing.assert_array_equal(item["target"], clip.astype(np.float32))
 
 
@@ -270,14 +275,14 @@ def test_an_item_has_a_seed_of_its_own(folders):
 
 def test_where_it_is_silent_it_is_drawn_again(folders, tmp_path):
     save(tmp_path / "half/game.wav", np.append(tone(10, GAME_HZ), np.zeros(10 * RATE)))
-    args = replace(folders, dirty=(str(tmp_path / "half"),), alone=0, absent=0, both=0)
+    args = replace(folders, dirty=(str(tmp_path / "half"),), **ONE_SOURCE)
     assert min(power(item["interference"]) for item in items(args, 60)) > 1e-6
 
 
 def test_over_silence_no_level_can_be_set_and_nothing_is_made_up(folders, tmp_path):
     shutil.copytree(tmp_path / "datasets/dirty/pc/game", tmp_path / "muted/game")
     save(tmp_path / "muted/voices/a.wav", np.zeros(10 * RATE))
-    for item in items(replace(folders, dirty=(str(tmp_path / "muted"),), alone=0, absent=0, both=1), 10):
+    for item in items(replace(folders, dirty=(str(tmp_path / "muted"),), **BOTH_ONLY), 10):
         assert all(np.isfinite(x).all() for x in item.values()) and power_at(item["interference"], GAME_HZ) > 1e-4
 
 

@@ -23,11 +23,11 @@ from mixing import (
     save,
 )
 
+from augment import AugmentArgs
 from dataset import KINDS, MixtureArgs, MixtureDataset
 from extractor import UserError, audio, material
 from extractor.audio import Recording
-from extractor.augment import AugmentArgs
-from extractor.index import Index
+from extractor.cache import Index
 from extractor.material import Material, find_material, held_out, recording_of, refuse_target, speakers
 
 
@@ -227,7 +227,7 @@ def test_validation_mixtures_are_the_same_in_every_run(folders):
 
 def test_of_validation_mixtures_every_other_four_are_under_conditions(folders):
     args = replace(folders, n_valid=16)
-    augmented = AugmentArgs(band=1.0, cutoff_hz=(100.0, 100.0), target_mic=0.0, source_mic=0.0, target_rooms=0.0)
+    augmented = AugmentArgs(p_band=1.0, cutoff_hz=(100.0, 100.0), p_target_mic=0.0, p_source_mic=0.0, p_target_room=0.0)
     changed = MixtureDataset(find_material(args), args, RATE, split="valid", augmented=augmented)
     plain = mixtures(args, "valid")
     same = [bool(torch.equal(plain[0, i]["mixture"], changed[0, i]["mixture"])) for i in range(16)]
@@ -237,7 +237,7 @@ def test_of_validation_mixtures_every_other_four_are_under_conditions(folders):
 def test_validation_mixtures_are_of_four_kinds_in_turn(folders):
     assert KINDS == ("game", "voice", "both", "absent")
     expected = [(True, True, False), (True, False, True), (True, True, True), (False, False, True)]
-    for i, item in enumerate(items(replace(folders, absent=0, both=0, alone=1), 12, "valid")):
+    for i, item in enumerate(items(replace(folders, p_no_target=0, p_two_sources=0, p_no_interference=1), 12, "valid")):
         game, voice = (bool(power_at(item["interference"], hz) > 1e-9) for hz in (GAME_HZ, VOICE_HZ))
         assert (bool(item["target"].any()), game, voice) == expected[i % 4]
 
@@ -370,7 +370,7 @@ def test_of_many_bad_recordings_the_first_five_are_named_and_the_others_counted(
 
 
 def test_mixtures_of_one_clean_recording_are_of_its_start_those_of_validation_of_its_end(folders):
-    args = replace(folders, absent=0, max_shift=0, segment_s=0.02, valid_share=0.1)
+    args = replace(folders, p_no_target=0, max_shift=0, segment_s=0.02, valid_share=0.1)
     (Path(args.clean[0]) / "src_1.wav").unlink()
     save(Path(args.clean[0]) / "src_0.wav", ramp(10_000))
 
@@ -395,9 +395,10 @@ def test_mixtures_of_one_clean_recording_are_of_its_start_those_of_validation_of
         ({"speed": (0.1, 1)}, "speed = (0.1, 1): give two numbers in order, each from 0.25 to 4"),
         ({"speed": (1, 5)}, "speed = (1, 5): give two numbers in order, each from 0.25 to 4"),
         ({"speed": (2, 1)}, "speed = (2, 1): give two numbers in order, each from 0.25 to 4"),
-        ({"absent": -0.1}, "absent = -0.1: give a share, 0 to 1"),
-        ({"voice": 1.1}, "voice = 1.1: give a share, 0 to 1"),
-        ({"absent": 0.5, "alone": 0.6}, "absent = 0.5, alone = 0.6: give at most 1 together"),
+        ({"p_no_target": -0.1}, "p_no_target = -0.1: give a share, 0 to 1"),
+        ({"p_voice": 1.1}, "p_voice = 1.1: give a share, 0 to 1"),
+        ({"p_no_target": 0.5, "p_no_interference": 0.6},
+         "p_no_target = 0.5, p_no_interference = 0.6: give at most 1 together"),
         ({"valid_share": 0}, "valid_share = 0: give a share between 0 and 1"),
         ({"valid_share": 1}, "valid_share = 1: give a share between 0 and 1"),
     ],
@@ -420,7 +421,7 @@ def test_a_dirty_recording_broken_in_its_middle_is_named_once_and_passed_over(fo
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        made = items(replace(folders, alone=0), 100)
+        made = items(replace(folders, p_no_interference=0), 100)
 
     assert len(caught) == 1 and str(caught[0].message).startswith(f"passed over: {broken}: ")
     assert all(np.isfinite(item["mixture"]).all() and item["interference"].any() for item in made)

@@ -17,8 +17,8 @@ from tiny import ROOT, assert_near, scalars, tiny_command, tiny_run, weights
 from torch import nn
 
 from extractor import UserError, checkpoint, ddp
-from extractor.stop import STATUS
-from train import MainArgs, main, share
+from extractor.script import EXIT_RESUMABLE
+from train import MainArgs, local_batch_size, main
 
 
 @pytest.fixture
@@ -101,7 +101,9 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
-@pytest.mark.parametrize("end, left", [(None, True), (SystemExit(STATUS), True), (UserError("disk full"), False)])
+@pytest.mark.parametrize("end, left", [
+    (None, True), (SystemExit(EXIT_RESUMABLE), True), (UserError("disk full"), False),
+])
 def test_on_gpus_nccl_is_told_which_one_and_who_fails_alone_does_not_wait_for_the_others(end, left, monkeypatch):
     calls = []
     for name, value in {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}.items():
@@ -127,11 +129,11 @@ def test_alone_a_team_changes_nothing():
 
 
 @pytest.mark.slow(35)
-@pytest.mark.parametrize("accumulate, sigma_reparam", [(1, True), (2, False)])
-def test_two_processes_do_what_one_does_with_the_same_batch(accumulate, sigma_reparam, args, recordings, tmp_path):
+@pytest.mark.parametrize("turns, sigma_reparam", [(1, True), (2, False)])
+def test_two_processes_do_what_one_does_with_the_same_batch(turns, sigma_reparam, args, recordings, tmp_path):
     args = replace(args, steps=20, valid_every=10, model=replace(args.model, sigma_reparam=sigma_reparam))
     main(args)
-    fields = {"steps": 20, "valid_every": 10, "batch_size": 4, "muon": 0, "accumulate": accumulate}
+    fields = {"steps": 20, "valid_every": 10, "batch_size": 4, "muon": 0, "grad_accum_steps": turns}
     fields["model.sigma_reparam"] = sigma_reparam
     command = tiny_command(recordings, tmp_path, "team", **fields)
     ended = subprocess.run(torchrun(*command), cwd=ROOT, capture_output=True, text=True)
@@ -177,7 +179,7 @@ def test_told_to_end_all_stop_at_the_same_step_and_go_on_from_there(args, record
     out, _ = process.communicate(timeout=120)
     step = checkpoint.load(last)["step"]
     assert 5 <= step < 2000 and re.search(rf"told to end at step {step} of 2000, saved; run it again to go on", out)
-    assert process.returncode != 0 and f"exitcode  : {STATUS}" in out  # of the one that left first
+    assert process.returncode != 0 and f"exitcode  : {EXIT_RESUMABLE}" in out  # of the one that left first
 
 
 def wait_for_step(path: Path, step: int, process: subprocess.Popen):
@@ -192,9 +194,9 @@ def children(pid: int) -> list[int]:
 
 
 def test_a_batch_that_cannot_be_shared_is_refused():
-    args = MainArgs(batch_size=6, accumulate=1)
-    assert share(args, ddp.Team(0, 3)) == 2
+    args = MainArgs(batch_size=6, grad_accum_steps=1)
+    assert local_batch_size(args, ddp.Team(0, 3)) == 2
     with pytest.raises(UserError, match="batch_size = 6 cannot be shared by 4 processes: give a multiple of 4"):
-        share(args, ddp.Team(0, 4))
-    with pytest.raises(UserError, match=r"by 3 processes in 4 turns \(MainArgs.accumulate\): give a multiple of 12"):
-        share(replace(args, accumulate=4), ddp.Team(0, 3))
+        local_batch_size(args, ddp.Team(0, 4))
+    with pytest.raises(UserError, match=r"in 4 turns \(MainArgs.grad_accum_steps\): give a multiple of 12"):
+        local_batch_size(replace(args, grad_accum_steps=4), ddp.Team(0, 3))

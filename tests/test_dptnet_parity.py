@@ -14,9 +14,8 @@ from asteroid.models import DPTNet as AsteroidDPTNet
 from einops import rearrange
 from torch import Tensor, nn
 
-from dptnet import DPTNet, DPTNetArgs
-from extractor import dualpath
-from extractor.dualpath import GlobalNorm
+import dptnet
+from dptnet import DPTNet, DPTNetArgs, GlobalNorm
 
 
 class SequenceNorm(GlobalNorm):
@@ -31,7 +30,7 @@ def segment(frames: Tensor, chunk_frames: int) -> Tensor:
     return rearrange(padded.unfold(1, chunk_frames, chunk_frames // 2), "b s n k -> b s k n")
 
 
-def overlap_add(chunks: Tensor, n_frames: int, ours=dualpath.overlap_add) -> Tensor:
+def overlap_add(chunks: Tensor, n_frames: int, ours=dptnet.overlap_add) -> Tensor:
     hop = chunks.shape[2] // 2
     return ours(chunks, hop + n_frames)[:, hop:] / 2
 
@@ -47,7 +46,7 @@ class LikeAsteroid(DPTNet):
         n_samples, stride = mixture.shape[-1], self.args.stride
         n_frames = (n_samples - self.args.kernel) // stride + 1
         frames = self.encode(mixture)[:, 1 : 1 + n_frames]  # those that see none of our padding
-        estimate = self.decode(frames[:, None] * self.masks(frames))
+        estimate = self.decode(frames * self.masks(frames))
         return F.pad(estimate, (0, n_samples - estimate.shape[-1]))
 
 
@@ -98,29 +97,27 @@ def difference(ours: Tensor, theirs: Tensor) -> float:
 
 
 @pytest.mark.parametrize(
-    "n_src, kernel, chunk_frames, mask_act, shape",
+    "kernel, chunk_frames, mask_act, shape",
     [
-        (1, 16, 100, "relu", (2, 2400)),    # 299 frames, no whole number of hops
-        (2, 2, 50, "relu", (1, 401)),       # 400 frames, 16 hops: the last chunk is all padding
-        (2, 32, 30, "sigmoid", (2, 2003)),  # 3 samples past the last frame
+        (16, 100, "relu", (2, 2400)),    # 299 frames, no whole number of hops
+        (2, 50, "relu", (1, 401)),       # 400 frames, 16 hops: the last chunk is all padding
+        (32, 30, "sigmoid", (2, 2003)),  # 3 samples past the last frame
     ],
 )
-def test_the_estimate_and_all_gradients_equal_those_of_asteroid(
-    monkeypatch, n_src, kernel, chunk_frames, mask_act, shape
-):
-    monkeypatch.setattr(dualpath, "segment", segment)
-    monkeypatch.setattr(dualpath, "overlap_add", overlap_add)
+def test_the_estimate_and_all_gradients_equal_those_of_asteroid(monkeypatch, kernel, chunk_frames, mask_act, shape):
+    monkeypatch.setattr(dptnet, "segment", segment)
+    monkeypatch.setattr(dptnet, "overlap_add", overlap_add)
     torch.manual_seed(0)
-    theirs = AsteroidDPTNet(n_src, n_heads=2, ff_hid=6, chunk_size=chunk_frames, n_repeats=2, mask_act=mask_act,
+    theirs = AsteroidDPTNet(1, n_heads=2, ff_hid=6, chunk_size=chunk_frames, n_repeats=2, mask_act=mask_act,
                             kernel_size=kernel, n_filters=12, stride=kernel // 2).double()
     for weight in theirs.parameters():
         weight.data += 0.1 * torch.randn_like(weight)  # norms and biases start as ones and zeros, which hide mistakes
     args = DPTNetArgs(kernel=kernel, n_filters=12, bottleneck=12, hidden=6, n_blocks=2, n_heads=2,
-                      chunk_frames=chunk_frames, n_src=n_src)
+                      chunk_frames=chunk_frames)
     ours = LikeAsteroid(args, nn.Sigmoid() if mask_act == "sigmoid" else nn.Identity()).double()
     ours.load_state_dict(by_our_names(ours, theirs.state_dict()))
 
-    mixture, target = torch.randn(shape).double(), torch.randn(shape[0], n_src, shape[1]).double()
+    mixture, target = torch.randn(shape).double(), torch.randn(shape).double()
     estimate, mixture_gradient, gradients = run(ours, mixture, target)
     asteroid_estimate, asteroid_mixture_gradient, asteroid_gradients = run(theirs, mixture, target)
 

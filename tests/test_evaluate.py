@@ -19,7 +19,7 @@ from scored import RATE, N, folder_of, put, put_list, put_pair, run, two_signals
 
 import evaluate
 from extractor import UserError, curves
-from extractor.scores import PRESENT
+from extractor.scoring import PRESENT
 
 ROOT = Path(__file__).parent.parent
 
@@ -33,9 +33,9 @@ def test_half_the_mixture_by_hand(half, tmp_path):
     report = run(tmp_path, half)
     assert report["scores"]["alice"][0] == pytest.approx({
         "si_sdr": 6.0, "si_sdri": 0, "sdr": 6.0, "sdri": 0, "gained": 0, "level_error": 20 * log10(0.5),
-        "eaten": 75, "leakage": 20 * log10(0.5), "high_lost": 75, "high_kept": 20 * log10(0.5),
+        "target_loss": 75, "leakage": 20 * log10(0.5), "high_lost": 75, "high_kept": 20 * log10(0.5),
     }, abs=0.2)  # SDR's 512 taps fit 0.1 dB of the noise
-    exact = {"si_sdr": 6.0, "si_sdri": 0, "sdri": 0, "level_error": -6.0206, "leakage": -6.0206, "eaten": 75}
+    exact = {"si_sdr": 6.0, "si_sdri": 0, "sdri": 0, "level_error": -6.0206, "leakage": -6.0206, "target_loss": 75}
     assert {m: report["scores"]["alice"][0][m] for m in exact} == pytest.approx(exact, abs=1e-3)
     samples, rate = sf.read(tmp_path / "out" / "estimate" / "alice" / "a.wav")
     assert rate == RATE
@@ -48,12 +48,13 @@ def test_a_target_of_nothing_but_dither_is_a_speaker_who_is_absent(half, tmp_pat
     put(tmp_path / "pairs" / "target" / "a.wav", dither)
     report = run(tmp_path, half)
     assert not report["items"][0]["present"] and report["items"][0]["snr_db"] is None
-    assert report["scores"]["alice"][0] == {"attenuation": pytest.approx(20 * log10(0.5), abs=1e-3)}
+    assert report["scores"]["alice"][0] == {"residual_level": pytest.approx(20 * log10(0.5), abs=1e-3)}
 
 
 def test_an_estimate_with_a_tenth_of_the_interference_by_hand(pairs, tmp_path):
     row = run(tmp_path, folder_of(tmp_path, "good", lambda x, d: x + 0.1 * d))["scores"]["good"][0]
-    exact = {"si_sdr": 20, "si_sdri": 20, "gained": 100, "level_error": 0, "eaten": 0, "leakage": -20, "high_kept": 0}
+    exact = {"si_sdr": 20, "si_sdri": 20, "gained": 100, "level_error": 0, "target_loss": 0, "leakage": -20,
+             "high_kept": 0}
     assert {m: row[m] for m in exact} == pytest.approx(exact, abs=1e-2)
     assert row["sdri"] == pytest.approx(20, abs=0.2)
 
@@ -63,18 +64,18 @@ def test_a_dull_estimate_has_lost_what_lies_above_8_khz(pairs, tmp_path):
     source = folder_of(tmp_path, "dull", lambda x, d: np.fft.irfft(np.fft.rfft(x) * (hz < 8000), N))
     row = run(tmp_path, source)["scores"]["dull"][0]
     assert row["high_lost"] > 98 and row["high_kept"] < -20
-    assert row["eaten"] == pytest.approx(100 * (1 - 8000 / (RATE / 2)), abs=2)
+    assert row["target_loss"] == pytest.approx(100 * (1 - 8000 / (RATE / 2)), abs=2)
 
 
 def test_an_estimate_that_comes_late_is_forgiven_by_sdr_alone(pairs, tmp_path):
     row = run(tmp_path, folder_of(tmp_path, "late", lambda x, d: np.roll(x, 100)))["scores"]["late"][0]
-    assert row["sdr"] > 20 and row["si_sdr"] < -20 and row["eaten"] > 1
+    assert row["sdr"] > 20 and row["si_sdr"] < -20 and row["target_loss"] > 1
 
 
 def test_the_mixture_is_scored_first_and_gains_nothing(half, pairs, tmp_path):
     report = run(tmp_path, half)
     assert list(report["scores"]) == ["mixture", "alice"]
-    exact = {"si_sdr": 0, "si_sdri": 0, "sdri": 0, "gained": 0, "level_error": 0, "eaten": 0, "leakage": 0}
+    exact = {"si_sdr": 0, "si_sdri": 0, "sdri": 0, "gained": 0, "level_error": 0, "target_loss": 0, "leakage": 0}
     for row in report["scores"]["mixture"]:
         assert {m: row[m] for m in exact} == pytest.approx(exact, abs=1e-3)
 
@@ -92,17 +93,17 @@ def test_of_a_silent_target_only_what_is_left_is_measured(half, tmp_path):
     put_list(tmp_path / "pairs", "a\tgame\t0\t", "b\tabsent\t0\t")
     report = run(tmp_path, half)
     assert [(item["present"], item["snr_db"]) for item in report["items"]] == [(True, 0), (False, None)]
-    assert report["scores"]["alice"][1] == {"attenuation": pytest.approx(20 * log10(0.5), abs=1e-3)}
-    assert report["scores"]["mixture"][1] == {"attenuation": pytest.approx(0, abs=1e-6)}
-    assert "attenuation" not in report["scores"]["alice"][0]
-    assert list(report["summary"]["alice"]["absent"]) == ["attenuation"]
+    assert report["scores"]["alice"][1] == {"residual_level": pytest.approx(20 * log10(0.5), abs=1e-3)}
+    assert report["scores"]["mixture"][1] == {"residual_level": pytest.approx(0, abs=1e-6)}
+    assert "residual_level" not in report["scores"]["alice"][0]
+    assert list(report["summary"]["alice"]["absent"]) == ["residual_level"]
 
 
 def test_pairs_that_all_lack_the_target_are_scored_by_what_is_left(half, tmp_path, capsys):
     put_pair(tmp_path / "pairs", "a", None)
     put_pair(tmp_path / "pairs", "b", None, seed=1)
     report = run(tmp_path, half)
-    assert list(report["summary"]["alice"]) == ["all"] and list(report["summary"]["alice"]["all"]) == ["attenuation"]
+    assert list(report["summary"]["alice"]) == ["all"] and list(report["summary"]["alice"]["all"]) == ["residual_level"]
     assert "| alice | -6.0 [-6.0, -6.0] |\n" in capsys.readouterr().out
 
 
@@ -194,7 +195,8 @@ def test_the_first_system_is_compared_with_the_mixture_and_with_each_of_the_othe
     assert list(against) == ["mixture", "good"]
     (gap, verdict) = against["mixture"]["all"]["level_error"]
     assert gap == pytest.approx([6.0206, 6.0206, 6.0206, 6], abs=1e-3) and verdict == "worse"
-    assert against["mixture"]["all"]["leakage"][1] == "better" and against["mixture"]["all"]["eaten"][1] == "worse"
+    assert against["mixture"]["all"]["leakage"][1] == "better"
+    assert against["mixture"]["all"]["target_loss"][1] == "worse"
     (gap, verdict) = against["good"]["all"]["si_sdri"]
     assert gap == pytest.approx([-20, -20, -20, 6], abs=1e-2) and verdict == "worse"
     assert "\nalice against good, all: SI-SDRi -20.0 [-20.0, -20.0] worse\n" in capsys.readouterr().out
@@ -218,7 +220,7 @@ def test_the_tables_hold_all_systems(half, tmp_path, capsys):
     head, _, mixture, alice = ([cell.strip() for cell in line.split("|")[1:-1]] for line in second.splitlines())
     mixture, alice = (dict(zip(head, cells, strict=True)) for cells in (mixture, alice))
     assert (mixture["level error"], alice["level error"]) == ("+0.0 [+0.0, +0.0]", "-6.0 [-6.0, -6.0]")
-    assert (alice["SI-SDR"], alice["speech eaten"]) == ("+6.0 [+6.0, +6.0]", "75.0% [75.0, 75.0]")
+    assert (alice["SI-SDR"], alice["speech lost"]) == ("+6.0 [+6.0, +6.0]", "75.0% [75.0, 75.0]")
 
 
 def test_the_page_has_the_sounds_and_the_curves_and_is_left_out_on_request(half, pairs, tmp_path):
@@ -275,7 +277,7 @@ def test_what_is_heard_joins_the_row_and_what_is_missing_is_named(pairs, tmp_pat
     assert {m: row.get(m) for m in ("wer", "words", "estoi", "pesq")} == {
         "wer": 50.0, "words": 4.0, "estoi": 0.25, "pesq": None,
     }
-    assert "pesq" not in row and list(report["scores"]["good"][2]) == ["attenuation"]
+    assert "pesq" not in row and list(report["scores"]["good"][2]) == ["residual_level"]
     text = "one two three four"
     assert Ears.heard[0] == (RATE, None)
     assert [t for _, t in Ears.heard[1:]] == [text, text, None, None]

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from tiny import alone_in_elsewhere
 
-from extractor import UserError, audio, unpack
-from extractor.files import alone_in, shortened, whole
+from extractor import UserError, audio, cache
+from extractor.files import atomic_write, folder_lock, shortened
 
 
 def test_a_name_as_long_as_a_disk_takes_can_be_written(tmp_path):
     path = tmp_path / ("あ" * 83 + "a.wav")  # 254 bytes of 255
-    with whole(path) as aside:
+    with atomic_write(path) as aside:
         aside.write_text("new")
         assert aside.parent == tmp_path and aside != path
     assert path.read_text() == "new" and os.listdir(tmp_path) == [path.name]
@@ -29,7 +29,7 @@ def test_names_are_cut_between_letters():
 def test_a_compressed_recording_of_a_long_name_is_unpacked(tmp_path):
     path = tmp_path / ("い" * 82 + ".flac")
     audio.write(path, [[0.25] * 8000], 8000, 8000, subtype="PCM_16")
-    (found,) = unpack.unpack([audio.probe(path)], tmp_path / "out", 1e9)
+    (found,) = cache.unpack([audio.probe(path)], tmp_path / "out", 1e9)
     assert found.unpacked.is_file() and audio.read(found, 0, 8000, 8000).tolist() == [0.25] * 8000
 
 
@@ -39,15 +39,15 @@ def test_where_nothing_may_be_removed_either_there_is_one_sentence(tmp_path, mon
 
     monkeypatch.setattr(Path, "unlink", refuse)  # a disk like that says so of what is not there, too
     with pytest.raises(UserError, match=r"a\.json: cannot be written \(Read-only file system\)"):
-        with whole(tmp_path / "a.json"):
+        with atomic_write(tmp_path / "a.json"):
             refuse(None)
 
 
 def test_two_that_write_the_same_file_at_once_both_can_and_leave_one(tmp_path):
     path = tmp_path / "a.json"
-    with whole(path, shared=True) as first:
+    with atomic_write(path, shared=True) as first:
         first.write_text("first")
-        with whole(path, shared=True) as second:
+        with atomic_write(path, shared=True) as second:
             second.write_text("second")
     assert path.read_text() == "first" and os.listdir(tmp_path) == ["a.json"]
 
@@ -55,11 +55,11 @@ def test_two_that_write_the_same_file_at_once_both_can_and_leave_one(tmp_path):
 def test_a_folder_is_for_one_process_until_it_ends_however_it_does(tmp_path):
     with alone_in_elsewhere(tmp_path / "new"):
         with pytest.raises(UserError, match="another process is at work there; end it, or choose another folder"):
-            with alone_in(tmp_path / "new"):
+            with folder_lock(tmp_path / "new"):
                 pass
     children = []
     for _ in range(2):
-        with alone_in(tmp_path):
+        with folder_lock(tmp_path):
             if not (child := os.fork()):  # with all that is open here; it outlives the claim, and does not hold it
                 time.sleep(60)
                 os._exit(0)
@@ -76,12 +76,12 @@ def test_a_folder_is_for_one_process_until_it_ends_however_it_does(tmp_path):
 def test_a_full_disk_is_no_reason_to_begin_elsewhere(number, remedy, tmp_path):
     (tmp_path / "a.json").write_text("old")
     with pytest.raises(UserError, match=rf"a\.json: cannot be written \(.+\); {remedy}"):
-        with whole(tmp_path / "a.json"):
+        with atomic_write(tmp_path / "a.json"):
             raise OSError(number, os.strerror(number))
     assert (tmp_path / "a.json").read_text() == "old"
 
 
 def test_where_there_are_no_locks_nothing_is_held(tmp_path, monkeypatch):
     monkeypatch.setattr("extractor.files.fcntl", None)
-    with alone_in(tmp_path), alone_in(tmp_path):
+    with folder_lock(tmp_path), folder_lock(tmp_path):
         pass

@@ -11,8 +11,8 @@ from torch.testing import assert_close
 
 import flow
 from extractor import spectrum
-from extractor.losses import LossArgs, log_mse
 from flow import Condition, Flow
+from losses import LossArgs, log_mse
 
 
 def test_the_loss_of_an_untrained_flow_is_its_predictor_s_log_mse_in_compressed_bins_and_in_time():

@@ -16,10 +16,10 @@ import models
 from bandsplit import BandSplit, BandSplitArgs
 from extractor import UserError, checkpoint, spectrum
 from extractor.chunked import extract_long
-from extractor.losses import LossArgs
 from extractor.parallel import layers_of
 from flow import Flow, FlowArgs
 from fullband import FullBand, FullBandArgs
+from losses import LossArgs
 
 # ---------------------------------------------------------------------------------------------------------------------
 # gradients and weights
@@ -119,7 +119,7 @@ def test_at_first_the_flow_returns_what_its_predictor_estimates(args, tmp_path):
 )
 def test_a_checkpoint_of_another_net_is_refused(other, words, tmp_path):
     checkpoint.save(tmp_path / "best.pt", checkpoint_of(other))
-    with pytest.raises(UserError, match=rf"best\.pt: no start for this net .{words}"):
+    with pytest.raises(UserError, match=rf"best\.pt: cannot initialise this net from it .{words}"):
         models.start_from(make(), tmp_path / "best.pt")
 
 
@@ -133,14 +133,14 @@ def test_that_the_predictor_was_trained_with_checkpointing_is_no_difference(tmp_
 @pytest.mark.parametrize("other", [BANDS, replace(PREDICTIVE, hop=8)], ids=["bandsplit", "hop"])
 def test_a_flow_takes_the_args_of_its_predictor_from_the_checkpoint(other, tmp_path):
     checkpoint.save(tmp_path / "best.pt", checkpoint_of(other))
-    assert models.refining(SMALL, tmp_path / "best.pt") == replace(SMALL, predictor=other)
-    assert models.refining(PREDICTIVE, tmp_path / "best.pt") == PREDICTIVE
+    assert models.adapted(SMALL, tmp_path / "best.pt") == replace(SMALL, predictor=other)
+    assert models.adapted(PREDICTIVE, tmp_path / "best.pt") == PREDICTIVE
 
 
 def test_a_predictor_that_is_too_small_for_the_flow_is_named(tmp_path):
     checkpoint.save(tmp_path / "best.pt", checkpoint_of(replace(PREDICTIVE, n_fft=16, hop=4, n_bands=4)))
-    with pytest.raises(UserError, match=r"best\.pt: no net for this flow to refine: FlowArgs.n_bands = \d+: give"):
-        models.refining(SMALL, tmp_path / "best.pt")
+    with pytest.raises(UserError, match=r"best\.pt: cannot initialise this net from it: FlowArgs.n_bands = \d+: give"):
+        models.adapted(SMALL, tmp_path / "best.pt")
 
 
 def test_training_leaves_the_predictor_as_it_is_and_moves_the_denoiser():

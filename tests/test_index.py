@@ -9,7 +9,7 @@ import pytest
 from mixing import make_folders, noise, save
 
 from extractor import UserError, audio
-from extractor.index import Index
+from extractor.cache import Index
 from extractor.material import find_material
 
 

@@ -10,8 +10,7 @@ import soxr
 from browser import read_sound
 from scored import net_does, put, uniform
 
-import infer
-from extractor import UserError
+from extractor import UserError, page
 from infer import InferArgs, main
 
 
@@ -24,8 +23,8 @@ def looked(monkeypatch) -> list[str]:
         names.append(out.name)
         return original(source, out, *args)
 
-    original = infer.look
-    monkeypatch.setattr(infer, "look", look)
+    original = page.look
+    monkeypatch.setattr(page, "look", look)
     return names
 
 

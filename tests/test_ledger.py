@@ -1,4 +1,4 @@
-"""extractor/ledger.py: which recordings are known, what the table keeps, what is moved beside it."""
+"""extractor/slicing.py: which recordings are known, what the table keeps, what is moved beside it."""
 
 from pathlib import Path
 
@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from extractor import UserError, ledger
+from extractor import UserError, slicing
 
 EDGE = 1 << 16  # bytes
 
 
 def row(**fields: str) -> dict:
-    return dict.fromkeys(ledger.COLUMNS, "") | fields
+    return dict.fromkeys(slicing.COLUMNS, "") | fields
 
 
 def put(path: Path, content: bytes) -> Path:
@@ -29,7 +29,7 @@ def put(path: Path, content: bytes) -> Path:
 def test_a_file_is_the_same_under_another_name_in_another_folder(size, tmp_path):
     content = np.random.default_rng(0).bytes(size)
     paths = [put(tmp_path / name, content) for name in ("a.wav", "other/ü 音.flac")]
-    assert ledger.fingerprint(paths[0]) == ledger.fingerprint(paths[1])
+    assert slicing.content_hash(paths[0]) == slicing.content_hash(paths[1])
 
 
 def test_a_file_is_another_where_a_byte_at_either_end_or_its_size_is(tmp_path):
@@ -38,7 +38,7 @@ def test_a_file_is_another_where_a_byte_at_either_end_or_its_size_is(tmp_path):
     others += [bytes(n * EDGE) for n in (5, 6)]  # zeros
     for at in (0, EDGE - 1, 4 * EDGE, 5 * EDGE - 1):
         others.append(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
-    prints = [ledger.fingerprint(put(tmp_path / f"{i}.wav", other)) for i, other in enumerate(others)]
+    prints = [slicing.content_hash(put(tmp_path / f"{i}.wav", other)) for i, other in enumerate(others)]
     assert len(set(prints)) == len(others)
 
 
@@ -46,12 +46,12 @@ def test_two_recordings_of_one_length_that_begin_and_end_in_silence_are_two(tmp_
     for seed in (0, 1):
         speech = np.random.default_rng(seed).uniform(-0.5, 0.5, 44100)
         sf.write(tmp_path / f"{seed}.wav", np.pad(speech, 44100), 44100)
-    assert ledger.fingerprint(tmp_path / "0.wav") != ledger.fingerprint(tmp_path / "1.wav")
+    assert slicing.content_hash(tmp_path / "0.wav") != slicing.content_hash(tmp_path / "1.wav")
 
 
 def test_a_file_that_cannot_be_read_is_the_users_to_put_right(tmp_path):
     with pytest.raises(UserError, match=r"a\.wav: cannot be read \("):
-        ledger.fingerprint(tmp_path / "a.wav")
+        slicing.content_hash(tmp_path / "a.wav")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -72,7 +72,7 @@ def test_a_file_that_cannot_be_read_is_the_users_to_put_right(tmp_path):
 def test_a_number_is_that_of_the_name_where_it_is_free_else_the_next_that_is(sources, table, folder, numbers, tmp_path):
     for name in folder:
         put(tmp_path / name, b"")
-    assert ledger.number([Path(x) for x in sources], [row(clip=clip) for clip in table], tmp_path) == numbers
+    assert slicing.number([Path(x) for x in sources], [row(clip=clip) for clip in table], tmp_path) == numbers
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -82,17 +82,18 @@ def test_a_number_is_that_of_the_name_where_it_is_free_else_the_next_that_is(sou
 @pytest.mark.parametrize("source", ["two  words.wav", "Алиса/音声 🎧.wav", 'the "best" take, 1.wav', "a\tb.wav"])
 def test_what_is_written_is_read_again(source, tmp_path):
     rows = [row(clip="src_0_0.wav", source=source, seconds="7.25"), row(source=source, reason="pause")]
-    ledger.save(tmp_path / "new" / "folder", rows)
-    assert ledger.read_table(tmp_path / "new" / "folder") == rows
-    assert [p.name for p in (tmp_path / "new" / "folder").iterdir()] == [ledger.TABLE]
-    assert (tmp_path / "new" / "folder" / ledger.TABLE).read_text("utf-8").splitlines()[0] == "\t".join(ledger.COLUMNS)
+    slicing.save(tmp_path / "new" / "folder", rows)
+    assert slicing.read_table(tmp_path / "new" / "folder") == rows
+    assert [p.name for p in (tmp_path / "new" / "folder").iterdir()] == [slicing.TABLE]
+    head = (tmp_path / "new" / "folder" / slicing.TABLE).read_text("utf-8").splitlines()[0]
+    assert head == "\t".join(slicing.COLUMNS)
 
 
 def test_without_a_table_nothing_was_sliced(tmp_path):
-    assert ledger.read_table(tmp_path) == []
+    assert slicing.read_table(tmp_path) == []
 
 
-HEADER = "\t".join(ledger.COLUMNS)
+HEADER = "\t".join(slicing.COLUMNS)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +102,7 @@ HEADER = "\t".join(ledger.COLUMNS)
         b"slice\tprice\nmargherita\t3\n",
         HEADER.replace("\tforced", "").encode() + b"\nsrc_0_0.wav\n",
         HEADER.encode() + b"\nsrc_0_0.wav\ta.wav\n",
-        HEADER.encode() + b"\n" + b"x\t" * len(ledger.COLUMNS) + b"x\n",
+        HEADER.encode() + b"\n" + b"x\t" * len(slicing.COLUMNS) + b"x\n",
         b"slice\tprice\n",
         b"notes on the takes\n",
         "prix\tcafé\n1\t2\n".encode("latin-1"),
@@ -109,15 +110,15 @@ HEADER = "\t".join(ledger.COLUMNS)
     ids=["other columns", "a column less", "a short row", "a long row", "header only", "one line", "latin-1"],
 )
 def test_another_table_is_refused_by_name(content, tmp_path):
-    put(tmp_path / ledger.TABLE, content)
+    put(tmp_path / slicing.TABLE, content)
     with pytest.raises(UserError, match=r"slices\.tsv: is not the slicer's table .*; choose another out_dir"):
-        ledger.read_table(tmp_path)
+        slicing.read_table(tmp_path)
 
 
 def test_a_table_that_cannot_be_written_is_the_users_to_put_right(tmp_path):
     put(tmp_path / "out", b"a file where the folder should be")
     with pytest.raises(UserError, match=r"slices\.tsv: cannot be written \(.*\); choose another output folder"):
-        ledger.save(tmp_path / "out", [row(clip="src_0_0.wav")])
+        slicing.save(tmp_path / "out", [row(clip="src_0_0.wav")])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -127,26 +128,26 @@ def test_a_table_that_cannot_be_written_is_the_users_to_put_right(tmp_path):
 def test_what_the_table_names_is_moved_beside_it_and_what_it_does_not_is_gone(tmp_path):
     put(tmp_path / "src_0_0.wav", b"there before")
     for name in ("src_1_0.wav", "src_1_1.wav", "src_2_0.wav", "src_1_2.wav.part"):
-        put(tmp_path / ledger.STAGING / name, name.encode())
+        put(tmp_path / slicing.STAGING / name, name.encode())
     named = ("src_0_0.wav", "src_1_0.wav", "src_1_1.wav", "src_9_9.wav", "")
-    ledger.publish(tmp_path, [row(clip=name) for name in named])
+    slicing.publish(tmp_path, [row(clip=name) for name in named])
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {
         "src_0_0.wav": "there before", "src_1_0.wav": "src_1_0.wav", "src_1_1.wav": "src_1_1.wav"}
 
 
 def test_clips_are_moved_behind_the_table_that_names_them(tmp_path, monkeypatch):
-    put(tmp_path / ledger.STAGING / "src_0_0.wav", b"a clip")
-    monkeypatch.setattr(ledger, "publish", lambda *args: seen.append(ledger.read_table(tmp_path)))
+    put(tmp_path / slicing.STAGING / "src_0_0.wav", b"a clip")
+    monkeypatch.setattr(slicing, "publish", lambda *args: seen.append(slicing.read_table(tmp_path)))
     seen, rows = [], [row(clip="src_0_0.wav")]
-    ledger.save(tmp_path, rows)
+    slicing.save(tmp_path, rows)
     assert seen == [rows]
 
 
 def test_without_rows_there_is_no_table_to_write(tmp_path):
-    ledger.save(tmp_path, [])
+    slicing.save(tmp_path, [])
     assert list(tmp_path.iterdir()) == []
 
 
 def test_where_nothing_waits_publish_does_nothing(tmp_path):
-    ledger.publish(tmp_path / "nowhere", [row(clip="src_0_0.wav")])
+    slicing.publish(tmp_path / "nowhere", [row(clip="src_0_0.wav")])
     assert list(tmp_path.iterdir()) == []

@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -11,7 +10,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from extractor import UserError
-from extractor.losses import LossArgs, log_mse, predictive_loss, sharpened, stft_distance
+from losses import LossArgs, log_mse, predictive_loss, sharpened
 
 TAU = 1e-3
 
@@ -51,41 +50,6 @@ def test_log_mse_has_the_gradient_of_its_formula_where_the_target_is_silent():
     log_mse(error=-estimate, mixture=mixture, tau=TAU).backward()
     e, y = estimate.detach(), mixture
     assert_close(estimate.grad, 20 / math.log(10) * e / (e @ e + TAU * y @ y))
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# the distance of spectra
-
-
-def spectrum(signal: np.ndarray, size: int) -> np.ndarray:
-    """Frames of a Hann window every quarter of it, centred, zeros beyond both ends. [T] -> [L, F]"""
-    padded = np.pad(signal, size // 2)
-    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)
-    starts = range(0, len(padded) - size + 1, size // 4)
-    return np.stack([np.fft.rfft(padded[start : start + size] * window) for start in starts])
-
-
-def test_stft_distance_is_its_definition():
-    mixture, target, estimate = (noise(2, 101, seed=seed) for seed in range(3))
-    expected = np.zeros(2)
-    for size in (8, 32):
-        for i in range(2):
-            x, e, y = (spectrum(s[i].double().numpy(), size) for s in (target, estimate, mixture))
-            parts = np.abs((x - e).real) + np.abs((x - e).imag)
-            expected[i] += 0.5 * (np.abs(abs(x) - abs(e)).mean() + parts.mean()) / abs(y).mean()
-    distance = stft_distance(estimate=estimate, target=target, mixture=mixture, sizes=(8, 32))
-    np.testing.assert_allclose(distance, expected, rtol=1e-4)
-
-
-def test_equal_signals_have_no_stft_distance():
-    mixture, target = noise(1, 1000, seed=0), noise(1, 1000, seed=1)
-    assert stft_distance(estimate=target, target=target, mixture=mixture, sizes=(64, 256)).item() == 0
-
-
-@pytest.mark.parametrize("n_samples", [1, 7, 1000])
-def test_windows_may_be_longer_than_the_signal(n_samples):
-    mixture = noise(1, n_samples, seed=0)
-    assert stft_distance(estimate=0 * mixture, target=mixture, mixture=mixture, sizes=(512,)).item() > 0
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -135,12 +99,6 @@ def test_a_share_that_is_none_is_refused(share):
         LossArgs(treble_weight=share)
 
 
-@pytest.mark.parametrize("fields", [{"stft_sizes": ()}, {"stft_sizes": (2,)}, {"stft_weight": -1.0}])
-def test_spectra_that_cannot_be_compared_are_refused(fields):
-    with pytest.raises(UserError, match="LossArgs.stft_weight = .*, stft_sizes = .*: give 0 or more, and windows of"):
-        LossArgs(**{"stft_weight": 1.0} | fields)
-
-
 def test_an_error_that_cannot_count_is_refused():
     with pytest.raises(UserError, match="LossArgs.tau = 0: give more than 0"):
         LossArgs(tau=0)
@@ -151,26 +109,20 @@ def test_an_error_that_cannot_count_is_refused():
 
 
 def whole_loss(estimate: Tensor, target: Tensor, mixture: Tensor) -> Tensor:
-    return predictive_loss(lambda _: estimate, mixture, target, LossArgs(stft_weight=1.0, stft_sizes=(64, 256)))[0]
+    return predictive_loss(lambda _: estimate, mixture, target, LossArgs())[0]
 
 
-def test_the_loss_is_the_mean_log_mse_plus_the_weighted_mean_stft_distance():
+def test_the_loss_is_the_mean_log_mse_and_the_mean_of_the_treble_by_its_share():
     mixture, target, estimate = (noise(3, 500, seed=seed) for seed in range(3))
-    signals = {"estimate": estimate, "target": target, "mixture": mixture}
-    args = LossArgs(treble_weight=0.2, stft_weight=0.3, stft_sizes=(64,))
-    loss, parts = predictive_loss(lambda _: estimate, mixture, target, args)
+    loss, parts = predictive_loss(lambda _: estimate, mixture, target, LossArgs(treble_weight=0.2))
     log_mses = log_mse(error=target - estimate, mixture=mixture, tau=TAU)
     assert parts["log_mse_db"] == pytest.approx(log_mses.mean().item())
-    assert parts["stft"] == pytest.approx(stft_distance(**signals, sizes=(64,)).mean().item())
-    assert loss.item() == pytest.approx(
-        0.8 * parts["log_mse_db"] + 0.2 * parts["treble_db"] + 0.3 * parts["stft"], rel=1e-5
-    )
+    assert loss.item() == pytest.approx(0.8 * parts["log_mse_db"] + 0.2 * parts["treble_db"], rel=1e-5)
 
 
-def test_weights_of_zero_leave_the_log_mse_alone():
+def test_without_the_treble_the_loss_is_the_log_mse():
     mixture, target = noise(3, 500, seed=0), noise(3, 500, seed=1)
-    args = LossArgs(treble_weight=0, stft_weight=0)
-    loss, parts = predictive_loss(lambda mixture: 0.5 * mixture, mixture, target, args)
+    loss, parts = predictive_loss(lambda mixture: 0.5 * mixture, mixture, target, LossArgs(treble_weight=0))
     assert parts == {"log_mse_db": loss.item()}
 
 
@@ -203,8 +155,3 @@ def test_what_sounds_out_of_a_silent_mixture_has_a_finite_loss_and_gradient():
     loss = whole_loss(estimate, torch.zeros(1, 500), torch.zeros(1, 500))
     loss.backward()
     assert torch.isfinite(loss) and torch.isfinite(estimate.grad).all()
-
-
-def test_a_net_of_two_sources_has_no_target_to_train_on():
-    with pytest.raises(UserError, match=r"estimates \(1, 2, 9\) for a target of \(1, 9\); n_src must be 1"):
-        predictive_loss(lambda mixture: torch.zeros(1, 2, 9), torch.ones(1, 9), torch.ones(1, 9), LossArgs())

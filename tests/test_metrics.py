@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from extractor.metrics import attenuation, level_error, sdr, shares, si_sdr, si_sdri
+from extractor.metrics import level_error, relative_level, sdr, shares, si_sdr, si_sdri
 
 REFERENCE = torch.tensor([1.0, -1.0, 1.0, -1.0])
 NOISE = torch.tensor([1.0, 1.0, -1.0, -1.0])  # as much energy, orthogonal, no mean
@@ -80,8 +80,8 @@ def test_si_sdri_is_what_was_gained_over_the_mixture():
         (SILENCE, SILENCE, 0.0),
     ],
 )
-def test_attenuation_by_hand(estimate, mixture, expected):
-    assert attenuation(estimate=estimate, mixture=mixture).item() == pytest.approx(expected, abs=1e-3)
+def test_relative_level_by_hand(estimate, mixture, expected):
+    assert relative_level(estimate=estimate, reference=mixture).item() == pytest.approx(expected, abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -118,12 +118,12 @@ def test_every_measure_takes_signals_of_a_batch_one_by_one():
     for measure, signals in [
         (si_sdr, {"estimate": estimate, "reference": reference}),
         (si_sdri, {"estimate": estimate, "mixture": mixture, "reference": reference}),
-        (attenuation, {"estimate": estimate, "mixture": mixture}),
+        (relative_level, {"estimate": estimate, "reference": mixture}),
         (level_error, {"estimate": estimate, "reference": reference + estimate}),
         (sdr, {"estimate": estimate, "reference": reference}),
         *((lambda field=field, **signals: getattr(shares(**signals, sample_rate=RATE), field),
            {"estimate": estimate, "mixture": mixture, "reference": reference})
-          for field in ("eaten", "leakage", "high_lost", "high_kept")),
+          for field in ("target_loss", "leakage", "high_lost", "high_kept")),
     ]:
         together = measure(**signals)
         assert together.shape == (2, 3)
@@ -214,7 +214,7 @@ def band(x: Tensor, low_hz: float, high_hz: float) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    "a, b, eaten, leakage, kept",
+    "a, b, lost, leakage, kept",
     [
         (1.0, 1.0, 0.0, 0.0, 0.0),        # the mixture
         (0.5, 0.1, 0.75, -20.0, -6.0206),
@@ -223,24 +223,25 @@ def band(x: Tensor, low_hz: float, high_hz: float) -> Tensor:
         (0.1, -1.0, 0.99, 0.0, -20.0),
     ],
 )
-def test_of_a_target_and_b_interference_all_but_a_squared_is_eaten_and_b_leaks(a, b, eaten, leakage, kept):
+def test_of_a_target_and_b_interference_all_but_a_squared_is_lost_and_b_leaks(a, b, lost, leakage, kept):
     found = fates(a * TARGET + b * INTERFERENCE)
-    assert found["eaten"] == pytest.approx(eaten, abs=1e-4) and found["high_lost"] == pytest.approx(eaten, abs=1e-4)
+    assert found["target_loss"] == pytest.approx(lost, abs=1e-4)
+    assert found["high_lost"] == pytest.approx(lost, abs=1e-4)
     assert found["leakage"] == pytest.approx(leakage, abs=1e-3)
     assert found["high_kept"] == pytest.approx(kept, abs=1e-3)
 
 
 def test_the_target_itself_leaks_nothing_and_silence_has_eaten_all():
     found = fates(TARGET)
-    assert found["eaten"] < 1e-6 and found["leakage"] < -80
+    assert found["target_loss"] < 1e-6 and found["leakage"] < -80
     found = fates(0 * TARGET)
-    assert found["eaten"] == pytest.approx(1) and found["high_lost"] == pytest.approx(1)
+    assert found["target_loss"] == pytest.approx(1) and found["high_lost"] == pytest.approx(1)
     assert -200 < found["leakage"] < -80 and found["high_kept"] == pytest.approx(-100)
 
 
 def test_the_interference_alone_has_eaten_the_target_and_let_all_through():
     found = fates(INTERFERENCE)
-    assert found["eaten"] == pytest.approx(1, abs=1e-6) and found["leakage"] == pytest.approx(0, abs=1e-3)
+    assert found["target_loss"] == pytest.approx(1, abs=1e-6) and found["leakage"] == pytest.approx(0, abs=1e-3)
     assert found["high_kept"] < -80
 
 
@@ -249,19 +250,20 @@ def test_what_is_kept_at_one_time_does_not_make_up_for_what_is_lost_at_another()
     target = torch.zeros(8 * tile)
     target[: 3 * tile], target[-3 * tile :] = noise(3 * tile, seed=0), 3**0.5 * noise(3 * tile, seed=1)
     first = target * (torch.arange(8 * tile) < 4 * tile)  # the silence between is longer than a tile
-    eaten = fates(first + 0.1 * UNRELATED.repeat(2)[: 8 * tile], target, UNRELATED.repeat(2)[: 8 * tile])["eaten"]
+    interference = UNRELATED.repeat(2)[: 8 * tile]
+    lost = fates(first + 0.1 * interference, target, interference)["target_loss"]
     second = target - first
-    assert eaten == pytest.approx((second @ second / (target @ target)).item(), abs=0.01)  # 0.75; one gain: 0.94
+    assert lost == pytest.approx((second @ second / (target @ target)).item(), abs=0.01)  # 0.75; one gain: 0.94
 
 
 def test_above_8_khz_is_counted_by_itself():
     low, high = band(TARGET, 0, 8000), band(TARGET, 8000, RATE)
     share = (high @ high / (TARGET @ TARGET)).item()
     dull = fates(low + 0.1 * INTERFERENCE)
-    assert dull["eaten"] == pytest.approx(share, abs=0.015)
+    assert dull["target_loss"] == pytest.approx(share, abs=0.015)
     assert dull["high_lost"] > 0.98 and dull["high_kept"] < -20
     thin = fates(high + 0.1 * INTERFERENCE)
-    assert thin["eaten"] == pytest.approx(1 - share, abs=0.015)
+    assert thin["target_loss"] == pytest.approx(1 - share, abs=0.015)
     assert thin["high_lost"] < 0.02 and thin["high_kept"] == pytest.approx(0, abs=0.1)
 
 
@@ -281,30 +283,30 @@ def test_of_a_target_without_treble_no_treble_is_lost_or_kept(target):
     target = target * torch.hann_window(len(target))  # no click at its ends
     found = fates(0.5 * target + 0.1 * INTERFERENCE, target)
     assert np.isnan(found["high_lost"]) and np.isnan(found["high_kept"])
-    assert found["eaten"] == pytest.approx(0.75 if target.any() else 0, abs=1e-3)
+    assert found["target_loss"] == pytest.approx(0.75 if target.any() else 0, abs=1e-3)
     assert found["leakage"] == pytest.approx(-20, abs=0.01)
 
 
 def test_below_16_khz_of_rate_there_is_no_treble():
     found = shares(estimate=TARGET, mixture=TARGET + INTERFERENCE, reference=TARGET, sample_rate=8000)
-    assert found.high_lost.isnan() and found.high_kept.isnan() and found.eaten < 1e-6
+    assert found.high_lost.isnan() and found.high_kept.isnan() and found.target_loss < 1e-6
 
 
 def test_of_a_silent_target_nothing_is_eaten():
     silence = torch.zeros(5000)
-    assert fates(silence, silence, silence)["eaten"] == 0
-    assert fates(0.5 * INTERFERENCE, 0 * TARGET)["eaten"] == 0
+    assert fates(silence, silence, silence)["target_loss"] == 0
+    assert fates(0.5 * INTERFERENCE, 0 * TARGET)["target_loss"] == 0
 
 
 def test_what_has_nothing_to_do_with_either_leaks_21_db_by_chance():
     found = fates(UNRELATED)
     assert found["leakage"] == pytest.approx(-21, abs=1.5) and found["high_kept"] == pytest.approx(-21, abs=1.5)
-    assert found["eaten"] == pytest.approx(1, abs=0.015)
+    assert found["target_loss"] == pytest.approx(1, abs=0.015)
 
 
 def test_noise_of_its_own_is_neither_eaten_speech_nor_leakage():
     clean, noisy = fates(0.5 * TARGET + 0.1 * INTERFERENCE), fates(0.5 * TARGET + 0.1 * (INTERFERENCE + UNRELATED))
-    assert noisy["eaten"] == pytest.approx(clean["eaten"], abs=0.01)
+    assert noisy["target_loss"] == pytest.approx(clean["target_loss"], abs=0.01)
     assert noisy["leakage"] == pytest.approx(clean["leakage"], abs=0.3)
 
 

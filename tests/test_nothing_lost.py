@@ -20,11 +20,11 @@ from tiny import ROOT, assert_equal, assert_near, scalars, tiny_command, tiny_ru
 
 import models
 import train
-from extractor import UserError, checkpoint, fit
-from extractor.fit import Step
+from extractor import UserError, checkpoint, step_cost
 from extractor.parallel import Backward
 from extractor.progress import Progress, keep_best
-from extractor.stop import STATUS, Stop
+from extractor.script import EXIT_RESUMABLE, Stop
+from extractor.step_cost import Step
 from train import MainArgs, main
 
 SPAWNED = multiprocessing.get_context("forkserver")  # processes that have imported torch already
@@ -100,7 +100,7 @@ def test_told_to_end_it_saves_and_leaves_with_a_status_of_its_own(whole_group, a
     (os.killpg if whole_group else os.kill)(process.pid, signal.SIGTERM)
     out, _ = process.communicate(timeout=60)
     step = step_of(args.folder / "last.pt")
-    assert process.returncode == STATUS == 75 and 20 < step < 3000 and step % 500
+    assert process.returncode == EXIT_RESUMABLE == 75 and 20 < step < 3000 and step % 500
     assert f"told to end at step {step} of 3000, saved; run it again to go on" in out and "Traceback" not in out
 
 
@@ -113,12 +113,12 @@ def test_a_step_under_way_when_it_is_told_to_end_is_the_last(args, monkeypatch, 
             os.kill(os.getpid(), signal.SIGTERM)
         return backward(*given)
 
-    monkeypatch.setattr(fit, "step_of", lambda *_: Step(0, 0, 1.0))
+    monkeypatch.setattr(step_cost, "step_of", lambda *_: Step(0, 0, 1.0))
     monkeypatch.setattr(Backward, "__call__", told_in_the_second)
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as ended:
         main(replace(args, save_every=100, valid_every=100))
-    assert ended.value.code == STATUS and step_of(args.folder / "last.pt") == 2
+    assert ended.value.code == EXIT_RESUMABLE and step_of(args.folder / "last.pt") == 2
     assert "told to end at step 2 of 6, saved" in capsys.readouterr().out
     assert signal.getsignal(signal.SIGTERM) == before
     main(args)
@@ -203,7 +203,7 @@ def test_without_anything_better_for_so_long_it_ends_early_and_can_go_on(args, m
 def test_in_turns_the_weights_are_those_of_the_whole_batch(args):
     args = replace(args, batch_size=4, precision="fp32", muon=0.0)
     main(args)
-    main(replace(args, name="turns", accumulate=4))
+    main(replace(args, name="turns", grad_accum_steps=4))
     one, two = (weights(args.folder.parent / name / "last.pt") for name in ("alice", "turns"))
     assert_near(one, two)
     ours, theirs = (scalars(args.folder.parent / name)["valid/loss"] for name in ("alice", "turns"))
@@ -238,10 +238,11 @@ def test_a_recording_that_breaks_in_the_night_is_named_counted_and_passed_over(b
 @pytest.mark.parametrize("workers", [0, 1])
 def test_where_nothing_can_be_read_any_more_the_run_ends_with_one_sentence(workers, args, tmp_path):
     folder = Path(shutil.copytree(Path(args.data.clean[0]).parents[1], tmp_path / "recordings"))
-    data = replace(args.data, clean=(f"{folder}/clean/alice",), dirty=(f"{folder}/dirty/other",), absent=1.0, both=0.0,
-                   alone=0.0)
+    data = replace(args.data, clean=(f"{folder}/clean/alice",), dirty=(f"{folder}/dirty/other",),
+                   p_no_target=1.0, p_two_sources=0.0, p_no_interference=0.0)
     training = train.MixtureDataset(train.find_material(data), data, args.model.sample_rate, split="train")
     (folder / "dirty/other/voices/bob.wav").unlink()
-    batches = train.DataLoader(training, 2, sampler=train.Keys(0, 2, 5, 0, 2), num_workers=workers)
+    sampler = train.TrainingSampler(0, 2, 5, 0, 2)
+    batches = train.DataLoader(train.Reported(training), 2, sampler=sampler, num_workers=workers)
     with pytest.raises(UserError, match=r"^none of 20 draws could be read, the last one: [^\n]*bob\.wav: [^\n]*$"):
         next(iter(train.in_turns(batches, 1)))

@@ -13,8 +13,7 @@ from bandsplit import PRESETS as BAND_SPLIT
 from bandsplit import BandSplit
 from dptnet import DPTNet
 from extractor import UserError, precision
-from extractor.muon import Muon, orthogonal
-from extractor.optim import decay_groups, freeze, learning_rate, make_optimizers, update_average
+from extractor.optim import Muon, decay_groups, freeze, learning_rate, make_optimizers, orthogonal, update_average
 from extractor.rwkv7 import TimeMix
 from train import MainArgs
 
@@ -65,7 +64,7 @@ def test_muon_steps_as_far_in_low_ranks_as_in_full_ones():
 class Mixed(nn.Module):
     """A parameter of each kind: matrices at an end and inside, a kernel, a bias, one that is not trained."""
 
-    ends = ("enter",)
+    muon_excluded = ("enter",)
 
     def __init__(self):
         super().__init__()
@@ -88,7 +87,7 @@ def test_every_trained_parameter_has_one_optimizer_and_inner_matrices_have_muon(
 def test_a_step_by_muon_turns_the_gradient_into_equal_singular_values(rows, columns, stretch):
     """At a momentum of 0 a step is u v^T times lr and sqrt(max(1, rows/columns)); Newton-Schulz gives 0.7 to 1.2."""
     net = nn.Linear(columns, rows, bias=False)
-    net.ends = ()
+    net.muon_excluded = ()
     _, muon = make_optimizers(net, MainArgs(lr=0.1, muon=5.0, weight_decay=0.0))
     for group in muon.param_groups:
         group["lr"], group["momentum"] = 0.1 * group["over_lr"], 0.0

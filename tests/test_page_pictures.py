@@ -146,7 +146,7 @@ def test_where_all_runs_were_timed_the_curves_are_drawn_over_minutes(show, tmp_p
 
 
 def test_the_measure_of_an_absent_speaker_has_its_own_bars(show, tmp_path):
-    scores = {"mixture": [{"attenuation": 0.0}] * 2, "ours": [{"attenuation": -30.0}, {"attenuation": -50.0}]}
+    scores = {"mixture": [{"residual_level": 0.0}] * 2, "ours": [{"residual_level": -30.0}, {"residual_level": -50.0}]}
     page = show(make(tmp_path, scores, [{"kind": "absent", "snr_db": None, "present": False}] * 2))
     figure = plotted(page, "left of absent, dB by kind")
     assert figure.locator("rect title").all_text_contents()[1] == "ours, absent: −40.0 [−50.0, −30.0], 2 files"

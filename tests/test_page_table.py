@@ -174,7 +174,7 @@ def test_enter_sorts_and_stays_on_the_heading_and_the_focus_goes_with_the_file(s
 def test_nothing_is_wider_than_the_window_whatever_the_names(width, show, tmp_path):
     long = "a_name_that_goes_on_" * 8
     systems = ("mixture", long, *(f"system {i}" for i in range(6)))
-    scores = {name: [{"si_sdri": 1.0, "attenuation": 1.0}] * 2 for name in systems}
+    scores = {name: [{"si_sdri": 1.0, "residual_level": 1.0}] * 2 for name in systems}
     make(tmp_path, scores, [{"name": long, "kind": long, "text": long}, {"name": "b", "kind": "b", "snr_db": 5.0}],
          [{name: noise(0, 0.3) for name in (*scores, "target")}], name=long, failures=[long], args={long: long},
          curves={long: {f"valid/{long}": [(0, 1.0), (1, 2.0)]}})

@@ -16,9 +16,9 @@ from torch.testing import assert_close
 
 import flow
 from extractor import sigma
-from extractor.losses import LossArgs
 from extractor.parallel import Backward
 from fullband import FullBandArgs
+from losses import LossArgs
 
 CPU = torch.device("cpu")
 

@@ -58,7 +58,7 @@ def test_all_recordings_count_by_their_length_and_short_ones_too(tmp_path):
 
 @pytest.mark.parametrize("changed, words", [
     ({}, []),
-    ({"bandwidth_hz": 16_000}, ["ends at 16.0 kHz, that of the clean recordings at 20.0 kHz; AugmentArgs.band"]),
+    ({"bandwidth_hz": 16_000}, ["ends at 16.0 kHz, that of the clean recordings at 20.0 kHz; AugmentArgs.p_band"]),
     ({"bandwidth_hz": 23_000}, ["what the speaker has above will be lost"]),
     ({"floor_db": -60}, ["pauses are 60 dB under its loud parts, those of the clean recordings 40 dB"]),
     ({"floor_db": -15}, []),  # it has a game in it

@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 import pytest
 
-from extractor import provenance
+from extractor import script
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ def git(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     folder = tmp_path / "repository" / "extractor"
     folder.mkdir(parents=True)
-    (folder / "provenance.py").write_text("print(1)\n")
+    (folder / "script.py").write_text("print(1)\n")
 
     def run(*words: str) -> str:
         identity = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
@@ -33,44 +33,44 @@ def git(tmp_path, monkeypatch):
     run("init")
     run("add", ".")
     run("commit", "-m", "first")
-    monkeypatch.setattr(provenance, "__file__", str(folder / "provenance.py"))
+    monkeypatch.setattr(script, "__file__", str(folder / "script.py"))
     monkeypatch.chdir(tmp_path)  # it is the program's state that counts, not that of the folder one happens to be in
     return run
 
 
 def test_the_commit_is_that_of_the_program(git):
-    assert provenance.commit() == git("rev-parse", "HEAD") and len(provenance.commit()) == 40
+    assert script.commit() == git("rev-parse", "HEAD") and len(script.commit()) == 40
 
 
 def test_a_plus_says_that_a_file_has_changed_since_and_a_new_file_is_no_change(git, tmp_path):
     (tmp_path / "repository" / "new.txt").write_text("new")
-    assert provenance.commit() == git("rev-parse", "HEAD")
-    (tmp_path / "repository" / "extractor" / "provenance.py").write_text("print(2)\n")
-    assert provenance.commit() == git("rev-parse", "HEAD") + "+"
+    assert script.commit() == git("rev-parse", "HEAD")
+    (tmp_path / "repository" / "extractor" / "script.py").write_text("print(2)\n")
+    assert script.commit() == git("rev-parse", "HEAD") + "+"
     git("add", ".")
-    assert provenance.commit() == git("rev-parse", "HEAD") + "+"
+    assert script.commit() == git("rev-parse", "HEAD") + "+"
     git("commit", "-m", "second")
-    assert provenance.commit() == git("rev-parse", "HEAD")
+    assert script.commit() == git("rev-parse", "HEAD")
 
 
 def test_outside_git_there_is_no_commit(tmp_path, monkeypatch):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "provenance.py"))
-    assert provenance.commit() is None
+    monkeypatch.setattr(script, "__file__", str(tmp_path / "script.py"))
+    assert script.commit() is None
 
 
 def test_without_git_there_is_no_commit(git, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert provenance.commit() is None
+    assert script.commit() is None
 
 
 def test_versions_are_of_what_is_installed():
-    found = provenance.versions(["numpy", "no-such-package", "mir-eval"])
+    found = script.versions(["numpy", "no-such-package", "mir-eval"])
     assert found == {"numpy": version("numpy"), "mir-eval": version("mir_eval")}
 
 
 def test_a_report_starts_with_its_name_time_commit_arguments_and_versions(git, tmp_path, monkeypatch):
-    head = provenance.of(Args(page=False), tmp_path / "results" / "alice", ["einops", "no-such-package"])
+    head = script.run_info(Args(page=False), tmp_path / "results" / "alice", ["einops", "no-such-package"])
     assert head["name"] == "alice"
     assert head["args"] == {"systems": ("a", "b"), "page": False}
     assert head["commit"] == git("rev-parse", "HEAD")
@@ -83,4 +83,4 @@ def test_a_report_starts_with_its_name_time_commit_arguments_and_versions(git, t
 def test_a_folder_named_by_a_dot_has_the_name_of_the_folder(tmp_path, monkeypatch):
     (tmp_path / "bob").mkdir()
     monkeypatch.chdir(tmp_path / "bob")
-    assert provenance.of(Args(), ".")["name"] == "bob"
+    assert script.run_info(Args(), ".")["name"] == "bob"

@@ -16,7 +16,7 @@ from bench.families import cost
 from bench.race import seconds_a_step
 from dptnet import DPTNet, DPTNetArgs
 from extractor import UserError, checkpoint, curves, sigma
-from extractor.scores import PRESENT
+from extractor.scoring import PRESENT
 from fullband import FullBandArgs
 
 SMALL = FullBandArgs(RATE, n_fft=128, hop=32, n_bands=20, width=16, hidden=8, n_layers=1)

@@ -1,4 +1,4 @@
-"""README's commands, each as it stands there, on recordings small enough for a test."""
+"""The commands of README and docs, each as it stands there, on recordings small enough for a test; and their tables."""
 
 import json
 import os
@@ -13,19 +13,27 @@ import pytest
 import soundfile as sf
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
-COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", README, re.S) for line in block.strip().split("\n")]
+PAGES = {"README.md": (ROOT / "README.md").read_text()} | {  # in the order in which their commands are run
+    f"docs/{name}.md": (ROOT / f"docs/{name}.md").read_text()
+    for name in ("training", "models", "extraction", "evaluation", "results", "data", "slicing", "walk", "log")
+}
+COMMANDS = list(dict.fromkeys(
+    line for page in PAGES.values() for block in re.findall(r"```bash\n(.*?)```", page, re.S)
+    for line in block.strip().split("\n")
+))
+SIMPLE = "mkdir", "python -m webbrowser"  # run as they stand
 RATE = 44100
 SMALL = {  # appended, so that a test is over in seconds
     "train.py": "--steps 2 --valid-every 1 --batch-size 2 --workers 0 --data.segment-s 0.5 --data.n-valid 4",
     "infer.py": "",
-    "export.py": "",
+    "tools.export": "",
     "evaluate.py": "",
-    "compare.py": "",
+    "tools.compare": "",
     "check.py": "",
     "slicer.py": "",
     "demo.py": "",
-    "bench.unseen": "--n-each 1 --seconds 1",
+    "tools.make_pairs": "--n-each 1 --seconds 1",
+    "bench.conditions": "--only 17",
 }
 
 
@@ -33,9 +41,9 @@ SMALL = {  # appended, so that a test is over in seconds
 def checkout(tmp_path_factory) -> Path:
     """The repository with recordings where README says they lie, and the same ones again as $DATA."""
     folder = tmp_path_factory.mktemp("checkout")
-    for name in [*(p.name for p in ROOT.glob("*.py")), "requirements.txt", "README.md"]:
+    for name in [*(p.name for p in ROOT.glob("*.py")), "requirements.txt"]:
         shutil.copy(ROOT / name, folder)
-    for name in ("extractor", "bench"):
+    for name in ("extractor", "bench", "tools"):
         shutil.copytree(ROOT / name, folder / name)
     rng = np.random.default_rng(0)
     clean = [f"clean/{who}/set/src_{n}_0.wav" for who in ("speaker", "alice") for n in (0, 1)]
@@ -56,7 +64,9 @@ def checkout(tmp_path_factory) -> Path:
 
 
 def run(command: str, folder: Path) -> str:
-    environment = os.environ | {"DATA": "DATA", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    environment = os.environ | {
+        "DATA": "DATA", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "BROWSER": "true",
+    }
     ended = subprocess.run(command, shell=True, cwd=folder, env=environment, capture_output=True, text=True)
     assert ended.returncode == 0, f"{command}\n{ended.stdout[-2000:]}\n{ended.stderr[-2000:]}"
     return ended.stdout
@@ -64,13 +74,15 @@ def run(command: str, folder: Path) -> str:
 
 @pytest.mark.slow(250)
 def test_every_command_on_recordings_runs(checkout):
-    """In README's order: what one writes, the next reads."""
+    """In the order of the pages: what one writes, the next reads."""
     seen = set()
     for command in COMMANDS:
         if command.startswith("tensorboard"):
             assert "audio" in run(f"{command} --inspect", checkout)
+        elif command.startswith(SIMPLE):
+            run(command, checkout)
         elif not command.startswith("pip"):
-            script = re.fullmatch(r"(?:python|.*torchrun) .*?(\w+\.py|bench\.\w+).*", command)[1]
+            script = re.fullmatch(r"(?:python|.*torchrun) .*?(\w+\.py|(?:bench|tools)\.\w+).*", command)[1]
             once = "" if "rnnoise" in command or script != "evaluate.py" else "--perceptual False"  # it takes its time
             run(f"{command} {SMALL[script]} {once}", checkout)
             seen.add(script)
@@ -91,7 +103,7 @@ def test_the_demo_improves_held_out_mixtures_by_more_than_6_db(checkout):
     report = json.loads((checkout / "demo/results/scores.json").read_text())
     rows = report["scores"]["mei"]
     assert np.mean([row["si_sdri"] for row in rows if "si_sdri" in row]) > 6
-    assert np.mean([row["attenuation"] for row in rows if "attenuation" in row]) < -15
+    assert np.mean([row["residual_level"] for row in rows if "residual_level" in row]) < -15
     for item in report["items"]:
         assert sf.info(checkout / f"demo/results/estimate/mei/{item['name']}.wav").frames == 6 * RATE
         assert (checkout / "demo/results" / item["sound"]).stat().st_size > 100_000
@@ -108,7 +120,7 @@ def test_the_table_of_presets_is_that_of_the_code():
     import models
     from bench.families import cost
 
-    rows = re.findall(r"\| `(\w+-\w+)` \|.*\| ([\d,]+) \| ([\d.]+) \|", README)
+    rows = re.findall(r"\| `(\w+-\w+)` \|.*\| ([\d,]+) \| ([\d.]+) \|", PAGES["docs/models.md"])
     assert [name for name, _, _ in rows] == list(models.PRESETS)
     for name, n_parameters, gmac_per_s in rows:
         counted = cost(models.PRESETS[name])
@@ -119,26 +131,47 @@ def test_the_tables_of_the_race_are_those_of_the_results():
     from bench import race
 
     done = json.loads((ROOT / "results/families/learning.json").read_text())
-    assert race.costs(done) in README and race.quality(done) in README
+    assert race.costs(done) in PAGES["docs/results.md"] and race.quality(done) in PAGES["docs/results.md"]
 
 
 def test_the_table_of_conditions_is_that_of_the_results():
     from bench import conditions
 
     found = json.loads((ROOT / "results/conditions/conditions.json").read_text())["conditions"]
-    page = (ROOT / "docs/data.md").read_text()
-    assert all(conditions.table(rows) in page for rows in found.values())
+    assert all(conditions.table(rows) in PAGES["docs/data.md"] for rows in found.values())
 
 
-@pytest.mark.parametrize("page, result, n_tables", [
-    ("README.md", "demo", 1), ("README.md", "unseen", 2), ("docs/results.md", "kathleen", 2),
+def test_the_readme_is_short():
+    assert len(PAGES["README.md"].encode()) <= 10 * 1024
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_somewhere(page):
+    def anchors(text: str) -> set[str]:
+        heads = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", text, flags=re.S), re.M)
+        return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}  # as GitHub makes them
+
+    for link in re.findall(r"\]\(([^)\s]+)\)", PAGES[page]):
+        path, _, anchor = link.partition("#")
+        if not path.startswith("http"):
+            target = (ROOT / page).parent / path if path else ROOT / page
+            assert target.exists(), link
+            assert not anchor or anchor in anchors(target.read_text()), link
+
+
+@pytest.mark.parametrize("page, section, result, n_tables", [
+    ("README.md", "What to expect", "unseen", 1),
+    ("docs/results.md", "Unseen games, voices and sentences", "unseen", 2),
+    ("docs/results.md", "The demo", "demo", 1),
+    ("docs/results.md", "The first evaluation set", "kathleen", 2),
 ])
-def test_the_tables_of_scores_are_those_of_the_results(page, result, n_tables):
-    from extractor.scores import MEASURES, PRESENT, Interval
+def test_the_tables_of_scores_are_those_of_the_results(page, section, result, n_tables):
+    from extractor.scoring import MEASURES, PRESENT, Interval
 
     summary = json.loads((ROOT / "results" / result / "scores.json").read_text())["summary"]
     ours = list(summary)[1]
-    tables = re.findall(r"\| system \|(.*)\n\| ---.*\n((?:\|.*\n)+)", (ROOT / page).read_text())
+    (text,) = [part for part in PAGES[page].split("\n## ") if part.startswith(section)]
+    tables = re.findall(r"\| system \|(.*)\n\| ---.*\n((?:\|.*\n)+)", text)
     tables = [(head, rows) for head, rows in tables if re.search(rf"^\| \**{ours}\b", rows, re.M)]
     assert len(tables) == n_tables
     of = {"the mixture": "mixture"} | {name: name for name in summary}
@@ -149,7 +182,7 @@ def test_the_tables_of_scores_are_those_of_the_results(page, result, n_tables):
             name = of[label.lower().removesuffix(" (enrolled)")]
             for title, cell in zip(titles, cells, strict=True):
                 measure = next(m for m in MEASURES if MEASURES[m].title == title.split(", ")[0])
-                kind = title.partition(", ")[2] or ("absent" if measure == "attenuation" else PRESENT)
+                kind = title.partition(", ")[2] or ("absent" if measure == "residual_level" else PRESENT)
                 expected = Interval(*summary[name][kind][measure])
                 with_interval = "[" in cell
                 if with_interval:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap, norm
 
-from extractor import scores
-from extractor.scores import MEASURES, PRESENT, Interval, differences, groups_of, interval, means
+from extractor import scoring
+from extractor.scoring import MEASURES, PRESENT, Interval, differences, groups_of, interval, means
 
 VALUES = np.random.default_rng(0).normal(3, 2, 40)
 WORDS = np.random.default_rng(1).integers(1, 30, 40).astype(float)
@@ -67,7 +67,7 @@ def test_constant_values_have_an_interval_without_width():
 
 def test_the_same_values_have_the_same_interval_every_time():
     before = interval(VALUES)
-    scores._drawn.cache_clear()  # as in another run
+    scoring._drawn.cache_clear()  # as in another run
     assert interval(list(VALUES)) == before
 
 
@@ -127,10 +127,10 @@ def test_where_the_target_is_never_there_is_no_group_of_those_with_it():
 
 def test_means_are_by_group_over_what_was_measured():
     items = [item("game"), item("game"), item("absent", present=False), item("voices")]
-    found = means(items, [{"si_sdri": 1.0, "pesq": 2.0}, {"si_sdri": 4.0}, {"attenuation": -30.0}, {}])
+    found = means(items, [{"si_sdri": 1.0, "pesq": 2.0}, {"si_sdri": 4.0}, {"residual_level": -30.0}, {}])
     assert {kind: {m: (x.mean, x.n) for m, x in by.items()} for kind, by in found.items()} == {
         "game": {"si_sdri": (2.5, 2), "pesq": (2.0, 1)},
-        "absent": {"attenuation": (-30.0, 1)},
+        "absent": {"residual_level": (-30.0, 1)},
         "voices": {},
         PRESENT: {"si_sdri": (2.5, 2), "pesq": (2.0, 1)},
     }
@@ -161,7 +161,7 @@ def test_a_difference_is_ours_minus_theirs_pair_by_pair():
 @pytest.mark.parametrize(
     "measure, more, less",
     [("si_sdri", "better", "worse"), ("pesq", "better", "worse"), ("wer", "worse", "better"),
-     ("leakage", "worse", "better"), ("eaten", "worse", "better"), ("attenuation", "worse", "better")],
+     ("leakage", "worse", "better"), ("target_loss", "worse", "better"), ("residual_level", "worse", "better")],
 )
 def test_whether_more_is_better_depends_on_the_measure(measure, more, less):
     high, low = [3.0, 4.0, 5.0, 6.0, 7.0, 8.0], [1.0, 2.0, 2.0, 3.0, 5.0, 4.0]

@@ -12,7 +12,7 @@ from speech import RATE, TALK, clips_of, content, put, rows_in, run_slicer, sett
 from tiny import alone_in_elsewhere
 
 import slicer
-from extractor import UserError, ledger, report
+from extractor import UserError, report, slicing
 from slicer import main
 
 
@@ -125,7 +125,7 @@ def test_a_run_that_is_killed_at_any_time_is_finished_by_the_next(tmp_path):
         for path in (tmp_path / "out").iterdir():
             path.unlink()
         process = run_slicer(tmp_path)
-        while not (tmp_path / "out" / ledger.STAGING).exists() and process.poll() is None:
+        while not (tmp_path / "out" / slicing.STAGING).exists() and process.poll() is None:
             time.sleep(0.001)
         time.sleep(rng.uniform(0, 0.2))
         process.kill()

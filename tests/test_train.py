@@ -16,14 +16,14 @@ from torch import nn
 
 import models
 import train
+from augment import AugmentArgs
 from dataset import KINDS
-from extractor import UserError, audio, checkpoint, ddp, fit
-from extractor.augment import AugmentArgs
-from extractor.fit import Step
-from extractor.losses import predictive_loss
+from extractor import UserError, audio, checkpoint, ddp, step_cost
 from extractor.optim import learning_rate
 from extractor.parallel import Backward
 from extractor.profile import profile
+from extractor.step_cost import Step
+from losses import predictive_loss
 from train import MainArgs, main
 
 
@@ -61,7 +61,7 @@ def test_stopped_and_resumed_is_the_same_as_never_stopped(args, monkeypatch, thr
         return backward(*batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(fit, "step_of", lambda *_: Step(0, 0, 1.0))  # whose steps do not count
+        patch.setattr(step_cost, "step_of", lambda *_: Step(0, 0, 1.0))  # whose steps do not count
         patch.setattr(Backward, "__call__", stop_at_the_fourth)
         with pytest.raises(KeyboardInterrupt):
             main(args)
@@ -111,7 +111,7 @@ def test_steps_without_a_finite_loss_are_skipped_counted_and_leave_no_trace(args
                 value = value * math.nan
         return value, parts
 
-    monkeypatch.setattr(fit, "step_of", lambda *_: Step(0, 0, 1.0))  # whose steps do not count
+    monkeypatch.setattr(step_cost, "step_of", lambda *_: Step(0, 0, 1.0))  # whose steps do not count
     monkeypatch.setitem(models.FAMILIES, "dptnet", models.FAMILIES["dptnet"]._replace(loss=nan_at_first))
     main(args)
 
@@ -150,7 +150,7 @@ def test_training_on_cuda_ends_near_training_on_the_cpu(args):
 
 def test_products_in_training_are_of_the_precision_asked_for_all_else_is_full(args, monkeypatch):
     dtypes = []
-    monkeypatch.setattr(fit, "step_of", lambda *_: Step(0, 0, 1.0))  # whose products do not count
+    monkeypatch.setattr(step_cost, "step_of", lambda *_: Step(0, 0, 1.0))  # whose products do not count
     monkeypatch.setattr(torch.nn.Linear, "forward", noting(dtypes, torch.nn.Linear.forward))
     for precision, expected in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
         dtypes.clear()
@@ -255,7 +255,7 @@ def test_half_of_the_validation_mixtures_are_under_conditions_by_themselves(args
 def test_a_checkpoint_says_how_high_the_sound_reached_that_it_was_trained_on(args):
     reach = profile([audio.probe(p) for p in audio.find(args.data.clean[0])]).bandwidth_hz
     for share, least in ((0.5, 200.0), (0.0, reach)):
-        run = replace(args, name=f"band_{share}", augment=AugmentArgs(band=share, cutoff_hz=(200.0, 20_000.0)))
+        run = replace(args, name=f"band_{share}", augment=AugmentArgs(p_band=share, cutoff_hz=(200.0, 20_000.0)))
         assert checkpoint.load(main(run))["bandwidth_hz"] == (pytest.approx(least), reach)
         assert models.load(run.folder / "best.pt")[0].bandwidth_hz == (pytest.approx(least), reach)
         assert models.exported(run.folder / "best.pt")["bandwidth_hz"] == (pytest.approx(least), reach)

@@ -17,14 +17,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny import NET, scalars, tiny_run
 from torch import nn
 
+import augment
 import models
 import train
+from augment import AugmentArgs
 from dataset import KINDS, MixtureDataset
 from dptnet import DPTNet
-from extractor import UserError, audio, augment, checkpoint, curves, fit, journal
-from extractor.augment import AugmentArgs
-from extractor.fit import Step, free_bytes
-from extractor.losses import LossArgs
+from extractor import UserError, audio, checkpoint, curves, journal, step_cost
+from extractor.step_cost import Step, free_bytes
 from train import MainArgs, main
 
 CPU = torch.device("cpu")
@@ -37,10 +37,10 @@ def args(recordings, tmp_path) -> MainArgs:
 
 
 def test_tensorboard_has_curves_and_the_sound_and_spectrogram_of_every_kind(args):
-    main(replace(args, steps=21, valid_every=21, loss=LossArgs(stft_weight=1.0)))
+    main(replace(args, steps=21, valid_every=21))
     events = EventAccumulator(str(args.folder)).Reload()
     tags = events.Tags()
-    parts = "log_mse_db", "treble_db", "stft"
+    parts = "log_mse_db", "treble_db"
     wanted = {f"train/{x}" for x in ("loss", *parts, "lr", "grad_norm", "clip", "skipped", "unread", *RATES)}
     scores = "game_si_sdri_db", "voice_si_sdri_db", "both_si_sdri_db", "absent_db"
     wanted |= {"valid/loss"} | {f"valid/{of}{x}" for of in ("", "conditions_") for x in scores}
@@ -60,7 +60,7 @@ def test_sound_is_kept_of_the_first_validation_and_of_better_ones(args, monkeypa
         return {"loss": next(losses)}, []
 
     monkeypatch.setattr(train, "validate", validate)
-    monkeypatch.setattr(journal.Journal, "examples", lambda self, step, *_: told.append(step))
+    monkeypatch.setattr(journal.report, "add_examples", lambda writer, step, *_: told.append(step))
     main(replace(args, steps=8, valid_every=2))
     main(replace(args, steps=10, valid_every=2))  # another process begins with one
     assert told == [2, 6, 10]
@@ -133,7 +133,7 @@ def test_the_estimated_memory_is_that_of_what_a_step_keeps(args):
             return self.w * x
 
     family = models.FAMILIES["dptnet"]._replace(loss=lambda net, mixture, target, *_: (net(mixture).sum(), {}))
-    step = fit.step_of(args, 2, train.loss_function(args, family, CPU), Scale(), CPU)
+    step = step_cost.step_of(args, 2, train.loss_function(args, family, CPU), Scale(), CPU)
     n_samples = 0.5 * RATE
     assert step.weights == 20 and step.item == pytest.approx(4 * n_samples, abs=32) and step.seconds > 0
     assert step.n_bytes(2) == 20 + 2 * step.item
@@ -150,13 +150,13 @@ def test_the_time_of_a_step_is_that_of_a_moment_when_the_machine_was_not_busy(ar
         return net(mixture).sum(), {}
 
     family = models.FAMILIES["dptnet"]._replace(loss=loss)
-    step = fit.step_of(args, 2, train.loss_function(args, family, CPU), nn.Linear(round(0.5 * RATE), 1), CPU)
+    step = step_cost.step_of(args, 2, train.loss_function(args, family, CPU), nn.Linear(round(0.5 * RATE), 1), CPU)
     assert step.seconds < 0.2
 
 
 @pytest.mark.parametrize("minutes, steps", [(1.0, 30), (0.25, 8), (0.001, 1)])
 def test_the_steps_that_fit_are_the_minutes_over_the_time_of_one(minutes, steps, args, monkeypatch):
-    monkeypatch.setattr(fit, "step_of", lambda *_: Step(0, 0, 2.0))
+    monkeypatch.setattr(step_cost, "step_of", lambda *_: Step(0, 0, 2.0))
     assert train.steps_that_fit(args, minutes) == steps
 
 
@@ -164,8 +164,8 @@ def test_a_batch_that_does_not_fit_is_refused_with_the_way_out(args, monkeypatch
     def no_room(*_):
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(fit, "step_of", no_room)
-    words = r"2 items of 0\.5 s do not fit into the memory of cpu: give MainArgs.accumulate = 2, or a smaller batch"
+    monkeypatch.setattr(step_cost, "step_of", no_room)
+    words = r"2 items of 0\.5 s do not fit into the memory of cpu: give MainArgs.grad_accum_steps = 2, or a"
     with pytest.raises(UserError, match=words):
         train.main(args)
 
@@ -173,15 +173,15 @@ def test_a_batch_that_does_not_fit_is_refused_with_the_way_out(args, monkeypatch
 def test_a_dry_run_says_what_fits_and_trains_nothing(args, monkeypatch, capsys):
     seen = []
 
-    def measured(args, at_once, *_):
-        seen.append((at_once, args.data.segment_s))
+    def measured(args, micro_batch_size, *_):
+        seen.append((micro_batch_size, args.data.segment_s))
         if args.data.segment_s > 0.9:
             raise torch.OutOfMemoryError
         return Step(0, 2**20, 1.5)
 
-    monkeypatch.setattr(fit, "step_of", measured)
-    monkeypatch.setattr(fit, "free_bytes", lambda device: 2**30)
-    main(replace(args, dry_run=True, batch_size=4, accumulate=2, steps=2400))
+    monkeypatch.setattr(step_cost, "step_of", measured)
+    monkeypatch.setattr(step_cost, "free_bytes", lambda device: 2**30)
+    main(replace(args, dry_run=True, batch_size=4, grad_accum_steps=2, steps=2400))
     head, _, *rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     assert head == ("| segment, s | MiB an item | largest batch in 1 GiB | s a step of 2 | audio s per s | "
                     "hours for 2,400 steps |")
@@ -199,14 +199,14 @@ def test_on_a_cpu_a_batch_is_not_tried_that_memory_has_no_room_for(args, monkeyp
         tried.append(len(mixture))
         return loss(net, mixture, *given)
 
-    one = fit.measure(net, loss, (2, 1000), device)
-    monkeypatch.setattr(fit, "free_bytes", lambda device: one.n_bytes(3) + 1)
-    assert fit.measure(net, loss, (3, 1000), device).item == one.item
+    one = step_cost.measure(net, loss, (2, 1000), device)
+    monkeypatch.setattr(step_cost, "free_bytes", lambda device: one.n_bytes(3) + 1)
+    assert step_cost.measure(net, loss, (3, 1000), device).item == one.item
     with pytest.raises(torch.OutOfMemoryError):
-        fit.measure(net, noted, (4, 1000), device)
+        step_cost.measure(net, noted, (4, 1000), device)
     assert tried == [1]
-    monkeypatch.setattr(fit, "free_bytes", lambda device: 0)  # a system that does not say
-    fit.measure(net, loss, (4, 1000), device)
+    monkeypatch.setattr(step_cost, "free_bytes", lambda device: 0)  # a system that does not say
+    step_cost.measure(net, loss, (4, 1000), device)
 
 
 def test_some_memory_is_free():
@@ -273,7 +273,8 @@ def test_what_validation_does_not_depend_on_leaves_the_best_what_it_was(args, re
     more = shutil.copytree(recordings / "clean" / "alice", tmp_path / "clean" / "alice")
     two = replace(args.data, clean=(*args.data.clean, str(more)))
     main(replace(args, data=two))
-    other = replace(two, clean=two.clean[::-1], speed=(1.0, 1.1), absent=0.5, alone=0.1, both=0.2)
+    shares = {"p_no_target": 0.5, "p_no_interference": 0.1, "p_two_sources": 0.2}
+    other = replace(two, clean=two.clean[::-1], speed=(1.0, 1.1), **shares)
     main(replace(args, data=other, steps=7))
     assert "judged anew" not in capsys.readouterr().out
 
@@ -281,7 +282,7 @@ def test_what_validation_does_not_depend_on_leaves_the_best_what_it_was(args, re
 @pytest.mark.parametrize(
     ("fields", "message"),
     [({"init_from": "nobody.pt"}, "nobody.pt: there is no such checkpoint"), ({"freeze": ("tail",)}, "MainArgs.freeze"),
-     ({"accumulate": 3}, "cannot be shared"), ({"seed": 3}, r"last\.pt: started with")],
+     ({"grad_accum_steps": 3}, "cannot be shared"), ({"seed": 3}, r"last\.pt: started with")],
 )
 def test_what_needs_no_recordings_is_refused_before_they_are_looked_through(fields, message, args, monkeypatch):
     if "seed" in fields:
@@ -376,20 +377,20 @@ def test_validation_under_conditions_is_the_same_whatever_training_does(args, mo
             used[split] = self.augment
 
     monkeypatch.setattr(train, "MixtureDataset", Noted)
-    main(replace(args, augment=AugmentArgs(band=1.0)))
-    assert used == {"train": AugmentArgs(band=1.0), "valid": augment.CONDITIONS}
+    main(replace(args, augment=AugmentArgs(p_band=1.0)))
+    assert used == {"train": AugmentArgs(p_band=1.0), "valid": augment.CONDITIONS}
 
 
 def test_two_processes_do_not_train_into_one_folder(args, monkeypatch):
     taken = []
 
     @contextmanager
-    def alone_in(folder):
+    def folder_lock(folder):
         taken.append(folder)
         raise UserError("another process is at work there")
         yield
 
-    monkeypatch.setattr(train, "alone_in", alone_in)
+    monkeypatch.setattr(train, "folder_lock", folder_lock)
     with pytest.raises(UserError, match="another process"):
         main(args)
     assert taken == [args.folder] and not list(args.folder.glob("*.pt"))

@@ -1,4 +1,4 @@
-"""extractor/unpack.py: the same samples from another file, at most so many of them, and nothing half done."""
+"""extractor/cache.py: the same samples from another file, at most so many of them, and nothing half done."""
 
 import os
 import time
@@ -11,7 +11,7 @@ import soundfile as sf
 import torch
 
 from dataset import MixtureArgs, MixtureDataset
-from extractor import audio, unpack
+from extractor import audio, cache
 from extractor.material import find_material
 
 RATE = 8000
@@ -45,7 +45,7 @@ def files(folder: Path) -> dict[str, int]:
 @pytest.mark.parametrize("rate", [RATE, 6000])
 def test_an_unpacked_recording_has_the_same_samples(folder, rate):
     before = recordings(folder)
-    after = unpack.unpack(before, folder / "out", 1e9)
+    after = cache.unpack(before, folder / "out", 1e9)
     assert [r.unpacked is not None for r in after] == [r.path.suffix != ".wav" for r in before]
     for packed, unpacked in zip(before, after, strict=True):
         n = packed.length(rate)
@@ -57,7 +57,7 @@ def test_an_unpacked_recording_has_the_same_samples(folder, rate):
 
 
 def test_it_is_the_unpacked_file_that_is_read_as_long_as_it_is_there(folder):
-    recording = next(r for r in unpack.unpack(recordings(folder), folder / "out", 1e9) if r.path.suffix == ".mp3")
+    recording = next(r for r in cache.unpack(recordings(folder), folder / "out", 1e9) if r.path.suffix == ".mp3")
     expected = audio.read(recording, 0, 100, RATE)
     sf.write(recording.unpacked, np.full(recording.frames, 0.25), RATE, "FLOAT")
     assert (audio.read(recording, 0, 100, RATE) == 0.25).all()
@@ -66,14 +66,14 @@ def test_it_is_the_unpacked_file_that_is_read_as_long_as_it_is_there(folder):
 
 
 def test_what_was_unpacked_is_not_again_unless_its_recording_changed(folder):
-    unpack.unpack(recordings(folder), folder / "out", 1e9)
+    cache.unpack(recordings(folder), folder / "out", 1e9)
     first = files(folder)
     assert len(first) == 3
-    unpack.unpack(recordings(folder), folder / "out", 1e9)
+    cache.unpack(recordings(folder), folder / "out", 1e9)
     assert files(folder) == first
     sf.write(folder / "in/long.flac", noise(130, 9), RATE)
     os.utime(folder / "in/long.flac", (time.time() + 5,) * 2)
-    changed = next(r for r in unpack.unpack(recordings(folder), folder / "out", 1e9) if r.path.stem == "long")
+    changed = next(r for r in cache.unpack(recordings(folder), folder / "out", 1e9) if r.path.stem == "long")
     assert len(files(folder)) == 4 and files(folder).items() > first.items()
     np.testing.assert_allclose(audio.read(changed, 0, 50, RATE), noise(130, 9)[:50, 0], atol=1e-4)
 
@@ -82,22 +82,22 @@ def test_no_more_is_unpacked_than_asked_for_nor_half_of_what_is_free(folder, mon
     before = recordings(folder)  # long, 130 s, plain, short and stereo, of 2 and 3 s
     sizes = {r.path.stem: 4 * r.frames for r in before}
     limit = sizes["short"] + sizes["stereo"]
-    named = {r.path.stem for r in unpack.unpack(before, folder / "out", limit) if r.unpacked}
+    named = {r.path.stem for r in cache.unpack(before, folder / "out", limit) if r.unpacked}
     assert named == {"short", "stereo"}
-    assert not [r for r in unpack.unpack(before, folder / "out", 0) if r.unpacked]
+    assert not [r for r in cache.unpack(before, folder / "out", 0) if r.unpacked]
     free = namedtuple("Usage", "free")(2 * sizes["long"] - 2)
-    monkeypatch.setattr(unpack.shutil, "disk_usage", lambda path: free)
-    assert [r.path.stem for r in unpack.unpack(before, folder / "other", 1e9) if r.unpacked] == ["short", "stereo"]
+    monkeypatch.setattr(cache.shutil, "disk_usage", lambda path: free)
+    assert [r.path.stem for r in cache.unpack(before, folder / "other", 1e9) if r.unpacked] == ["short", "stereo"]
 
 
 def test_what_cannot_be_decoded_or_written_stays_as_it_is_and_leaves_nothing(folder):
     whole = (folder / "in/long.flac").read_bytes()
     before = recordings(folder)
     (folder / "in/long.flac").write_bytes(whole[: len(whole) // 2])
-    after = unpack.unpack(before, folder / "out", 1e9)
+    after = cache.unpack(before, folder / "out", 1e9)
     assert [r.path.stem for r in after if r.unpacked] == ["short", "stereo"] and len(files(folder)) == 2
     (folder / "a file").touch()
-    assert unpack.unpack(before, folder / "a file/out", 1e9) == before
+    assert cache.unpack(before, folder / "a file/out", 1e9) == before
 
 
 def test_a_process_stopped_while_it_unpacks_leaves_nothing(folder, monkeypatch):
@@ -107,9 +107,9 @@ def test_a_process_stopped_while_it_unpacks_leaves_nothing(folder, monkeypatch):
     with monkeypatch.context() as m:
         m.setattr(os, "replace", die)
         with pytest.raises(KeyboardInterrupt):
-            unpack.unpack(recordings(folder), folder / "out", 1e9)
+            cache.unpack(recordings(folder), folder / "out", 1e9)
     assert not files(folder)
-    after = unpack.unpack(recordings(folder), folder / "out", 1e9)
+    after = cache.unpack(recordings(folder), folder / "out", 1e9)
     for recording in after:
         if recording.unpacked:
             assert sf.info(recording.unpacked).frames == recording.frames
@@ -121,7 +121,7 @@ def test_mixtures_are_the_same(folder):
         sf.write(folder / f"clean/alice/src_{i}.flac", noise(3, 10 + i), RATE)
     args = MixtureArgs((f"{folder}/clean/alice",), (f"{folder}/in",), segment_s=0.5, n_valid=4)
     material = find_material(args)
-    unpacked = type(material)(*(unpack.unpack(kind, folder / "out", 1e9) for kind in material))
+    unpacked = type(material)(*(cache.unpack(kind, folder / "out", 1e9) for kind in material))
     assert len(files(folder)) == 5
     for split in ("train", "valid"):
         a, b = (MixtureDataset(m, args, RATE, split=split) for m in (material, unpacked))

@@ -75,8 +75,8 @@ def assert_near(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]):
 @contextmanager
 def alone_in_elsewhere(folder: Path) -> Iterator[subprocess.Popen]:
     """Another process has the folder to itself."""
-    hold = "import sys, time; from extractor.files import alone_in\n" \
-           "with alone_in(sys.argv[1]): print('mine', flush=True); time.sleep(600)"
+    hold = "import sys, time; from extractor.files import folder_lock\n" \
+           "with folder_lock(sys.argv[1]): print('mine', flush=True); time.sleep(600)"
     other = subprocess.Popen([sys.executable, "-c", hold, str(folder)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert other.stdout.readline() == "mine\n"
     try:

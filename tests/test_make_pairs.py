@@ -1,4 +1,4 @@
-"""bench/unseen.py: pairs of what training does not hear."""
+"""tools/make_pairs.py: pairs of what training does not hear."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,16 +8,16 @@ import pytest
 import soundfile as sf
 from conftest import RATE
 
-from bench import unseen
-from bench.unseen import BenchArgs
 from dataset import MixtureArgs
 from extractor import UserError, audio
 from extractor.material import find_material, held_out
-from extractor.pairs import find_pairs
+from extractor.scoring import find_pairs
+from tools import make_pairs
+from tools.make_pairs import PairArgs
 
 
 @pytest.fixture
-def args(tmp_path) -> BenchArgs:
+def args(tmp_path) -> PairArgs:
     """Clean recordings hum at 300 and 400 Hz, every scene at a frequency of its own."""
     t = np.arange(8 * RATE) / RATE
     for path, hz in {
@@ -26,7 +26,7 @@ def args(tmp_path) -> BenchArgs:
     }.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         sf.write(tmp_path / path, 0.2 * np.sin(2 * np.pi * hz * t), RATE)
-    return BenchArgs(
+    return PairArgs(
         (f"{tmp_path}/clean/alice",), (f"{tmp_path}/dirty/other",), ("forest", "voices/bob"), f"{tmp_path}/out",
         snr_db=(-5.0, 5.0), seconds=1.0, n_each=2, sample_rate=RATE,
     )
@@ -37,7 +37,7 @@ def loudest_hz(x: np.ndarray) -> int:
 
 
 def test_pairs_are_of_held_out_sentences_under_these_scenes_at_these_snrs(args, tmp_path):
-    unseen.main(args)
+    make_pairs.main(args)
     pairs = find_pairs(Path(args.out_dir) / "pairs")
     data = MixtureArgs(args.clean, args.dirty)
     clean = find_material(data).clean
@@ -57,8 +57,8 @@ def test_pairs_are_of_held_out_sentences_under_these_scenes_at_these_snrs(args, 
 
 
 def test_everything_else_is_linked_to_train_on(args):
-    unseen.main(replace(args, scenes=("forest2", "voices/eve")))
-    unseen.main(args)  # over what is there
+    make_pairs.main(replace(args, scenes=("forest2", "voices/eve")))
+    make_pairs.main(args)  # over what is there
     seen = Path(args.out_dir) / "seen/other"
     assert {str(p.relative_to(seen)) for p in audio.find(seen)} == {"forest2/src_0.wav", "voices/eve.wav"}
     material = find_material(MixtureArgs(args.clean, (str(seen),)))
@@ -71,5 +71,5 @@ def test_everything_else_is_linked_to_train_on(args):
     ((), "name games and voices"),
 ])
 def test_scenes_that_are_not_there_or_not_enough_are_refused(args, scenes, expected):
-    with pytest.raises(UserError, match=f"BenchArgs.scenes: {expected}"):
-        unseen.main(BenchArgs(args.clean, args.dirty, scenes, args.out_dir))
+    with pytest.raises(UserError, match=f"PairArgs.scenes: {expected}"):
+        make_pairs.main(PairArgs(args.clean, args.dirty, scenes, args.out_dir))

@@ -1,11 +1,139 @@
-"""What is measured of a system, and how sure the means are: intervals, differences, tables."""
+"""Pairs of mixture and target, what is measured of them, and what can be said of the means."""
 
+import csv
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from scipy.special import ndtr, stdtrit
+
+from extractor import UserError, audio
+
+# ---------------------------------------------------------------------------------------------------------------------
+# pairs
+
+
+SILENT = 1e-3  # the highest peak of a target that is none
+
+
+class Pair(NamedTuple):
+    name: str
+    kind: str
+    snr_db: float | None
+    text: str | None
+    mixture: audio.Recording
+    target: audio.Recording
+
+
+def find_pairs(folder: Path) -> list[Pair]:
+    """Raises UserError where mixtures and targets do not match in name, length or rate."""
+    mixtures, targets = by_name(folder / "mixture"), by_name(folder / "target")
+    if not mixtures or mixtures.keys() != targets.keys():
+        odd = few(sorted(mixtures.keys() ^ targets.keys())) or "nothing there"
+        raise UserError(f"{folder}: mixture/ and target/ must hold files of the same names ({odd})")
+    listed = read_list(folder / "list.tsv")
+    if listed and (unlisted := [name for name in mixtures if name not in listed]):
+        raise UserError(f"{folder / 'list.tsv'}: has no line for {few(unlisted)}; names have no suffix")
+    pairs = [
+        Pair(name, *listed.get(name, ("all", None, None)), audio.probe(mixtures[name]), audio.probe(targets[name]))
+        for name in mixtures
+    ]
+    rate = pairs[0].mixture.rate
+    for _, _, _, _, mixture, target in pairs:
+        if mixture.frames != target.frames and mixture.rate == target.rate:
+            raise UserError(
+                f"{mixture.path}: {mixture.frames} samples, its target {target.frames}; they must be as long"
+            )
+        if odd := [r for r in (mixture, target) if r.rate != rate]:
+            raise UserError(f"{odd[0].path}: {odd[0].rate} Hz, others {rate} Hz; all pairs must be of one rate")
+    return pairs
+
+
+def few(names: list[str]) -> str:
+    """The first five, and how many more."""
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def by_name(folder: Path) -> dict[str, Path]:
+    paths = audio.find(folder)
+    found = {p.stem: p for p in paths}
+    if twice := [p for p in paths if found[p.stem] != p]:
+        raise UserError(f"{twice[0]}: {found[twice[0].stem].name} has the same name; a pair is one mixture, one target")
+    return found
+
+
+def read_list(path: Path) -> dict[str, tuple[str, float | None, str | None]]:
+    """Name -> kind, SNR in dB, words."""
+    if not path.exists():
+        return {}
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not in UTF-8; save it as text in UTF-8") from None
+    listed, columns = {}, cells(lines[0]) if lines else []
+    for n, line in enumerate(lines[1:], 2):
+        row = dict(zip(columns, cells(line), strict=False))
+        if not line.strip():
+            continue
+        if not row.get("name"):
+            raise UserError(f"{path}: no column `name` in line {n}; separate columns by tabs")
+        if row["name"] in listed:
+            raise UserError(f"{path}: {row['name']} has a second line, {n}; leave one")
+        try:
+            snr_db = float(row["snr_db"]) if row.get("snr_db") else None
+        except ValueError:
+            snr_db = np.nan
+        if snr_db is not None and not np.isfinite(snr_db):
+            raise UserError(f"{path}: snr_db = {row['snr_db']!r} of {row['name']} is no number")
+        listed[row["name"]] = (row.get("kind") or "all", snr_db, row.get("text") or None)
+    return listed
+
+
+def cells(line: str) -> list[str]:
+    """The cells of one line of a TSV file. A quote that does not end must not take the next lines with it."""
+    return next(csv.reader([line], delimiter="\t"), [])
+
+
+def present(target: np.ndarray) -> bool:
+    """Whether the speaker is in a target. A silent target may have gone through dither or a codec. [T]"""
+    return bool(np.abs(target).max() > SILENT)
+
+
+def describe(pair: Pair, mixture: np.ndarray, target: np.ndarray) -> dict:
+    """An item of the report. An SNR that nobody listed is measured, and rounded to 5 dB to make groups."""
+    snr_db = pair.snr_db
+    if not present(target):
+        snr_db = None
+    elif snr_db is None:
+        interference = float(np.square(mixture - target).sum())
+        snr_db = 5 * round(2 * np.log10(np.square(target).sum() / interference)) if interference else None
+    item = {"name": pair.name, "kind": pair.kind, "snr_db": snr_db, "seconds": round(pair.mixture.seconds, 3)}
+    return item | {"present": present(target)} | ({"text": pair.text} if pair.text else {})
+
+
+def find_estimates(folder: Path, pairs: list[Pair]) -> dict[str, Path]:
+    """Pair name -> file of its estimate. Raises UserError where one is missing."""
+    found = by_name(folder)
+    if missing := [pair.name for pair in pairs if pair.name not in found]:
+        raise UserError(f"{folder}: no estimate of {few(missing)}; files are matched by name")
+    return found
+
+
+def read_estimate(path: Path, pair: Pair) -> np.ndarray:
+    """Read an estimate at the pair's sample rate and length. -> [T]"""
+    recording = audio.probe(path)
+    rate, length = pair.mixture.rate, pair.mixture.frames
+    tolerance = 0 if recording.rate == rate else 2 + rate // recording.rate  # a resampler may round up
+    if abs(recording.length(rate) - length) > tolerance:
+        raise UserError(f"{path}: {recording.frames} samples at {recording.rate} Hz, its mixture {length} at {rate} Hz")
+    return audio.read(recording, 0, length, rate)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# measures and their means
+
 
 N_RESAMPLES = 10_000
 FEWEST = 6  # pairs for a verdict: that all of five go one way is chance in one case of 16
@@ -28,14 +156,14 @@ MEASURES = {
     "sdri": Measure("SDRi", "dB", 1, 1, "SDR gained over the mixture"),
     "gained": Measure("gained", "%", 1, 0, "share of pairs whose SI-SDR gained more than 1 dB"),
     "level_error": Measure("level error", "dB", 0, 1, "how much louder the speaker is than before"),
-    "eaten": Measure("speech eaten", "%", -1, 1, "share of the speaker's energy that is lost"),
+    "target_loss": Measure("speech lost", "%", -1, 1, "share of the speaker's energy that is lost"),
     "leakage": Measure("leakage", "dB", -1, 1, "of the interference's energy, what came through"),
     "high_lost": Measure("lost > 8 kHz", "%", -1, 1, "share of the speaker's energy above 8 kHz that is lost"),
     "high_kept": Measure("kept > 8 kHz", "dB", 0, 1, "of the speaker's energy above 8 kHz, what came through"),
     "level_in": Measure("level before", "dBFS", 0, 1, "level of the recording"),
     "level_change": Measure("level change", "dB", 0, 1, "level of what was extracted over that of the recording"),
     "speech_s": Measure("speech", "s", 1, 1, "seconds of what was extracted that stand out from its background"),
-    "attenuation": Measure("left of absent", "dB", -1, 1, "level of what remains where the speaker is absent"),
+    "residual_level": Measure("left of absent", "dB", -1, 1, "level of what remains where the speaker is absent"),
     "pesq": Measure("PESQ", "MOS", 1, 2, "PESQ wide band at 16 kHz, 1 to 4.64"),
     "estoi": Measure("ESTOI", "", 1, 2, "extended short-time objective intelligibility, 0 to 1"),
     "dnsmos": Measure("DNSMOS", "MOS", 1, 2, "quality guessed without a reference, overall; deaf to a second voice"),
@@ -86,7 +214,7 @@ def interval(values: Sequence[float], weights: Sequence[float] | None = None) ->
 
 @lru_cache(maxsize=2)  # of 1500 files it has 120 MB
 def _drawn(n: int) -> np.ndarray:
-    """How often each of n files is drawn, in every resample. [resamples, n]"""
+    """Bootstrap counts: how often each of n files is drawn, in every resample. -> [resamples, n]"""
     return np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), N_RESAMPLES).astype(float)
 
 
@@ -135,6 +263,6 @@ def differences(
 
 
 def _values(rows: Sequence[dict], measure: str) -> tuple[np.ndarray, np.ndarray]:
-    """And their weights: word error rates weigh by words, everything else by files."""
+    """The values of a measure and their weights: word error rates weigh by words, everything else by files."""
     weights = [row.get("words", 0) if measure == "wer" else 1 for row in rows]
     return np.array([row.get(measure, np.nan) for row in rows], float), np.array(weights, float)

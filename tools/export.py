@@ -1,7 +1,6 @@
 """A checkpoint to keep or to give away: the averaged weights alone, as plain ones, a third of best.pt.
 
-    python export.py                                    # the ExportArgs at the foot of this file
-    python export.py --checkpoint runs/alice/best.pt --out alice.pt
+    python -m tools.export --checkpoint runs/alice/best.pt --out alice.pt
     python infer.py --checkpoint alice.pt --inputs "datasets/dirty/alice/**/*"
 
 infer.py and evaluate.py take it as they take best.pt. Training cannot go on from it.
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import models
 from extractor import UserError, checkpoint
-from extractor.command import command_line
+from extractor.script import command_line
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,4 @@ def main(args: ExportArgs) -> Path:
 
 
 if __name__ == "__main__":
-    main(command_line(ExportArgs(
-        checkpoint="runs/speaker/best.pt",
-        out="speaker.pt",
-    )))
+    main(command_line(ExportArgs()))

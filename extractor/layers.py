@@ -1,4 +1,4 @@
-"""Attention, and how its weights spread."""
+"""What layers of several families share: attention, how its weights spread, and memory for time."""
 
 import math
 from collections.abc import Callable
@@ -6,7 +6,8 @@ from contextvars import ContextVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from extractor.precision import at_least_fp32, full
 
@@ -44,3 +45,11 @@ def entropy_by_layer(net: Callable[[Tensor], Tensor], mixture: Tensor) -> Tensor
         return torch.stack(_found.get() or [torch.zeros(0)]).flatten()
     finally:
         _found.reset(token)
+
+
+def checkpointed(layer: nn.Module, *inputs, enabled: bool):
+    """layer(*inputs). If `enabled`, training does not keep the activations inside the layer; the backward pass computes
+    them again. Nets draw nothing at random, so there is no random state to restore."""
+    if enabled and layer.training:
+        return checkpoint(layer, *inputs, use_reentrant=False, preserve_rng_state=False)
+    return layer(*inputs)

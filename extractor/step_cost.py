@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from extractor import UserError, ddp, tables
+from extractor import UserError, tables
 from extractor.parallel import Backward
 
 MEASURED_S = 2.0  # that trial steps may take
@@ -31,11 +31,9 @@ class Step(NamedTuple):
 
 
 @torch.random.fork_rng(devices=[])  # what is drawn in training must not depend on this
-def measure(
-    net: nn.Module, loss: Callable, shape: tuple[int, int], device: torch.device, *, compiled: bool = False
-) -> Step:
+def measure(net: nn.Module, loss: Callable, shape: tuple[int, int], device: torch.device) -> Step:
     """From steps of a copy of the net: one on an item of noise, the others on batches [B, T]. The fastest of these
-    counts: in the first one kernels are chosen, in any one the machine may be busy. loss, compiled: as in Backward.
+    counts: in the first one kernels are chosen, in any one the machine may be busy. loss: as in Backward.
     Raises torch.OutOfMemoryError where a batch does not fit."""
     trial = deepcopy(net).to(device)  # which lays the weights of cuDNN's LSTMs side by side again
     mixtures = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
@@ -52,7 +50,7 @@ def measure(
     found = Step(20 * sum(p.numel() for p in net.parameters()), sum(saved.values()), 0.0)
     if device.type == "cpu" and found.n_bytes(len(mixtures)) > (free_bytes(device) or math.inf):
         raise torch.OutOfMemoryError  # a GPU says so by itself; here the system would end this process
-    backward = Backward(trial, device, len(mixtures), compiled=compiled)
+    backward = Backward(trial, device, len(mixtures))
     taken: list[float] = []
     while len(taken) < 2 or len(taken) < 10 and sum(taken) < MEASURED_S:
         started = time.perf_counter()
@@ -64,7 +62,7 @@ def measure(
 
 
 def free_bytes(device: torch.device) -> int:
-    """Of the GPU's memory, or of the machine's, what is there to be had now."""
+    """Free memory in bytes: the GPU's, or the machine's for a CPU."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:
@@ -75,68 +73,47 @@ def free_bytes(device: torch.device) -> int:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# what is said of it. args: train.py's MainArgs; at_once: items that go through the net at a time; loss as in `measure`
+# what is said of it. args: train.py's MainArgs; loss as in `measure`
 
 
-def step_of(
-    args, at_once: int, loss: Callable, net: nn.Module, device: torch.device, *, compiled: bool = False
-) -> Step:
-    shape = at_once, round(args.data.segment_s * args.model.sample_rate)
-    return measure(net, loss, shape, device, compiled=compiled)
+def step_of(args, micro_batch_size: int, loss: Callable, net: nn.Module, device: torch.device) -> Step:
+    return measure(net, loss, (micro_batch_size, round(args.data.segment_s * args.model.sample_rate)), device)
 
 
-def cost(args, at_once: int, loss: Callable, net: nn.Module, device: torch.device) -> str:
+def cost(args, micro_batch_size: int, loss: Callable, net: nn.Module, device: torch.device) -> str:
     """Parameters, and what a step takes. Raises UserError where it does not fit."""
     try:
-        step = step_of(args, at_once, loss, net, device)
+        step = step_of(args, micro_batch_size, loss, net, device)
     except torch.OutOfMemoryError:
         raise UserError(
-            f"{at_once} items of {args.data.segment_s:g} s do not fit into the memory of {device}: give "
-            f"MainArgs.accumulate = {2 * args.accumulate}, or a smaller batch_size; --dry-run True says what fits"
+            f"{micro_batch_size} items of {args.data.segment_s:g} s do not fit into the memory of {device}: give "
+            f"MainArgs.grad_accum_steps = {2 * args.grad_accum_steps}, or a smaller batch_size; "
+            "--dry-run True says what fits"
         ) from None
     return (
         f"{sum(p.numel() for p in net.parameters()):,} parameters, "
-        f"about {step.n_bytes(at_once) / 2**30:.1f} GiB for batches of {at_once} x {args.data.segment_s:g} s, "
-        f"about {3600 / step.seconds / args.accumulate:,.0f} steps per hour on {device}"
+        f"about {step.n_bytes(micro_batch_size) / 2**30:.1f} GiB for batches of {micro_batch_size} x "
+        f"{args.data.segment_s:g} s, "
+        f"about {3600 / step.seconds / args.grad_accum_steps:,.0f} steps per hour on {device}"
     )
 
 
-def compiled_is_faster(
-    args, at_once: int, loss: Callable, net: nn.Module, device: torch.device, team: ddp.Team
-) -> bool:
-    """Whether a step of all processes is, by trial. Raises UserError where torch.compile fails."""
-    from torch._dynamo.exc import TorchDynamoException  # which takes seconds
-
-    try:
-        taken = [
-            step_of(args, at_once, loss, net, device, compiled=compiled).seconds for compiled in (False, True)
-        ]
-    except TorchDynamoException as e:
-        why = str(e).strip().split("\n")[0]
-        raise UserError(
-            f"MainArgs.compile: torch.compile fails here ({why}); it needs a C++ compiler, or Triton: leave it off"
-        ) from None
-    plain, compiled = (sum(of_all) / team.size for of_all in zip(*team.gather(taken), strict=True))
-    left_off = ": left off" if compiled >= plain else ""
-    print(f"compiled, a step takes {compiled:.3f} s instead of {plain:.3f}{left_off}")
-    return compiled < plain
-
-
-def table(args, at_once: int, loss: Callable, net: nn.Module, device: torch.device) -> str:
+def table(args, micro_batch_size: int, loss: Callable, net: nn.Module, device: torch.device) -> str:
     """For items of half, all and twice the length what memory they take, how many fit into what is free, and how long
     training takes."""
     free, rows = free_bytes(device), []
     for segment_s in (args.data.segment_s / 2, args.data.segment_s, 2 * args.data.segment_s):
         try:
-            step = step_of(replace(args, data=replace(args.data, segment_s=segment_s)), at_once, loss, net, device)
+            longer = replace(args, data=replace(args.data, segment_s=segment_s))
+            step = step_of(longer, micro_batch_size, loss, net, device)
         except torch.OutOfMemoryError:
-            rows.append([f"{segment_s:g}", "-", f"below {at_once}", "-", "-", "-"])
+            rows.append([f"{segment_s:g}", "-", f"below {micro_batch_size}", "-", "-", "-"])
             continue
-        a_step = step.seconds * args.accumulate
+        a_step = step.seconds * args.grad_accum_steps
         rows.append([
             f"{segment_s:g}", f"{step.item / 2**20:.0f}", str(step.largest_batch(free)), f"{a_step:.3f}",
-            f"{segment_s * at_once * args.accumulate / a_step:.0f}", f"{args.steps * a_step / 3600:.1f}",
+            f"{segment_s * micro_batch_size * args.grad_accum_steps / a_step:.0f}", f"{args.steps * a_step / 3600:.1f}",
         ])
-    head = ["segment, s", "MiB an item", f"largest batch in {free / 2**30:.0f} GiB", f"s a step of {at_once}",
+    head = ["segment, s", "MiB an item", f"largest batch in {free / 2**30:.0f} GiB", f"s a step of {micro_batch_size}",
             "audio s per s", f"hours for {args.steps:,} steps"]
     return tables.markdown(head, rows)

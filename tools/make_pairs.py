@@ -1,16 +1,15 @@
-"""Fixed pairs to choose recipes on: sentences that training holds out, under scenes that it never hears.
+"""Make test pairs: held-out clips of the speaker, mixed with scenes that training never hears.
 
-    python -m bench.unseen --clean datasets/clean/alice --dirty datasets/dirty/other --scenes wesnoth voices/bob
+    python -m tools.make_pairs --clean datasets/clean/alice --dirty datasets/dirty/other --scenes wesnoth voices/bob
 
-Of the dirty folders these scenes (folders, or recordings without suffix, by their paths) are mixed into the pairs, and
-everything else is linked into <out_dir>/seen, for train.py's --data.dirty. The pairs lie in <out_dir>/pairs, a third
-of them at each SNR, a quarter of each kind, for evaluate.py:
+The scenes are folders below the dirty folders, or recordings without their suffix. They are mixed into the pairs; all
+other recordings are linked into <out_dir>/seen, for train.py's --data.dirty. The pairs lie in <out_dir>/pairs, a third
+of them at each SNR and a quarter of each kind, for evaluate.py:
 
     python train.py --name plain --data.clean datasets/clean/alice --data.dirty runs/unseen/seen/other
     python evaluate.py --systems runs/plain/best.pt --pairs runs/unseen/pairs --out-dir results/plain
 
-The clean recordings are those that train.py holds out with the same seed. So what is picked here was not picked on a
-set that is to tell how good it is.
+The clips are those that train.py holds out with the same seed.
 """
 
 import os
@@ -22,13 +21,13 @@ from tqdm import tqdm
 
 from dataset import KINDS, MixtureArgs, MixtureDataset, Pool
 from extractor import UserError, audio, check_counts, tables
-from extractor.command import command_line
-from extractor.files import whole
+from extractor.files import atomic_write
 from extractor.material import Material, Source, find_material
+from extractor.script import command_line
 
 
 @dataclass(frozen=True)
-class BenchArgs:
+class PairArgs:
     clean: tuple[str, ...] = ()   # folders as in MixtureArgs
     dirty: tuple[str, ...] = ()
     scenes: tuple[str, ...] = ()  # below the dirty folders, what training is not to hear
@@ -43,14 +42,14 @@ class BenchArgs:
         check_counts(self, "n_each", "sample_rate")
 
 
-def main(args: BenchArgs):
+def main(args: PairArgs):
     out_dir = Path(args.out_dir)
     unseen = split(args, out_dir / "seen")
     data = MixtureArgs(args.clean, args.dirty, max_shift=0.0, segment_s=args.seconds, seed=args.seed)
     clean, *dirty = find_material(data)
     material = Material(clean, *([r for r in recordings if r.path in unseen] for recordings in dirty))
     if not material.games or not material.voices:
-        raise UserError(f"BenchArgs.scenes: name games and {data.voices}, of each at least one recording")
+        raise UserError(f"PairArgs.scenes: name games and {data.voices}, of each at least one recording")
     rows = []
     for snr_db in tqdm(args.snr_db, "pairs"):
         for i, item in enumerate(mixtures(material, replace(data, snr_db=(snr_db, snr_db)), args)):
@@ -59,14 +58,14 @@ def main(args: BenchArgs):
             for part in ("mixture", "target"):
                 path = out_dir / "pairs" / part / f"{name}.flac"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                with whole(path) as aside:
+                with atomic_write(path) as aside:
                     sf.write(aside, item[part].numpy(), args.sample_rate, format="FLAC", subtype="PCM_24")
             rows.append({"name": name, "kind": kind, "snr_db": snr_db if kind != "absent" else ""})
     tables.write(out_dir / "pairs/list.tsv", rows[0], rows)
     print(f"{len(rows)} pairs: {out_dir / 'pairs'}; to train on: {out_dir / 'seen'}")
 
 
-def split(args: BenchArgs, seen: Path) -> set[Path]:
+def split(args: PairArgs, seen: Path) -> set[Path]:
     """The recordings of the scenes; all others are linked into a folder, each under the name of its dirty folder."""
     unseen, found = set(), set()
     for folder in map(Path, args.dirty):
@@ -82,11 +81,11 @@ def split(args: BenchArgs, seen: Path) -> set[Path]:
             if not link.is_symlink():
                 os.symlink(path.resolve(), link)
     if missing := sorted({*args.scenes} - found):
-        raise UserError(f"BenchArgs.scenes: nothing under {', '.join(args.dirty)} is called {', '.join(missing)}")
+        raise UserError(f"PairArgs.scenes: nothing under {', '.join(args.dirty)} is called {', '.join(missing)}")
     return unseen
 
 
-def mixtures(material: Material, data: MixtureArgs, args: BenchArgs):
+def mixtures(material: Material, data: MixtureArgs, args: PairArgs):
     """Frozen ones, of the dirty recordings whole."""
     frozen = MixtureDataset(material, data, args.sample_rate, split="valid")
     for name in ("games", "voices"):
@@ -96,4 +95,4 @@ def mixtures(material: Material, data: MixtureArgs, args: BenchArgs):
 
 
 if __name__ == "__main__":
-    main(command_line(BenchArgs()))
+    main(command_line(PairArgs()))

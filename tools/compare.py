@@ -1,6 +1,6 @@
 """Is one result better than another, beyond chance? Both are folders that evaluate.py wrote, on the same pairs.
 
-    python compare.py --ours results/alice_2 --theirs results/alice_1
+    python -m tools.compare --ours results/alice_2 --theirs results/alice_1
 
 Prints, by kind and measure, the mean difference over the pairs that both have, its 95 % interval (bootstrap over the
 pairs' differences) and `better` or `worse` where the interval leaves out zero.
@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from extractor import UserError, tables
-from extractor.command import command_line
-from extractor.pairs import few
-from extractor.scores import MEASURES, Interval, differences
+from extractor.scoring import MEASURES, Interval, differences, few
+from extractor.script import command_line
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ def main(args: CompareArgs) -> dict[str, dict[str, tuple[Interval, str]]]:
 
 
 def same_pair(ours: tuple[dict, ...], theirs: tuple[dict, ...]) -> bool:
-    """By length, whether the target is in it, and what the mixture measures; names may be the same by chance."""
+    """Whether two items are the same pair: equal length, presence of the target and scores of the mixture."""
     (our_item, *_, our_mixture), (their_item, *_, their_mixture) = ours, theirs
     alike = all(our_item.get(key) == their_item.get(key) for key in ("seconds", "present"))
     return alike and all(
@@ -75,7 +74,4 @@ def read(folder: str, system: str) -> tuple[dict[str, tuple[dict, dict, dict]], 
 
 
 if __name__ == "__main__":
-    main(command_line(CompareArgs(
-        ours="results/speaker_2",
-        theirs="results/speaker_1",
-    )))
+    main(command_line(CompareArgs()))

@@ -8,7 +8,7 @@ Every draw is from the item's own generator. What is off draws nothing.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import numpy as np
@@ -26,21 +26,21 @@ BLOCK_FFT = 1 << 14  # samples of a spectrum: so much stays in the cache
 
 @dataclass(frozen=True)
 class AugmentArgs:
-    band: float = 0.4             # share of the mixtures that end at a cutoff, as what was an MP3 or a stream does
-    target_band: float = 0.15     # share of the others in which the target alone ends there, as by voice chat
-    source_band: float = 0.1      # share of the others in which what lies over the target does
+    p_band: float = 0.4           # share of the mixtures that end at a cutoff, as what was an MP3 or a stream does
+    p_target_band: float = 0.15   # share of the others in which the target alone ends there, as by voice chat
+    p_source_band: float = 0.1    # share of the others in which what lies over the target does
     cutoff_hz: tuple[float, float] = (3500.0, 20000.0)  # log-uniform
-    target_mic: float = 0.3       # share of the targets that another microphone heard
-    source_mic: float = 0.3       # share of the sources over the target that one heard
+    p_target_mic: float = 0.3     # share of the targets that another microphone heard
+    p_source_mic: float = 0.3     # share of the sources over the target that one heard
     eq_db: float = 6.0            # it raises or lowers each octave by up to this,
     tilt_db: float = 3.0          # tilts the whole by up to so many dB an octave,
     low_cut_hz: tuple[float, float] = (20.0, 300.0)  # and takes 12 dB an octave below here, log-uniform
-    target_rooms: float = 0.1     # share of the targets that sound in a room
+    p_target_room: float = 0.1    # share of the targets that sound in a room
     rt60_s: tuple[float, float] = (0.1, 0.6)      # uniform; until a room's sound has fallen by 60 dB
     direct_db: tuple[float, float] = (0.0, 12.0)  # uniform; the direct sound's energy over the room's
 
     def __post_init__(self):
-        for name in ("band", "target_band", "source_band", "target_mic", "source_mic", "target_rooms"):
+        for name in (f.name for f in fields(self) if f.name.startswith("p_")):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"AugmentArgs.{name} = {getattr(self, name)}: give a share, 0 to 1")
         least = {"cutoff_hz": 100.0, "low_cut_hz": 1.0, "rt60_s": 0.01, "direct_db": -100.0}
@@ -57,10 +57,12 @@ class AugmentArgs:
 
 # of half of the validation mixtures, whatever training does
 CONDITIONS = AugmentArgs(
-    band=0.5, target_band=0.25, source_band=0.25, cutoff_hz=(4000.0, 18000.0), target_mic=0.5, source_mic=0.5,
-    target_rooms=0.25,
+    p_band=0.5, p_target_band=0.25, p_source_band=0.25, cutoff_hz=(4000.0, 18000.0), p_target_mic=0.5, p_source_mic=0.5,
+    p_target_room=0.25,
 )
-OFF = AugmentArgs(band=0.0, target_band=0.0, source_band=0.0, target_mic=0.0, source_mic=0.0, target_rooms=0.0)
+OFF = AugmentArgs(
+    p_band=0.0, p_target_band=0.0, p_source_band=0.0, p_target_mic=0.0, p_source_mic=0.0, p_target_room=0.0
+)
 
 
 def chance(rng: np.random.Generator, share: float) -> bool:
@@ -80,7 +82,7 @@ class Band(NamedTuple):
 
 
 class Microphone(NamedTuple):
-    """Its curve."""
+    """The frequency response of a microphone."""
 
     gains_db: np.ndarray  # at octaves from EQ_HZ on, in between by straight lines over log frequency. [K]
     low_cut_hz: float     # below it 12 dB an octave are lost
@@ -95,7 +97,7 @@ class Capture(NamedTuple):
 
 
 def draw(args: AugmentArgs, rng: np.random.Generator) -> Capture:
-    both, target, source = (chance(rng, share) for share in (args.band, args.target_band, args.source_band))
+    both, target, source = (chance(rng, share) for share in (args.p_band, args.p_target_band, args.p_source_band))
     if not (both or target or source):
         return Capture(args, None, None)
     band = Band(log_uniform(rng, args.cutoff_hz), log_uniform(rng, EDGE))
@@ -109,15 +111,15 @@ def log_uniform(rng: np.random.Generator, limits: tuple[float, float]) -> float:
 def target(x: np.ndarray, capture: Capture, rng: np.random.Generator, sample_rate: int) -> np.ndarray:
     """The speaker's sound as another room, microphone and band would have it. [T] -> [T]"""
     args = capture.args
-    if chance(rng, args.target_rooms):
+    if chance(rng, args.p_target_room):
         room = impulse_response(rng.uniform(*args.rt60_s), rng.uniform(*args.direct_db), rng, sample_rate)
         x = filtered(x, room, middle=0)
-    return heard_by(x, args.target_mic, capture.target_band, args, rng, sample_rate)
+    return heard_by(x, args.p_target_mic, capture.target_band, args, rng, sample_rate)
 
 
 def source(x: np.ndarray, capture: Capture, rng: np.random.Generator, sample_rate: int) -> np.ndarray:
     """A source over the target as another microphone and band would have it. [T] -> [T]"""
-    return heard_by(x, capture.args.source_mic, capture.source_band, capture.args, rng, sample_rate)
+    return heard_by(x, capture.args.p_source_mic, capture.source_band, capture.args, rng, sample_rate)
 
 
 def heard_by(
@@ -149,7 +151,7 @@ def impulse_response(rt60_s: float, direct_db: float, rng: np.random.Generator, 
 
 
 def n_points(sample_rate: int) -> int:
-    """Of an equaliser: octaves from EQ_HZ up to half the rate."""
+    """Number of points of the equaliser: octaves from EQ_HZ up to half the sample rate."""
     return 1 + max(1, math.ceil(math.log2(sample_rate / 2 / EQ_HZ)))
 
 

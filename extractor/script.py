@@ -1,0 +1,129 @@
+"""What every script shares: its command line, one sentence for a mistake of the user, SIGTERM, what made a result."""
+
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+
+import tyro
+
+from extractor import UserError
+
+# ---------------------------------------------------------------------------------------------------------------------
+# command line
+
+
+def command_line(args, **named: Mapping[str, object]):
+    """The dataclass `args` with the fields that the command line names replaced: `--data.snr-db -5 10`.
+    Unknown fields and values of a wrong type end the script here.
+
+    named: by field, the objects that can be put there by name: with model=PRESETS, `--model fullband-light` puts
+    PRESETS["fullband-light"] there before any field of it, such as `--model.n-fft 4096`, is replaced.
+    """
+    words = sys.argv[1:]
+    for field, objects in named.items():
+        while f"--{field}" in words:
+            at = words.index(f"--{field}")
+            name = words[at + 1] if at + 1 < len(words) else ""
+            if name not in objects:
+                raise UserError(f"--{field} {name}: give one of {', '.join(objects)}")
+            args = replace(args, **{field: objects[name]})
+            del words[at : at + 2]
+    config = (tyro.conf.FlagConversionOff, tyro.conf.AvoidSubcommands)
+    choices = (f"--{field} NAME starts from one of: {', '.join(objects)}" for field, objects in named.items())
+    return tyro.cli(type(args), default=args, args=words, config=config, description="; ".join(choices))
+
+
+def one_sentence(kind, error, trace):
+    """A user's mistake as one sentence, anything else with its traceback; the exit status is 1 either way."""
+    if issubclass(kind, UserError):
+        print(f"error: {error}", file=sys.stderr)
+    elif issubclass(kind, KeyboardInterrupt):
+        print("stopped; run it again to go on", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+if hasattr(sys.stdout, "reconfigure"):
+    sys.stdout.reconfigure(errors="backslashreplace")  # names of files may hold bytes that are no letters
+sys.excepthook = one_sentence  # on import: the args at a script's foot are checked before its main begins
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# told to end
+
+
+EXIT_RESUMABLE = 75   # of a script that was told to end and can go on: EX_TEMPFAIL of sysexits.h
+GRACE_S = 600  # that processes which make mixtures live on, so that a long validation and the last step find them
+
+
+class Stop:
+    """`with Stop() as stop:`, and in it `stop.asked` says whether SIGTERM has come."""
+
+    def __init__(self):
+        self.asked = False
+
+    def __enter__(self):
+        if threading.current_thread() is threading.main_thread():  # no other one may
+            self.before = signal.signal(signal.SIGTERM, self.note)
+        return self
+
+    def note(self, *_):
+        self.asked = True
+
+    def __exit__(self, *_):
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self.before)
+
+
+def defer_sigterm(_: int):
+    """In a DataLoader's worker: told to end, as all of a job's processes may be at once, it does so when its own has
+    no more use for it, or is gone, or else GRACE_S later."""
+    if hasattr(signal, "alarm"):  # not on Windows
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE_S))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# what made a result
+
+
+ALWAYS = ("torch", "numpy", "scipy", "soxr", "soundfile")
+
+
+def run_info(args, folder: str | Path, packages: Iterable[str] = ()) -> dict:
+    """The head of a report: name of the folder, date, commit, args, and versions of packages."""
+    return {
+        "name": Path(folder).resolve().name,
+        "date": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "commit": commit(),
+        "args": asdict(args),
+        "versions": {"python": sys.version.split()[0]} | versions([*ALWAYS, *packages]),
+    }
+
+
+def commit() -> str | None:
+    """The git commit of this program, with a + where files have changed since; None where there is no git."""
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Package -> version, of the packages that are installed."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
