@@ -126,7 +126,7 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
 
     # --- optimizers, and how far the run has come --------------------------------------------------------------------
     average = deepcopy(net).to(device).eval().requires_grad_(False)  # .to: as in step_cost.py
-    optimizers = make_optimizers(net, args)
+    optimizers = make_optimizers(net, lr=args.lr, muon=args.muon, weight_decay=args.weight_decay)
     fingerprint = validation_fingerprint(args, validation)
     progress = Progress()
     if resumed(args):
@@ -236,7 +236,7 @@ def train_step(
 ) -> StepResult:
     """Forward, loss, backward, the sum over all processes, the optimizers' step. Without a finite loss and gradient the
     weights stay as they are."""
-    lr = learning_rate(step, args)
+    lr = learning_rate(step, peak=args.lr, warmup=args.warmup, steps=args.steps)
     set_learning_rate(optimizers, lr)
     loss, parts = backward(forward, batches, args.batch_size)
     unread = sum(batch["unread"].sum().item() for batch in batches)

@@ -127,7 +127,7 @@ def train(run: Run, args: BenchArgs, silence: float, training: MixtureDataset, f
     )
     torch.manual_seed(run.seed)
     net = DPTNet(as_main.model)
-    (optimizer,) = make_optimizers(net, as_main)
+    (optimizer,) = make_optimizers(net, lr=as_main.lr, muon=as_main.muon, weight_decay=as_main.weight_decay)
     probe = default_collate(frozen[:4])["mixture"]
     losses, norms, looks, skipped, bad = [], [], [], 0, 0
     for step in range(args.steps):
@@ -135,7 +135,7 @@ def train(run: Run, args: BenchArgs, silence: float, training: MixtureDataset, f
             looks.append([step, *entropy_by_layer(net, probe).tolist()])
         first = step * args.batch_size
         batch = default_collate([training[run.seed, i] for i in range(first, first + args.batch_size)])
-        set_learning_rate([optimizer], learning_rate(step, as_main))
+        set_learning_rate([optimizer], learning_rate(step, peak=as_main.lr, warmup=as_main.warmup, steps=as_main.steps))
         loss, _ = predictive_loss(net, batch["mixture"], batch["target"], as_main.loss)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -77,7 +77,7 @@ def row(preset: str, args: BenchArgs, device: torch.device, beside_s: float) -> 
     batch = {"mixture": mixture, "target": 0.5 * mixture, "seed": torch.arange(args.batch)}
     loss, backward = train.loss_function(main_args, family, device), Backward(net, device, 1)
     spent = by_kind(lambda: backward(loss, [batch], args.batch), device, args.repeats)
-    optimizers = make_optimizers(net, main_args)
+    optimizers = make_optimizers(net, lr=main_args.lr, muon=main_args.muon, weight_decay=main_args.weight_decay)
     works = (lambda: [o.step() for o in optimizers]), (lambda: update_average(average, net, 0.9, 1))
     spent["optimizers"], spent["average"] = medians(works, args.repeats, device)
     return spent | ({"mixtures": beside_s} if beside_s else {})

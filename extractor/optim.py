@@ -10,30 +10,27 @@ from torch import Tensor, nn
 from extractor import UserError, precision
 
 
-def learning_rate(step: int, args) -> float:
-    """Linear warm-up over the first steps, then half a cosine from the peak down to a hundredth of it.
-
-    args: with `lr`, the peak, `warmup` and `steps`
-    """
-    warm = min(1.0, (step + 1) / max(1, args.warmup))
-    done = min(1.0, max(0, step - args.warmup) / max(1, args.steps - args.warmup))
-    return args.lr * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+def learning_rate(step: int, *, peak: float, warmup: int, steps: int) -> float:
+    """Linear warm-up over the first steps, then half a cosine from the peak down to a hundredth of it."""
+    warm = min(1.0, (step + 1) / max(1, warmup))
+    done = min(1.0, max(0, step - warmup) / max(1, steps - warmup))
+    return peak * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
 
 
-def make_optimizers(net: nn.Module, args) -> list[torch.optim.Optimizer]:
+def make_optimizers(net: nn.Module, *, lr: float, muon: float, weight_decay: float) -> list[torch.optim.Optimizer]:
     """AdamW, and for the matrices that lead from vectors to vectors Muon, which makes a step equally long in all
     directions. At the ends of a net, where some directions are signals, that costs more than a dB.
 
-    args: with `lr`, `muon` and `weight_decay`
+    muon: its learning rate over lr; 0: AdamW for these matrices, too
     """
     excluded = parameters_in(net, net.muon_excluded)
     inner = [p for name, p in net.named_parameters() if name not in excluded]
-    matrices = [p for p in inner if p.requires_grad and p.ndim == 2] if args.muon else []
-    groups = decay_groups(net, args.weight_decay, but=matrices)
-    optimizers = [torch.optim.AdamW(groups, lr=args.lr, betas=(0.9, 0.98))]
+    matrices = [p for p in inner if p.requires_grad and p.ndim == 2] if muon else []
+    groups = decay_groups(net, weight_decay, but=matrices)
+    optimizers = [torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98))]
     if matrices:
-        optimizers.append(Muon(matrices, lr=args.lr, weight_decay=args.weight_decay))
-    for optimizer, over_lr in zip(optimizers, (1.0, args.muon), strict=False):
+        optimizers.append(Muon(matrices, lr=lr, weight_decay=weight_decay))
+    for optimizer, over_lr in zip(optimizers, (1.0, muon), strict=False):
         for group in optimizer.param_groups:
             group["over_lr"] = over_lr
     return optimizers

@@ -1,5 +1,8 @@
 """The benches: each can be started, and they take turns."""
 
+import runpy
+import sys
+from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 
@@ -11,9 +14,14 @@ BENCHES = sorted(p.stem for p in Path(timing.__file__).parent.glob("*.py") if p.
 
 
 @pytest.mark.parametrize("name", BENCHES)
-def test_a_bench_can_be_started(name):
+def test_a_bench_can_be_started_and_has_a_field_for_every_line_of_its_help(name, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module(f"bench.{name}", run_name="__main__")
     bench = import_module(f"bench.{name}")
-    assert callable(bench.main) and (getattr(bench, "BenchArgs", None) or bench.RaceArgs)()
+    args = getattr(bench, "BenchArgs", None) or bench.RaceArgs
+    printed = capsys.readouterr().out
+    assert ended.value.code == 0 and all(f"--{f.name.replace('_', '-')}" in printed for f in fields(args))
 
 
 def test_works_take_turns_the_first_round_is_left_out_and_the_median_counts(monkeypatch):

@@ -290,7 +290,7 @@ INSIDE = {
 def test_the_ends_of_a_net_are_named_and_something_is_left_for_muon(name):
     net = models.FAMILIES[name.split(",")[0]].net(SMALL[name])
     assert {*net.muon_excluded} <= {path for path, _ in net.named_modules()}
-    _, muon = make_optimizers(net, train.MainArgs(model=SMALL[name]))
+    _, muon = make_optimizers(net, lr=5e-4, muon=14.0, weight_decay=0.1)
     taken = {id(p) for p in muon.param_groups[0]["params"]}
     found = {path.removeprefix("denoiser.").split(".")[0] for path, p in net.named_parameters() if id(p) in taken}
     assert found == INSIDE[name.split(",")[0]]

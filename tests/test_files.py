@@ -82,6 +82,9 @@ def test_a_full_disk_is_no_reason_to_begin_elsewhere(number, remedy, tmp_path):
 
 
 def test_where_there_are_no_locks_nothing_is_held(tmp_path, monkeypatch):
-    monkeypatch.setattr("extractor.files.fcntl", None)
-    with folder_lock(tmp_path), folder_lock(tmp_path):
-        pass
+    with alone_in_elsewhere(tmp_path):
+        with pytest.raises(UserError, match="another process"), folder_lock(tmp_path):
+            pass
+        monkeypatch.setattr("extractor.files.fcntl", None)
+        with folder_lock(tmp_path):
+            assert (tmp_path / ".lock").exists()

@@ -15,14 +15,13 @@ from dptnet import DPTNet
 from extractor import UserError, precision
 from extractor.optim import Muon, decay_groups, freeze, learning_rate, make_optimizers, orthogonal, update_average
 from extractor.rwkv7 import TimeMix
-from train import MainArgs
 
 
 def test_the_learning_rate_rises_in_a_line_and_falls_in_half_a_cosine():
-    args = MainArgs(lr=1.0, warmup=10, steps=110)
-    assert [learning_rate(step, args) for step in (0, 4, 9)] == pytest.approx([0.1, 0.5, 1.0])
-    assert learning_rate(60, args) == pytest.approx(0.01 + 0.99 / 2)  # half way down
-    assert learning_rate(110, args) == pytest.approx(0.01)
+    plan = {"peak": 1.0, "warmup": 10, "steps": 110}
+    assert [learning_rate(step, **plan) for step in (0, 4, 9)] == pytest.approx([0.1, 0.5, 1.0])
+    assert learning_rate(60, **plan) == pytest.approx(0.01 + 0.99 / 2)  # half way down
+    assert learning_rate(110, **plan) == pytest.approx(0.01)
 
 
 def test_the_average_keeps_a_tenth_of_the_first_weights_and_later_what_it_is_told():
@@ -75,11 +74,11 @@ class Mixed(nn.Module):
 
 def test_every_trained_parameter_has_one_optimizer_and_inner_matrices_have_muon():
     net = Mixed()
-    adamw, muon = make_optimizers(net, MainArgs(weight_decay=0.5))
+    adamw, muon = make_optimizers(net, lr=5e-4, muon=14.0, weight_decay=0.5)
     groups = [(g["weight_decay"], [id(p) for p in g["params"]]) for o in (adamw, muon) for g in o.param_groups]
     end, inside, kernel, bias = map(id, (net.enter.weight, net.matrix.weight, net.kernel.weight, net.kernel.bias))
     assert groups == [(0.5, [end, kernel]), (0.0, [bias]), (0.5, [inside])]
-    (adamw,) = make_optimizers(net, MainArgs(muon=0))
+    (adamw,) = make_optimizers(net, lr=5e-4, muon=0, weight_decay=0.1)
     assert [[id(p) for p in g["params"]] for g in adamw.param_groups] == [[end, inside, kernel], [bias]]
 
 
@@ -88,7 +87,7 @@ def test_a_step_by_muon_turns_the_gradient_into_equal_singular_values(rows, colu
     """At a momentum of 0 a step is u v^T times lr and sqrt(max(1, rows/columns)); Newton-Schulz gives 0.7 to 1.2."""
     net = nn.Linear(columns, rows, bias=False)
     net.muon_excluded = ()
-    _, muon = make_optimizers(net, MainArgs(lr=0.1, muon=5.0, weight_decay=0.0))
+    _, muon = make_optimizers(net, lr=0.1, muon=5.0, weight_decay=0.0)
     for group in muon.param_groups:
         group["lr"], group["momentum"] = 0.1 * group["over_lr"], 0.0
     before = net.weight.detach().clone()

@@ -175,7 +175,7 @@ def test_both_optimizers_follow_the_schedule(args, monkeypatch):
     monkeypatch.setattr(train, "make_optimizers", lambda *given: seen.append(make(*given)) or seen[0])
     main(replace(args, steps=4, lr=1e-3, muon=3.0))
     adamw, muon = seen[0]
-    assert adamw.param_groups[1]["lr"] == pytest.approx(learning_rate(3, replace(args, steps=4, lr=1e-3)))
+    assert adamw.param_groups[1]["lr"] == pytest.approx(learning_rate(3, peak=1e-3, warmup=args.warmup, steps=4))
     assert muon.param_groups[0]["lr"] == pytest.approx(3 * adamw.param_groups[1]["lr"])
 
 
@@ -212,7 +212,7 @@ def test_frozen_parts_keep_the_weights_that_the_net_starts_from(args):
 
 def test_all_that_a_step_changes_is_aligned(args):
     net, average = (models.FAMILIES["dptnet"].net(replace(args.model, sigma_reparam=True)) for _ in range(2))
-    optimizers = train.make_optimizers(net, args)
+    optimizers = train.make_optimizers(net, lr=args.lr, muon=args.muon, weight_decay=args.weight_decay)
     net(torch.randn(1, 500)).square().sum().backward()
     before = [x.clone() for x in train.changed_by_steps(net, average, optimizers, torch.device("cpu"))]
     for optimizer in optimizers:
