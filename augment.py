@@ -1,5 +1,5 @@
 """What is done to recordings on the way into a training mixture, so that a net bears more than the recordings have:
-other bandwidths, microphones, rooms.
+other bandwidths, microphones, rooms, steady noise.
 
 The rule (docs/data.md): the net takes away, it does not repair. So whatever happens to the speaker's sound before or
 while it is captured happens to the target, and is in the mixture alike.
@@ -15,6 +15,7 @@ import numpy as np
 from scipy.fft import irfft, rfft
 
 from extractor import UserError
+from extractor.levels import level_db
 
 DRY_S = 0.002      # between the direct sound and the room's
 EQ_HZ = 62.5       # the lowest point of an equaliser; the others lie octaves above
@@ -34,16 +35,18 @@ class AugmentArgs:
     p_source_mic: float = 0.3     # share of the sources over the target that one heard
     eq_db: float = 6.0            # it raises or lowers each octave by up to this,
     tilt_db: float = 3.0          # tilts the whole by up to so many dB an octave,
-    low_cut_hz: tuple[float, float] = (20.0, 300.0)  # and takes 12 dB an octave below here, log-uniform
+    low_cut_hz: tuple[float, float] = (20.0, 500.0)  # and takes 12 dB an octave below here, log-uniform
     p_target_room: float = 0.1    # share of the targets that sound in a room
     rt60_s: tuple[float, float] = (0.1, 0.6)      # uniform; until a room's sound has fallen by 60 dB
     direct_db: tuple[float, float] = (0.0, 12.0)  # uniform; the direct sound's energy over the room's
+    p_hiss: float = 0.2           # share of the mixtures that have steady noise besides
+    hiss_db: tuple[float, float] = (15.0, 50.0)   # uniform; how far it lies under the mixture
 
     def __post_init__(self):
         for name in (f.name for f in fields(self) if f.name.startswith("p_")):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"AugmentArgs.{name} = {getattr(self, name)}: give a share, 0 to 1")
-        least = {"cutoff_hz": 100.0, "low_cut_hz": 1.0, "rt60_s": 0.01, "direct_db": -100.0}
+        least = {"cutoff_hz": 100.0, "low_cut_hz": 1.0, "rt60_s": 0.01, "direct_db": -100.0, "hiss_db": -100.0}
         most = {"rt60_s": 10.0}
         for name in least:
             low, high = getattr(self, name)
@@ -58,10 +61,10 @@ class AugmentArgs:
 # of half of the validation mixtures, whatever training does
 CONDITIONS = AugmentArgs(
     p_band=0.5, p_target_band=0.25, p_source_band=0.25, cutoff_hz=(4000.0, 18000.0), p_target_mic=0.5, p_source_mic=0.5,
-    p_target_room=0.25,
+    p_target_room=0.25, p_hiss=0.25,
 )
 OFF = AugmentArgs(
-    p_band=0.0, p_target_band=0.0, p_source_band=0.0, p_target_mic=0.0, p_source_mic=0.0, p_target_room=0.0
+    p_band=0.0, p_target_band=0.0, p_source_band=0.0, p_target_mic=0.0, p_source_mic=0.0, p_target_room=0.0, p_hiss=0.0
 )
 
 
@@ -120,6 +123,15 @@ def target(x: np.ndarray, capture: Capture, rng: np.random.Generator, sample_rat
 def source(x: np.ndarray, capture: Capture, rng: np.random.Generator, sample_rate: int) -> np.ndarray:
     """A source over the target as another microphone and band would have it. [T] -> [T]"""
     return heard_by(x, capture.args.p_source_mic, capture.source_band, capture.args, rng, sample_rate)
+
+
+def hiss(mixture: np.ndarray, capture: Capture, rng: np.random.Generator, sample_rate: int) -> np.ndarray | None:
+    """Steady noise to add to a mixture: white, or as a microphone and the band leave it. None: none. [T] -> [T]"""
+    args = capture.args
+    if not chance(rng, args.p_hiss):
+        return None
+    noise = source(rng.standard_normal(len(mixture), np.float32), capture, rng, sample_rate)
+    return noise * np.float32(10 ** ((level_db(mixture) - level_db(noise) - rng.uniform(*args.hiss_db)) / 20))
 
 
 def heard_by(

@@ -166,6 +166,8 @@ class MixtureDataset(Dataset):
         interference = self.interference(rng, over, capture)
         if level_db(target) > QUIET_DB and level_db(interference) > QUIET_DB:
             interference = at_snr(interference, under=target, snr_db=rng.uniform(*self.args.snr_db))
+        if (noise := augment.hiss(target + interference, capture, rng, self.sample_rate)) is not None:
+            interference = interference + noise
         names, signals = ("mixture", "target", "interference"), mix(target, interference)
         item = {name: torch.from_numpy(x) for name, x in zip(names, signals, strict=True)}
         numbers = {"seed": rng.integers(1 << 62), "unread": self.unread - unread}

@@ -143,10 +143,31 @@ def test_a_mixture_ends_early_as_a_whole_or_in_one_part_as_often_as_asked():
     assert draws(3) == [(None, None)] * 3
 
 
+def test_hiss_lies_under_the_mixture_and_is_no_target(folders):
+    args = replace(folders, p_no_target=0, p_no_interference=0)
+    plain, hissing = (augmented(args, 30, **fields) for fields in ({}, {"p_hiss": 1.0, "hiss_db": (20.0, 20.0)}))
+    for a, b in zip(plain, hissing, strict=True):
+        gain = np.abs(b["target"]).max() / np.abs(a["target"]).max()  # where the sum would pass full scale
+        np.testing.assert_allclose(b["target"], gain * a["target"], atol=1e-6)
+        noise = b["interference"] - gain * a["interference"]
+        assert level(noise) - level(gain * a["mixture"]) == pytest.approx(-20, abs=0.05)
+        spectrum = np.square(np.abs(np.fft.rfft(noise)))
+        assert spectrum.max() < 0.15 * spectrum.sum()  # no tone
+    assert 0.05 < np.mean([not same(a, b) for a, b in zip(plain, augmented(args, 30, p_hiss=0.2), strict=True)]) < 0.5
+
+
+def test_hiss_ends_where_the_mixture_does(folders):
+    args = replace(folders, p_no_target=0, p_no_interference=0)
+    shares = {"p_band": 1.0, "cutoff_hz": (200.0, 200.0), "p_hiss": 1.0, "hiss_db": (0.0, 0.0)}
+    window = np.hanning(200) ** 2
+    spectra = [np.square(np.abs(np.fft.rfft(window * x["interference"]))) for x in augmented(args, 20, **shares)]
+    assert all(x[45:].sum() < 0.02 * x.sum() for x in spectra)  # from 225 Hz on
+
+
 LINEAR = [
     {"p_target_room": 0.5}, {"p_source_mic": 0.5, "eq_db": 6.0}, {"p_target_mic": 0.5, "tilt_db": 3.0},
     {"p_band": 0.5, "cutoff_hz": (100.0, 300.0)}, {"p_target_band": 0.5, "cutoff_hz": (100.0, 300.0)},
-    {"p_source_band": 0.5, "cutoff_hz": (100.0, 300.0)},
+    {"p_source_band": 0.5, "cutoff_hz": (100.0, 300.0)}, {"p_hiss": 0.5},
 ]
 
 
@@ -219,7 +240,8 @@ def test_every_one_changes_mixtures_whose_parts_still_add_up(fields, folders):
     ("p_target_mic", 1.5, "a share, 0 to 1"), ("p_source_band", -0.1, "a share, 0 to 1"), ("tilt_db", -1, "0 to 40 dB"),
     ("eq_db", 50, "0 to 40 dB"), ("rt60_s", (0.0, 1.0), "two numbers in order, from 0.01 on, to 10"),
     ("direct_db", (3, 1), "two numbers in order"), ("low_cut_hz", (0.0, 9.0), "two numbers in order, from 1 on"),
-    ("cutoff_hz", (10, 100), "two numbers in order, from 100 on"), ("p_band", 2, "a share"),
+    ("cutoff_hz", (10, 100), "two numbers in order, from 100 on"), ("p_band", 2, "a share"), ("p_hiss", -1, "a share"),
+    ("hiss_db", (50, 20), "two numbers in order"),
     ("rt60_s", (float("nan"), 1.0), "two numbers in order"),
 ])
 def test_args_out_of_range_are_refused_by_name(field, value, limit):
