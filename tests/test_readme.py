@@ -142,7 +142,7 @@ def test_the_table_of_conditions_is_that_of_the_results():
 
 
 def test_the_readme_is_short():
-    assert len(PAGES["README.md"].encode()) <= 10 * 1024
+    assert len(PAGES["README.md"].encode()) <= 10_000
 
 
 @pytest.mark.parametrize("page", PAGES)

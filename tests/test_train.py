@@ -172,7 +172,7 @@ def noting(dtypes, forward):
 def test_both_optimizers_follow_the_schedule(args, monkeypatch):
     seen = []
     make = train.make_optimizers
-    monkeypatch.setattr(train, "make_optimizers", lambda *given: seen.append(make(*given)) or seen[0])
+    monkeypatch.setattr(train, "make_optimizers", lambda *net, **rates: seen.append(make(*net, **rates)) or seen[0])
     main(replace(args, steps=4, lr=1e-3, muon=3.0))
     adamw, muon = seen[0]
     assert adamw.param_groups[1]["lr"] == pytest.approx(learning_rate(3, peak=1e-3, warmup=args.warmup, steps=4))
@@ -183,7 +183,7 @@ def test_what_a_run_is_told_on_going_on_counts(args, monkeypatch):
     main(replace(args, steps=2))
     seen = []
     make = train.make_optimizers
-    monkeypatch.setattr(train, "make_optimizers", lambda *given: seen.append(make(*given)) or seen[0])
+    monkeypatch.setattr(train, "make_optimizers", lambda *net, **rates: seen.append(make(*net, **rates)) or seen[0])
     main(replace(args, steps=4, weight_decay=0.3, muon=2.0))
     groups = [group for optimizer in seen[0] for group in optimizer.param_groups]
     assert [group["weight_decay"] for group in groups] == [0.3, 0.0, 0.3]
