@@ -15,7 +15,6 @@ import numpy as np
 from scipy.fft import irfft, rfft
 
 from extractor import UserError
-from extractor.levels import level_db
 
 DRY_S = 0.002      # between the direct sound and the room's
 EQ_HZ = 62.5       # the lowest point of an equaliser; the others lie octaves above
@@ -28,14 +27,14 @@ BLOCK_FFT = 1 << 14  # samples of a spectrum: so much stays in the cache
 @dataclass(frozen=True)
 class AugmentArgs:
     p_band: float = 0.4           # share of the mixtures that end at a cutoff, as what was an MP3 or a stream does
-    p_target_band: float = 0.15   # share of the others in which the target alone ends there, as by voice chat
-    p_source_band: float = 0.1    # share of the others in which what lies over the target does
-    cutoff_hz: tuple[float, float] = (3500.0, 20000.0)  # log-uniform
-    p_target_mic: float = 0.3     # share of the targets that another microphone heard
-    p_source_mic: float = 0.3     # share of the sources over the target that one heard
-    eq_db: float = 6.0            # it raises or lowers each octave by up to this,
-    tilt_db: float = 3.0          # tilts the whole by up to so many dB an octave,
-    low_cut_hz: tuple[float, float] = (20.0, 500.0)  # and takes 12 dB an octave below here, log-uniform
+    p_target_band: float = 0.15   # share of the others in which the target alone ends at a cutoff, as by voice chat
+    p_source_band: float = 0.1    # share of the others in which the interference alone ends at a cutoff
+    cutoff_hz: tuple[float, float] = (3500.0, 20000.0)  # log-uniform; where the sound ends
+    p_target_mic: float = 0.3     # share of the targets that get the curve of another microphone
+    p_source_mic: float = 0.3     # share of the sources of interference that get such a curve
+    eq_db: float = 6.0            # a microphone raises or lowers each octave by up to so many dB
+    tilt_db: float = 3.0          # a microphone tilts the spectrum by up to so many dB an octave
+    low_cut_hz: tuple[float, float] = (20.0, 500.0)  # log-uniform; below it a microphone loses 12 dB an octave
     p_target_room: float = 0.1    # share of the targets that sound in a room
     rt60_s: tuple[float, float] = (0.1, 0.6)      # uniform; until a room's sound has fallen by 60 dB
     direct_db: tuple[float, float] = (0.0, 12.0)  # uniform; the direct sound's energy over the room's
@@ -125,13 +124,12 @@ def source(x: np.ndarray, capture: Capture, rng: np.random.Generator, sample_rat
     return heard_by(x, capture.args.p_source_mic, capture.source_band, capture.args, rng, sample_rate)
 
 
-def hiss(mixture: np.ndarray, capture: Capture, rng: np.random.Generator, sample_rate: int) -> np.ndarray | None:
-    """Steady noise to add to a mixture: white, or as a microphone and the band leave it. None: none. [T] -> [T]"""
-    args = capture.args
-    if not chance(rng, args.p_hiss):
+def hiss(n: int, capture: Capture, rng: np.random.Generator, sample_rate: int) -> np.ndarray | None:
+    """n samples of steady noise, white, or as a microphone and the band leave it, at no level in particular; None where
+    a mixture gets none. -> [n]"""
+    if not chance(rng, capture.args.p_hiss):
         return None
-    noise = source(rng.standard_normal(len(mixture), np.float32), capture, rng, sample_rate)
-    return noise * np.float32(10 ** ((level_db(mixture) - level_db(noise) - rng.uniform(*args.hiss_db)) / 20))
+    return source(rng.standard_normal(n, np.float32), capture, rng, sample_rate)
 
 
 def heard_by(

@@ -37,8 +37,8 @@ class MixtureArgs:
     speed: tuple[float, float] = (0.7, 1.4)  # log-uniform; interference is played so many times as fast, pitch and all
     p_no_target: float = 0.05     # share of items without the target: other voices only
     p_no_interference: float = 0.02  # share of items without interference
-    p_two_sources: float = 0.25   # share of all others that have a voice over a game
-    p_voice: float = 0.5          # share of the rest that have a voice alone, however many minutes there are of each
+    p_two_sources: float = 0.25   # share of the items with both target and interference that have a voice over a game
+    p_voice: float = 0.5          # share of the items with one source that have a voice, whatever the minutes of each
     valid_share: float = 0.1      # of the material, held out: clean recordings, the end of dirty ones, some short ones
     n_valid: int = 48             # frozen validation mixtures
     seed: int = 0
@@ -166,8 +166,9 @@ class MixtureDataset(Dataset):
         interference = self.interference(rng, over, capture)
         if level_db(target) > QUIET_DB and level_db(interference) > QUIET_DB:
             interference = at_snr(interference, under=target, snr_db=rng.uniform(*self.args.snr_db))
-        if (noise := augment.hiss(target + interference, capture, rng, self.sample_rate)) is not None:
-            interference = interference + noise
+        if (noise := augment.hiss(self.n_samples, capture, rng, self.sample_rate)) is not None:
+            mixture, snr_db = target + interference, rng.uniform(*capture.args.hiss_db)
+            interference = interference + at_snr(noise, under=mixture, snr_db=snr_db)
         names, signals = ("mixture", "target", "interference"), mix(target, interference)
         item = {name: torch.from_numpy(x) for name, x in zip(names, signals, strict=True)}
         numbers = {"seed": rng.integers(1 << 62), "unread": self.unread - unread}

@@ -20,7 +20,7 @@ import torch
 from tqdm import tqdm
 
 import models
-from extractor import UserError, audio, checkpoint, page, tables
+from extractor import UserError, audio, checkpoint, page, script, tables
 from extractor.chunked import extract_long
 from extractor.device import pick_device
 from extractor.files import folder_lock
@@ -84,8 +84,9 @@ def extract_all(outputs: dict[Path, Path], net, family, args: InferArgs, device:
     if failures:
         print(f"{len(failures)} of {len(todo)} recordings failed:", *failures, sep="\n  ", file=sys.stderr)
     if args.page_s:
+        head = script.run_info(args, args.out_dir) | {"sample_rate": net.args.sample_rate, "failures": failures}
         others = tables.read_json(Path(args.out_dir) / CLAIM).get("others", {})
-        page.show(outputs, args, net.args.sample_rate, failures, others=others)
+        page.show(outputs, head, args.out_dir, args.checkpoint, args.page_s, others=others)
     return failures
 
 

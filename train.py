@@ -115,7 +115,9 @@ def main(args: MainArgs) -> Path:
 
 def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Path:
     """Set-up, the loop, and what is said before and after. Returns as main."""
-    args, net, state = make_net(args, device)
+    last = args.folder / "last.pt"
+    last = last if last.exists() else None  # None: a run that begins
+    args, net, state = make_net(args, device, last)
     family = models.family_of(args.model)
     local_items = local_batch_size(args, team)
     micro_batch_size = local_items // args.grad_accum_steps
@@ -129,8 +131,8 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
     optimizers = make_optimizers(net, lr=args.lr, muon=args.muon, weight_decay=args.weight_decay)
     fingerprint = validation_fingerprint(args, validation)
     progress = Progress()
-    if resumed(args):
-        progress = resume(args.folder / "last.pt", state, args, net, average, optimizers, fingerprint)
+    if last:
+        progress = resume(last, state, args, net, average, optimizers, fingerprint)
     if args.dry_run:
         print(step_cost.table(args, micro_batch_size, forward, net, device))
         return args.folder / "best.pt"
@@ -341,20 +343,14 @@ def entropies(net: nn.Module, items: list[dict], device: torch.device) -> list[f
 # before the first step
 
 
-def resumed(args: MainArgs) -> bool:
-    """Whether the run folder has a last.pt to resume from."""
-    return (args.folder / "last.pt").exists()
-
-
-def make_net(args: MainArgs, device: torch.device) -> tuple[MainArgs, nn.Module, dict]:
+def make_net(args: MainArgs, device: torch.device, last: Path | None) -> tuple[MainArgs, nn.Module, dict]:
     """The args, completed by what the checkpoint says that the net starts from; the net, with random weights, or those
-    of `init_from`; the content of that checkpoint, or of last.pt where the run goes on, {} where there is neither."""
-    last = args.folder / "last.pt"
-    if start := last if resumed(args) else args.init_from:
+    of `init_from`; the content of that checkpoint, or of `last` where the run goes on, {} where there is neither."""
+    if start := last or args.init_from:
         args = replace(args, model=models.adapted(args.model, start))
     torch.manual_seed(args.seed)
     net = models.family_of(args.model).net(args.model).to(device)
-    if resumed(args):
+    if last:
         state = models.same_net(last, args.model)
         args = replace(args, init_from=check_resumable(last, state, args, net))
     else:

@@ -13,7 +13,7 @@ import numpy as np
 import soundfile as sf
 from tqdm import tqdm
 
-from extractor import UserError, audio, checkpoint, script, tables
+from extractor import UserError, audio, checkpoint, tables
 from extractor.files import atomic_write
 from extractor.levels import HOP_S, background_and_speech, hop_of, hop_powers, smooth_levels, speech_threshold, to_db
 from extractor.scoring import MEASURES
@@ -68,12 +68,14 @@ def _script(x) -> str:
 # of what infer.py extracted
 
 
-def show(outputs: dict[Path, Path], args, sample_rate: int, failures: list[str], *, others: Iterable[str]):
-    """The page of everything that infer.py has put into args.out_dir by now, also in earlier calls. Of files that have
-    not changed it keeps what it knows. outputs: recording -> estimate; args: InferArgs; others: estimates of another
-    net, by name, which are left out"""
-    folder = Path(args.out_dir)
-    name = checkpoint.name_of(args.checkpoint)
+def show(
+    outputs: dict[Path, Path], head: dict, out_dir: str, path_of_net: str, page_s: float, *, others: Iterable[str]
+):
+    """Write the page of everything that infer.py has put into a folder, also in earlier calls. Of files that have not
+    changed it keeps what it knows. outputs: recording -> estimate; head: of the report; path_of_net: the checkpoint;
+    page_s: seconds that are shown of each; others: estimates of another net, by name, which are left out"""
+    folder = Path(out_dir)
+    name = checkpoint.name_of(path_of_net)
     if name in ("", *SIGNALS):
         name = "estimate"
     known = shown_before(folder, name)
@@ -84,7 +86,7 @@ def show(outputs: dict[Path, Path], args, sample_rate: int, failures: list[str],
     for path in sorted({*known, *sources}):
         if not (folder / path).exists():
             continue
-        state = {"name": path, "changed": (folder / path).stat().st_mtime_ns, "page_s": args.page_s}
+        state = {"name": path, "changed": (folder / path).stat().st_mtime_ns, "page_s": page_s}
         item, rows = known.get(path, ({}, ()))
         if path in sources and not (state.items() <= item.items() and (folder / item["sound"]).exists()):
             try:
@@ -97,10 +99,8 @@ def show(outputs: dict[Path, Path], args, sample_rate: int, failures: list[str],
             of.append(row)
     if not items:
         return
-    report = script.run_info(args, folder) | {
-        "systems": [{"name": MIXTURE}, {"name": name, "source": args.checkpoint}],
-        "sample_rate": sample_rate, "items": items, "scores": scores, "failures": failures,
-    }
+    systems = [{"name": MIXTURE}, {"name": name, "source": path_of_net}]
+    report = head | {"systems": systems, "items": items, "scores": scores}
     tables.write_json(folder / "scores.json", report)
     write(folder, report)
     print(f"to look at and listen to: {folder / 'index.html'}")

@@ -82,6 +82,13 @@ def test_every_trained_parameter_has_one_optimizer_and_inner_matrices_have_muon(
     assert [[id(p) for p in g["params"]] for g in adamw.param_groups] == [[end, inside, kernel], [bias]]
 
 
+def test_a_part_inside_another_keeps_muon_though_it_has_the_name_of_one_at_an_end():
+    net = Mixed()
+    net.inner = nn.ModuleDict({"enter": nn.Linear(2, 2, bias=False)})
+    _, muon = make_optimizers(net, lr=5e-4, muon=14.0, weight_decay=0.1)
+    assert {id(p) for p in muon.param_groups[0]["params"]} == {id(net.matrix.weight), id(net.inner["enter"].weight)}
+
+
 @pytest.mark.parametrize("rows, columns, stretch", [(30, 40, 1.0), (80, 20, 2.0)])
 def test_a_step_by_muon_turns_the_gradient_into_equal_singular_values(rows, columns, stretch):
     """At a momentum of 0 a step is u v^T times lr and sqrt(max(1, rows/columns)); Newton-Schulz gives 0.7 to 1.2."""
