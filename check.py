@@ -79,7 +79,8 @@ def main(args: CheckArgs) -> list[str]:
     print(f"{table(rows)}\n\n{tally(sounds)}")
     say("Flaws", [f"{row['path']}: {row['flaws']}" for row in rows if row["flaws"]])
     say("Interference that training and validation share", repeats)
-    say("Recordings to extract that are unlike the clean ones", unlike_captures(args.data, usable(clean, rows)))
+    fit = usable(clean, rows, args.data.audio_stream)
+    say("Recordings to extract that are unlike the clean ones", unlike_captures(args.data, fit))
     say("Training makes no sense before this is put right", fatal)
     tables.write(args.out, COLUMNS, (
         {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows
@@ -88,9 +89,9 @@ def main(args: CheckArgs) -> list[str]:
     return fatal
 
 
-def usable(paths: list[Path], rows: list[dict]) -> list[audio.Recording]:
+def usable(paths: list[Path], rows: list[dict], audio_stream: int) -> list[audio.Recording]:
     fatal = {row["path"] for row in rows if row["fatal"]}
-    return [audio.probe(path) for path in paths if path.as_posix() not in fatal]
+    return [audio.probe(path, audio_stream) for path in paths if path.as_posix() not in fatal]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -107,7 +108,7 @@ def examine(path: Path, kind: str, args: CheckArgs) -> Sound:
     row = dict.fromkeys(COLUMNS, "") | {"path": path.as_posix(), "kind": kind}
     none = np.zeros(0, np.int32)
     try:
-        recording = audio.probe(path)
+        recording = audio.probe(path, args.data.audio_stream)
         row |= {"seconds": recording.seconds, "rate": recording.rate, "channels": recording.channels}
         with audio.kept_open(recording):
             numbers, flaws, hashes, frames = analyse(recording, kind, args)
@@ -161,8 +162,10 @@ def flaws_of(
 ) -> Iterator[tuple[str, str]]:
     """The flaws of a recording: kind -> sentence."""
     shortest, longest = args.clip_s if kind == "clean" else (args.data.segment_s, np.inf)
-    if recording.cut_off:
-        yield "cut off", "cut off at its end"
+    if recording.flaw:
+        yield "incomplete", recording.flaw
+    if recording.n_streams > 1:
+        yield "several streams", recording.remarks[-1]
     if recording.seconds < shortest:
         yield "too short", f"only {recording.seconds:.1f} s long"
     if recording.seconds > longest:

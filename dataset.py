@@ -29,6 +29,7 @@ class MixtureArgs:
     clean: tuple[str, ...] = ("datasets/clean/speaker",)  # folders of the speaker alone, searched to any depth
     dirty: tuple[str, ...] = ("datasets/dirty/other",)    # folders of everything else; never the speaker's own
     captures: tuple[str, ...] = ()  # to compare with: what infer.py is for; (): dirty/<speaker> beside `dirty`
+    audio_stream: int = 0         # the one to use where a film has several
     voices: str = "voices"        # name of the dirty scenes that hold other people's voices and nothing else
     segment_s: float = 4.0        # length of an item
     max_shift: float = 0.2        # of the segment; the target is shifted by a uniform share of +- this
@@ -70,8 +71,8 @@ class MixtureArgs:
         """These args where only what a frozen validation mixture depends on is kept; folders may be written in several
         ways, and what they hold is compared apart."""
         return replace(
-            self, clean=(), dirty=(), captures=(), speed=(1.0, 1.0), p_no_target=0.0, p_no_interference=0.0,
-            p_two_sources=0.0, p_voice=0.0,
+            self, clean=(), dirty=(), captures=(), audio_stream=0, speed=(1.0, 1.0),
+            p_no_target=0.0, p_no_interference=0.0, p_two_sources=0.0, p_voice=0.0,
         )
 
 

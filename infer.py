@@ -1,17 +1,19 @@
-"""Extract the speaker from recordings of any length, rate and format.
+"""Extract the speaker from recordings and films of any length, rate and format.
 
     python infer.py                                     # the InferArgs at the foot of this file
     python infer.py --checkpoint runs/alice/best.pt --inputs "datasets/dirty/alice/**/*" --out-dir extracted/alice
 
 What comes out is 44.1 kHz mono 32-bit float WAV (the rate is the checkpoint's), as long and as loud as what went in.
-Files that are there already are left alone, unless their recording is newer, so that a run that was stopped goes on
+Files that are there already are left alone, unless their recording has changed, so that a run that was stopped goes on
 where it was. index.html beside them is the page to look at and listen to: of long recordings, the part where most was
 extracted.
 """
 
 import math
 import sys
+import time
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,12 +25,14 @@ import models
 from extractor import UserError, audio, checkpoint, page, script, tables
 from extractor.chunked import extract_long
 from extractor.device import pick_device
-from extractor.files import folder_lock
+from extractor.files import content_hash, folder_lock
 from extractor.levels import QUIET_DB, level_db
 from extractor.profile import NARROWER, WIDER, profile
 from extractor.script import command_line
 
-CLAIM = "checkpoint.json"  # beside the estimates: which net they are of
+CLAIM = "checkpoint.json"  # beside the estimates: which net and which recordings they are of
+BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s [{elapsed}<{remaining}{postfix}]"
+SAVE_EVERY_S = 2  # of work, what was done; a kill loses no more of it
 LONG_S = 20       # a recording in which the speaker should be heard somewhere
 NOWHERE_DB = -12  # of its level the most that is kept of any second where the speaker is nowhere
 
@@ -39,6 +43,7 @@ class InferArgs:
     inputs: str = "datasets/dirty/speaker/**/*"  # a glob, a folder or a file
     out_dir: str = "extracted/speaker"           # the tree below the glob's first star is kept
     overwrite: bool = False
+    audio_stream: int = 0     # the one to extract from where a film has several
     page_s: float = 60.0      # of each recording on the page out_dir/index.html, to look at and listen to; 0: no page
     chunk_s: float = 10.0     # kept of each piece; memory grows with it
     context_s: float = 1.0    # seen on both sides of it, then thrown away
@@ -68,42 +73,62 @@ def main(args: InferArgs) -> list[str]:
 
 def extract_all(outputs: dict[Path, Path], net, family, args: InferArgs, device: torch.device) -> list[str]:
     """Input -> output, all that are not there yet, and the page. Returns as main."""
-    claim(args, outputs)
-    todo = [(source, out) for source, out in outputs.items() if args.overwrite or not done(source, out)]
+    noted = claim(args, outputs)
+    sources = noted.setdefault("sources", {})   # name of the estimate -> what it was made of
+    names = {out: out.relative_to(args.out_dir).as_posix() for out in outputs.values()}
+    todo = {
+        source: out for source, out in outputs.items()
+        if args.overwrite or not done(source, out, sources.get(names[out]), args.audio_stream)
+    }
     print(f"{len(outputs)} recordings, {len(outputs) - len(todo)} done before; extracting on {device}")
 
-    failures = []
-    bar = tqdm(todo, unit="file", dynamic_ncols=True)
-    for source, out in bar:
-        bar.set_postfix_str(source.name)
-        try:
-            extract_file(source, out, net, family, args, device)
-        except UserError as e:
-            failures.append(str(e))
-            tqdm.write(f"passed over: {e}", file=sys.stderr)
+    failures, saved = [], time.monotonic()
+    told = {source: audio.told_seconds(source) for source in todo}
+    with tqdm(total=sum(told.values()), unit="s", dynamic_ncols=True, bar_format=BAR) as bar:
+        for i, (source, out) in enumerate(todo.items()):
+            due = bar.n + told[source]
+            bar.set_description_str(f"{i + 1} of {len(todo)}: {source.name}")
+            try:
+                extract_file(source, out, net, family, args, device, bar)
+                sources[names[out]] = made_of(source, out, args.audio_stream)
+            except UserError as e:
+                failures.append(str(e))
+                tqdm.write(f"passed over: {e}", file=sys.stderr)
+            bar.total += bar.n - due  # the recording is longer than its header says, or shorter
+            bar.refresh()
+            if time.monotonic() > saved + SAVE_EVERY_S or i == len(todo) - 1:
+                tables.write_json(Path(args.out_dir) / CLAIM, noted)
+                saved = time.monotonic()
     if failures:
         print(f"{len(failures)} of {len(todo)} recordings failed:", *failures, sep="\n  ", file=sys.stderr)
     if args.page_s:
         head = script.run_info(args, args.out_dir) | {"sample_rate": net.args.sample_rate, "failures": failures}
-        others = tables.read_json(Path(args.out_dir) / CLAIM).get("others", {})
-        page.show(outputs, head, args.out_dir, args.checkpoint, args.page_s, others=others)
+        page.show(outputs, head, args.out_dir, args.checkpoint, args.page_s, others=noted.get("others", {}))
     return failures
 
 
-def done(source: Path, out: Path) -> bool:
-    """Whether a complete estimate of the recording, as it is now, is there already."""
-    if not out.exists() or out.stat().st_mtime_ns < source.stat().st_mtime_ns:
-        return False
+def made_of(source: Path, out: Path, audio_stream: int) -> dict:
+    """What tells whether an estimate is complete, and of a recording as it is now."""
+    return {"content": content_hash(source), "audio_stream": audio_stream, "frames": audio.probe(out).frames}
+
+
+def done(source: Path, out: Path, noted: dict | None, audio_stream: int) -> bool:
+    """Whether a complete estimate of the recording, as it is now, is there already. noted: what it was made of; where
+    a run was killed before it noted that, its time and its length decide."""
     try:
+        if noted:
+            return noted == made_of(source, out, audio_stream)
+        if out.stat().st_mtime_ns < source.stat().st_mtime_ns:
+            return False
         estimate = audio.probe(out)
-        return estimate.frames == audio.probe(source).length(estimate.rate)
-    except UserError:  # damaged, either of them
+        return estimate.frames == audio.probe(source, audio_stream).length(estimate.rate)
+    except (UserError, OSError):  # damaged or not there, either of them
         return False
 
 
-def claim(args: InferArgs, outputs: dict[Path, Path]):
-    """Note beside the estimates which checkpoint they are of. Raises UserError where some of these outputs are of
-    another one, or the folder has scores."""
+def claim(args: InferArgs, outputs: dict[Path, Path]) -> dict:
+    """Note beside the estimates which checkpoint they are of. -> all that is noted there. Raises UserError where some
+    of these outputs are of another one, or the folder has scores."""
     folder = Path(args.out_dir)
     if tables.read_json(folder / "scores.json").get("summary"):  # the page's own has none
         raise UserError(f"{args.out_dir}: holds what evaluate.py found, which the page would replace; choose another")
@@ -122,15 +147,21 @@ def claim(args: InferArgs, outputs: dict[Path, Path]):
     for out in stale:  # whatever is there afterwards is of this net, even after a kill
         out.unlink(missing_ok=True)
     others = {name: of for name, of in others.items() if of != now and name not in names}
-    tables.write_json(path, {"path": args.checkpoint, "sha256": now} | ({"others": others} if others else {}))
+    sources = before.get("sources", {}) if last == now else {}
+    kept = {key: value for key, value in {"others": others, "sources": sources}.items() if value}
+    noted = {"path": args.checkpoint, "sha256": now} | kept
+    tables.write_json(path, noted)
+    return noted
 
 
-def extract_file(source: Path, out: Path, net, family, args: InferArgs, device: torch.device):
-    """One recording, chunk by chunk from disk to disk."""
+def extract_file(source: Path, out: Path, net, family, args: InferArgs, device: torch.device, bar: tqdm):
+    """One recording, chunk by chunk from disk to disk. The bar goes on by its seconds."""
     sample_rate = net.args.sample_rate
-    recording = audio.probe_mixture(source)
-    if recording.cut_off:
-        tqdm.write(f"{source}: cut off at its end; the {recording.seconds:.1f} s that are there are extracted")
+    recording = audio.probe_mixture(source, args.audio_stream)
+    for remark in recording.remarks:
+        tqdm.write(f"{source}: {remark}")
+    if recording.offset:
+        tqdm.write(f"{source}: its constant offset of {recording.offset:+.2f} of full scale is taken away")
     if told := net.bandwidth_hz and outside(recording, net.bandwidth_hz):
         tqdm.write(told)
     if recording.channel is not None:
@@ -163,9 +194,19 @@ def extract_file(source: Path, out: Path, net, family, args: InferArgs, device: 
     n_samples = recording.length(sample_rate)
     blocks = extract_long(extract, n_samples, chunk=chunk, context=context, fade=fade)
     with audio.kept_open(recording):
-        audio.write(out, blocks, n_samples, sample_rate)
+        audio.write(out, counted(blocks, bar, sample_rate), n_samples, sample_rate)
     if most_db < NOWHERE_DB and recording.seconds >= LONG_S:
         tqdm.write(f"{source}: the net hears its speaker nowhere in it; is it the right checkpoint for this recording?")
+
+
+def counted(blocks: Iterable[np.ndarray], bar: tqdm, sample_rate: int) -> Iterator[np.ndarray]:
+    """The blocks, while the bar says how far it is, and how many times faster than real time."""
+    for block in blocks:
+        yield block
+        bar.total = max(bar.total, bar.n + len(block) / sample_rate)
+        bar.update(len(block) / sample_rate)
+        elapsed = bar.format_dict["elapsed"]
+        bar.set_postfix_str(f"{bar.n / max(elapsed, 1e-9):.1f} x real time")
 
 
 def most_kept_db(estimate: np.ndarray, mixture: np.ndarray, sample_rate: int) -> float:
@@ -189,7 +230,7 @@ def outside(recording: audio.Recording, bandwidth_hz: tuple[float, float]) -> st
 def plan(args: InferArgs) -> dict[Path, Path]:
     """Input -> output. The output tree mirrors the input's from the first folder with a star on; where two inputs
     differ in their suffix alone, the outputs keep it."""
-    (root, found), out_dir = audio.inputs(args.inputs, args.out_dir), Path(args.out_dir)
+    (root, found), out_dir = audio.inputs(args.inputs, args.out_dir, CLAIM), Path(args.out_dir)
     stems = Counter([*found, *(p.with_suffix("") for p in found)])  # a.flac, a.wav and a.flac.wav: three outputs
     outputs = {}
     for p in found:

@@ -25,7 +25,7 @@ import numpy as np
 from tqdm import tqdm
 
 from extractor import UserError, audio, slicing
-from extractor.files import folder_lock
+from extractor.files import content_hash, folder_lock
 from extractor.levels import (
     OFFSET,
     SILENCE_DB,
@@ -54,6 +54,7 @@ class SlicerArgs:
     min_pause_s: float = 0.15     # quiet for less is a part of the speech
     max_pause_s: float = 0.7      # a longer pause is shortened to this: its middle goes, the ends are cross-faded
     threshold_db: float | None = None   # dBFS; what is louder is speech; None finds it for each recording
+    audio_stream: int = 0         # the one to use where a film has several
     sample_rate: int = 44100      # Hz, of the clips
     mono: bool = True             # the mean of the channels
     format: Literal["wav", "flac"] = "wav"
@@ -87,7 +88,7 @@ class SlicerArgs:
 
 def main(args: SlicerArgs) -> list[str]:
     """Slice every recording. Returns a sentence for each that gave no clips."""
-    sources = audio.inputs(args.inputs, args.out_dir)[1]
+    sources = audio.inputs(args.inputs, args.out_dir, slicing.TABLE)[1]
     with folder_lock(args.out_dir):
         return slice_all(sources, args)
 
@@ -275,7 +276,7 @@ def fingerprints(sources: list[Path]) -> tuple[dict[Path, str], list[str]]:
     prints, failures = {}, []
     for path in sources:
         try:
-            prints[path] = slicing.content_hash(path)
+            prints[path] = content_hash(path)
         except UserError as e:
             failures.append(str(e))
     return prints, failures
@@ -308,7 +309,7 @@ def to_slice(prints: dict[Path, str], rows: list[dict], args: SlicerArgs, failur
                     f"{Path(args.out_dir, slicing.TABLE)}, and run again"
                 )
             if same is None:
-                todo.append(audio.probe(path))
+                todo.append(audio.probe(path, args.audio_stream))
                 before[identity] = {"source": path.as_posix(), "settings": args.settings}
         except UserError as e:
             failures.append(str(e))
@@ -320,9 +321,7 @@ def to_slice(prints: dict[Path, str], rows: list[dict], args: SlicerArgs, failur
 
 
 def notes(recording: audio.Recording, track: Track, plan: Plan, args: SlicerArgs) -> list[str]:
-    found = []
-    if recording.cut_off:
-        found.append(f"cut off at its end; the {recording.seconds:.1f} s that are there were sliced")
+    found = [*recording.remarks]
     if recording.rate < args.sample_rate:
         found.append(f"{recording.rate} Hz: its clips hold nothing above {recording.rate / 2000:g} kHz")
     if track.channel is not None:
@@ -381,7 +380,7 @@ def draw(prints: dict[Path, str], rows: list[dict], args: SlicerArgs):
         mine = of_recording[identity]
         clips = [row["clip"] for row in mine if row["clip"]]
         if clips and not (picture := Path(args.out_dir) / (clips[0].rsplit("_", 1)[0] + ".png")).exists():
-            recording = audio.probe(path)
+            recording = audio.probe(path, args.audio_stream)
             with audio.kept_open(recording), threads() as pool:
                 hops = track_of(recording, args, pool, None).hops
             spans = [(float(row["start_s"]), float(row["end_s"]), row["clip"], row["forced"]) for row in mine]

@@ -406,8 +406,8 @@ def describe_material(material: Material, held_out: MixtureDataset):
         rates = ", ".join(f"{r} Hz" for r in sorted({r.rate for r in recordings})) or "none"
         print(f"{name:7}{len(recordings):6} files {minutes:8.1f} min  {rates}")
         for recording in recordings:
-            if recording.cut_off:
-                print(f"{recording.path}: cut off at its end; the {recording.seconds:.1f} s that are there are used")
+            for remark in recording.remarks:
+                print(f"{recording.path}: {remark}")
     clean, dirty = (
         f"{sum(s.length for s in pool.sources) / held_out.sample_rate / 60:.1f} min of {len(pool)}"
         for pool in (held_out.clean, held_out.dirty)

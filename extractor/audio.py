@@ -3,7 +3,8 @@
 Only the part that is asked for is read, so that a recording may be hours long.
 """
 
-import glob
+import io
+import mmap
 import os
 import re
 import warnings
@@ -11,6 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from fnmatch import fnmatch
 from math import ceil, gcd
 from pathlib import Path
 
@@ -18,19 +20,22 @@ import numpy as np
 import soundfile as sf
 import soxr
 
-from extractor import UserError
+from extractor import UserError, container
 from extractor.files import atomic_write
-from extractor.levels import channel_of
+from extractor.levels import OFFSET, channel_of
 
-SUFFIXES = (
-    ".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64",
+SNDFILE = (".wav", ".flac", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64")
+CONTAINERS = (
+    ".m4a", ".m4b", ".m4r", ".mka", ".aac", ".wma", ".ac3", ".eac3", ".dts", ".amr", ".ape", ".mp2", ".mpa",
+    ".wv", ".tta", ".tak", ".mpc", ".weba", ".spx", ".ra", ".mp4", ".m4v", ".mkv", ".webm", ".mov", ".qt", ".avi",
+    ".flv", ".f4v", ".ts", ".mts", ".m2ts", ".vob", ".ogv", ".ogm", ".asf", ".wmv", ".mpg", ".mpeg", ".3gp", ".3g2",
+    ".rm", ".rmvb", ".mxf",
 )
-FOREIGN = (  # to be converted
-    ".m4a", ".m4b", ".mka", ".aac", ".wma", ".ac3", ".amr", ".ape", ".mp4", ".m4v", ".mkv", ".webm", ".mov", ".avi",
-    ".flv", ".ts", ".wmv", ".mpg", ".mpeg", ".3gp",
-)
+SUFFIXES = (*SNDFILE, ".mp3", *CONTAINERS)
+BYTES = {"PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8, "ULAW": 1, "ALAW": 1}  # a sample
 WAV_BYTES = 2**32 - 2**16  # of samples in a WAV file
 LOOKS = 30      # seconds of a recording that tell whether its channels would cancel
+LARGEST = 1e10  # of a sample, over full scale; sound scaled like 32-bit integers reaches 2e9
 CONTEXT = 4096  # samples read beyond either end before resampling; soxr's longest filter is shorter
 
 
@@ -41,13 +46,25 @@ class Recording:
     channels: int
     frames: int    # samples per channel at that rate
     subtype: str = "PCM_16"    # libsndfile's name of the sample format
-    cut_off: bool = False      # its own header says that something is missing at the end
+    flaw: str = ""             # what of it is missing, as the end of a sentence
+    stream: int | None = None  # number of the audio stream, where container.py reads it; None: libsndfile
+    n_streams: int = 1         # audio streams in the file
+    samples_at: int = 0        # the byte where the samples of a WAV file begin whose header does not tell their number
     unpacked: Path | None = None  # a WAV file with the mean of its channels, which is faster to read (cache.py)
     channel: int | None = None    # the only one that is read as mono, instead of their mean
+    offset: float = 0.0           # taken away from every sample that is read as mono
 
     @property
     def seconds(self) -> float:
         return self.frames / self.rate
+
+    @property
+    def remarks(self) -> list[str]:
+        """What one should know before it is used, as the ends of sentences."""
+        found = [f"{self.flaw}; the {self.seconds:.1f} s that are there are used"] if self.flaw else []
+        if self.n_streams > 1:
+            found.append(f"has {self.n_streams} audio streams, of which number {self.stream} is used; see audio_stream")
+        return found
 
     def length(self, sample_rate: int) -> int:
         """Samples after resampling to `sample_rate`."""
@@ -55,71 +72,154 @@ class Recording:
 
 
 def sounds(paths: Iterable[Path]) -> list[Path]:
-    """The files whose names end like sound, sorted; also those that nobody here reads, so that it is said of them, but
-    not where one of the same name has been made of them."""
-    found = [p for p in paths if p.suffix.lower() in SUFFIXES + FOREIGN and p.is_file()]
-    read = {p.with_suffix("") for p in found if p.suffix.lower() in SUFFIXES}
-    return sorted(p for p in found if p.suffix.lower() in SUFFIXES or p.with_suffix("") not in read)
+    """The files whose names end like sound, sorted. A film or the like is left out where sound of the same name, such
+    as a .wav file, has been made of it."""
+    found = [p for p in paths if p.suffix.lower() in SUFFIXES and p.is_file()]
+    made = {p.with_suffix("") for p in found if p.suffix.lower() not in CONTAINERS}
+    return sorted(p for p in found if p.suffix.lower() not in CONTAINERS or p.with_suffix("") not in made)
 
 
 def find(folder: str | Path) -> list[Path]:
     """All `sounds` below a folder, also where links lead, once; hidden ones are left out. What cannot be listed is
     named."""
+    return sounds(_files(folder))
+
+
+def _files(folder: str | Path, depth: int | None = None) -> list[Path]:
+    """See `find`. depth: of folders to look into; 0 is this one alone."""
     def unlisted(error: OSError):
         if not isinstance(error, FileNotFoundError | NotADirectoryError):
             warnings.warn(f"passed over: {error.filename} cannot be listed ({error.strerror})", stacklevel=4)
 
-    found, seen = [], set()
+    top, found, seen = len(Path(folder).parts), [], set()
     for here, folders, names in os.walk(folder, onerror=unlisted, followlinks=True):
         if (real := os.path.realpath(here)) in seen:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        deeper = depth is None or len(Path(here).parts) - top < depth
+        folders[:] = sorted(name for name in folders if deeper and not name.startswith("."))
         found += [Path(here, name) for name in names if not name.startswith(".")]
-    return sounds(found)
+    return found
 
 
-def inputs(pattern: str, out_dir: str | Path) -> tuple[Path, list[Path]]:
+def inputs(pattern: str, out_dir: str | Path, mark: str) -> tuple[Path, list[Path]]:
     """A folder, a file or a glob -> the last folder before the glob's first star, and the sound files that match.
 
-    What lies in `out_dir` is left out: outputs of an earlier run are no inputs. Raises UserError where nothing matches,
-    or where the inputs themselves lie there.
+    What lies in `out_dir`, or in another folder below the first that has a file `mark` as outputs have, is left out:
+    outputs of an earlier run are no inputs. Raises UserError where nothing matches, or where the inputs themselves lie
+    there.
     """
+    if not pattern:
+        raise UserError("inputs is empty: give a file, a folder or a glob")
     root, out_dir = Path(pattern), Path(out_dir)
     if root.is_dir():
         found = find(root)
     else:
         while root.name and not root.is_dir():  # a folder may have brackets in its name
             root = root.parent
-        wanted = str(Path(glob.escape(str(root)), Path(pattern).relative_to(root)))
-        found = sounds([Path(pattern)] if Path(pattern).is_file() else map(Path, glob.glob(wanted, recursive=True)))
+        wanted = Path(pattern).relative_to(root).parts
+        depth = None if "**" in wanted else len(wanted) - 1
+        found = sounds([Path(pattern)] if Path(pattern).is_file() else [
+            path for path in _files(root, depth) if _matches(path.relative_to(root).parts, wanted)
+        ])
     if out_dir.resolve() == root.resolve():
         raise UserError(f"{out_dir}: is where the inputs lie; choose another out_dir")
+    outputs = {folder for path in found for folder in path.relative_to(root).parents if (root / folder / mark).exists()}
+    for folder in sorted({root / folder for folder in outputs if folder.name} - {out_dir}):
+        print(f"{folder}: left out, since {mark} says that it holds outputs of an earlier run")
+    outputs = {(root / folder).resolve() for folder in outputs if folder.name}
     if root.resolve() in out_dir.resolve().parents:
-        found = [p for p in found if out_dir.resolve() not in p.resolve().parents]
+        outputs.add(out_dir.resolve())
+    found = [p for p in found if outputs.isdisjoint(p.resolve().parents)]
     if not found:
         raise UserError(f"{pattern}: no recordings match; put the glob in quotes, or name a folder")
     return root, found
 
 
-def probe(path: str | Path) -> Recording:
-    """The header of a file. Raises UserError where there is no sound in it."""
+def _matches(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+    """Whether a path fits a glob, part by part; ** is any number of folders."""
+    if not pattern or not parts:
+        return not parts and all(part == "**" for part in pattern)
+    if pattern[0] == "**":
+        return any(_matches(parts[i:], pattern[1:]) for i in range(len(parts) + 1))
+    return fnmatch(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
+
+
+def probe(path: str | Path, audio_stream: int = 0) -> Recording:
+    """What there is of sound in a file: its rate, channels and exact length.
+
+    audio_stream: the number, from 0, of the one to read where there are several. Raises UserError where there is no
+    sound that can be read.
+    """
     path = Path(path)
-    if path.suffix.lower() in FOREIGN:
-        convert = f'ffmpeg -i "{path.name}" -vn "{path.stem}.flac"'
-        raise UserError(f"{path.suffix} is not read here; convert it: {convert}", path)
+    recording = _probe_sndfile(path)
+    if recording is None:
+        found = container.contents(path, audio_stream)
+        told = found.rate, found.channels, found.frames, found.subtype, found.flaw
+        recording = Recording(path, *told, stream=audio_stream, n_streams=found.n_streams)
+    return recording
+
+
+def _probe_sndfile(path: Path) -> Recording | None:
+    """None where libsndfile cannot read it, or would not read all of it."""
     try:
+        if path.suffix.lower() in CONTAINERS or not _one_whole_stream(path):
+            return None
         info = sf.info(str(path), verbose=True)
-    except (sf.LibsndfileError, OSError) as e:
-        raise UserError(f"no sound file that can be read ({_reason(e)})", path) from None
-    except UnicodeEncodeError:
-        raise UserError("its name is not valid UTF-8; rename the file", path) from None
+        recording = Recording(path, info.samplerate, info.channels, info.frames, info.subtype)
+        if info.format in ("WAV", "WAVEX", "RF64") and (repaired := _of_unknown_length(recording, info)):
+            return repaired
+        if info.format in ("MP3", "MPEG") or info.format == "FLAC" and not _ends_as_told(recording):
+            return None
+    except (sf.LibsndfileError, OSError, UnicodeEncodeError):
+        return None
     if info.frames < 1 or info.samplerate < 1:
-        raise UserError("holds no samples", path)
-    return Recording(
-        path, info.samplerate, info.channels, info.frames, info.subtype, _cut_off(info.extra_info)
-    )
+        return None
+    return replace(recording, flaw="cut off at its end" if _cut_off(info.extra_info) else "")
+
+
+def _of_unknown_length(recording: Recording, info) -> Recording | None:
+    """A WAV file whose header does not tell how many samples there are: it has wrapped at 4 GB, it was written to a
+    pipe, or the program that wrote it did not come to its end."""
+    size = recording.path.stat().st_size
+    with open(recording.path, "rb") as f:
+        kind, told = f.read(12)[:4], None
+        while len(head := f.read(8)) == 8:
+            name, told = head[:4], int.from_bytes(head[4:], "little")
+            if name == b"data":
+                break
+            f.seek(told + told % 2, os.SEEK_CUR)
+        else:
+            return None
+        samples_at = f.tell()
+    wrapped = size >= 2**32 and kind == b"RIFF"
+    frame_bytes = recording.channels * BYTES.get(recording.subtype, 0)
+    if not frame_bytes or not (wrapped or not info.frames or told % 2**31 > 2**31 - 2**16):
+        return None
+    frames = (size - samples_at) // frame_bytes
+    return replace(recording, frames=frames, samples_at=samples_at) if frames else None
+
+
+def _one_whole_stream(path: Path) -> bool:
+    """False for an Ogg file that is a chain of several, or lacks pages inside."""
+    with open(path, "rb") as f:
+        if f.read(4) != b"OggS":
+            return True
+        with mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            pages = [m.groups() for m in re.finditer(rb"OggS\0(.).{8}(....)(....)", content, re.S)]
+    begins = sum(flags[0] & 2 > 0 for flags, *_ in pages)
+    numbers = np.array([int.from_bytes(number, "little") for *_, number in pages])
+    return begins == 1 and bool((np.diff(numbers) == 1).all())
+
+
+def _ends_as_told(recording: Recording) -> bool:
+    """Whether the last sample that a header promises is there."""
+    if recording.frames > 2**48:  # it promises nothing
+        return False
+    with sf.SoundFile(str(recording.path)) as f:
+        f.seek(recording.frames - 1)
+        return len(f.read(1)) == 1
 
 
 def _cut_off(log: str) -> bool:
@@ -149,6 +249,7 @@ def read(recording: Recording, start: int, n: int, sample_rate: int, *, mono: bo
         samples = samples.astype(np.float32, copy=False)
         one = 0 if channels == 1 else recording.channel
         samples = samples @ np.full(channels, 1 / channels, np.float32) if one is None else samples[:, one]
+        samples = samples - np.float32(recording.offset) if recording.offset else samples
     if step_in != step_out:
         samples = soxr.resample(samples, recording.rate, sample_rate) if len(samples) else samples
     out = np.zeros((n, *samples.shape[1:]), samples.dtype)
@@ -163,21 +264,51 @@ def _read(recording: Recording, path: Path, first: int, n: int) -> np.ndarray:
     """[n, channels] at the recording's own rate."""
     dtype = "float64" if recording.subtype in ("PCM_32", "DOUBLE") else "float32"
     try:
-        with _opened(path) as f:
+        with _opened(recording, path) as f:
             f.seek(first)
             samples = f.read(n, dtype=dtype, always_2d=True)
     except (sf.LibsndfileError, OSError) as e:
         at = first / recording.rate
-        raise UserError(f"cannot be read at {at:.1f} s ({_reason(e)}); is it cut off?", recording.path) from None
+        rewrite = f'ffmpeg -i "{recording.path.name}" "{recording.path.stem}.wav"'
+        what = f"cannot be read at {at:.1f} s ({_reason(e)}); rewrite what is whole of it: {rewrite}"
+        raise UserError(what, recording.path) from None
     if len(samples) < n:
         ends, promised = (first + len(samples)) / recording.rate, recording.seconds
         raise UserError(f"ends at {ends:.1f} s, its header says {promised:.1f} s; it is cut off", recording.path)
-    if not np.isfinite(samples).all():
-        raise UserError(f"NaN or infinite samples near {first / recording.rate:.1f} s", recording.path)
+    if n and not np.abs(samples).max() < LARGEST:  # nor where it is NaN
+        peak = np.abs(samples).max()
+        what = f"a sample of {peak:.1g} times full scale" if np.isfinite(peak) else "NaN or infinite samples"
+        raise UserError(f"{what} near {first / recording.rate:.1f} s; repair the file", recording.path)
     return samples
 
 
-_open_files: dict[Path, deque[sf.SoundFile]] = {}
+_open_files: dict[Path, deque[sf.SoundFile | container.Decoder]] = {}
+
+
+class _Behind(io.FileIO):
+    """A file from a byte on."""
+
+    def __init__(self, path: Path, start: int):
+        super().__init__(path)
+        self.start = start
+        self.seek(0)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return super().seek(offset + self.start * (whence == os.SEEK_SET), whence) - self.start
+
+    def tell(self) -> int:
+        return super().tell() - self.start
+
+
+def _open(recording: Recording, path: Path) -> sf.SoundFile | container.Decoder:
+    if path != recording.path:
+        return sf.SoundFile(str(path))
+    if recording.stream is not None:
+        return container.Decoder(path, recording.stream)
+    if recording.samples_at:
+        form = {"format": "RAW", "subtype": recording.subtype, "endian": "LITTLE"}
+        return sf.SoundFile(_Behind(path, recording.samples_at), "r", recording.rate, recording.channels, **form)
+    return sf.SoundFile(str(path))
 
 
 @contextmanager
@@ -195,13 +326,13 @@ def kept_open(recording: Recording) -> Iterator[None]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[sf.SoundFile]:
+def _opened(recording: Recording, path: Path) -> Iterator[sf.SoundFile | container.Decoder]:
     """A file to itself for one read."""
     kept = _open_files.get(path)
     try:
         f = kept.pop()
     except (AttributeError, IndexError):
-        f = sf.SoundFile(str(path))
+        f = _open(recording, path)
     try:
         yield f
     except BaseException:
@@ -231,6 +362,10 @@ def write(
                 for block in blocks:
                     f.write(block)
         except sf.LibsndfileError as e:
+            with open(aside, "ab") as f:  # it says "System error" of a full disk: Python says what it was
+                f.write(bytes(1 << 16))
+                f.flush()
+                os.fsync(f.fileno())
             raise OSError(_reason(e)) from None
 
 
@@ -238,15 +373,24 @@ def _reason(error: Exception) -> str:
     return (getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)).rstrip(".")
 
 
-def probe_mixture(path: str | Path) -> Recording:
+def probe_mixture(path: str | Path, audio_stream: int = 0) -> Recording:
     """The recording as it is extracted: the mean of its channels, or the loudest one where they would cancel each other
-    in the mean, by up to LOOKS seconds spread over all of it. Raises UserError where it cannot be read."""
-    recording = probe(path)
-    if recording.channels == 1:
-        return recording
-    products, second = 0.0, min(recording.rate, recording.frames)
+    in the mean, without a constant offset. Both are found by up to LOOKS seconds spread over all of it. Raises
+    UserError where it cannot be read."""
+    recording = probe(path, audio_stream)
+    second = min(recording.rate, recording.frames)
+    starts = np.linspace(0, recording.frames - second, min(LOOKS, 1 + int(recording.seconds)))
+    products, total = 0.0, 0.0
     with kept_open(recording):
-        for start in np.linspace(0, recording.frames - second, min(LOOKS, 1 + int(recording.seconds)), dtype=int):
+        for start in starts.astype(int):
             x = read(recording, int(start), second, recording.rate, mono=False).astype(np.float64)
-            products += x.T @ x
-    return replace(recording, channel=channel_of(products))
+            products, total = products + x.T @ x, total + x.mean(axis=0) / len(starts)
+    channel = channel_of(products) if recording.channels > 1 else None
+    offset = float(total.mean() if channel is None else total[channel])
+    return replace(recording, channel=channel, offset=offset if abs(offset) > OFFSET else 0.0)
+
+
+def told_seconds(path: Path) -> float:
+    """How long a recording is by its header, at once, for a progress bar; 0 where that is unknown."""
+    recording = _probe_sndfile(path)
+    return recording.seconds if recording else container.told_seconds(path)

@@ -17,7 +17,7 @@ from extractor.files import atomic_write, shortened
 # what was found out: recordings that are as they were are not opened again
 
 
-KEPT = [f.name for f in fields(audio.Recording) if f.name not in ("path", "unpacked", "channel")]
+KEPT = [f.name for f in fields(audio.Recording) if f.name not in ("path", "unpacked", "channel", "offset")]
 
 
 class Index:
@@ -28,15 +28,16 @@ class Index:
         self.path, self.changed = Path(path) if path else None, False
         self.known = tables.read_json(self.path) if self.path else {}
 
-    def look(self, path: Path, check: Callable[[Path], audio.Recording]) -> audio.Recording:
-        """check(path), or what it came to before. It raises UserError for what cannot be used: that is not kept."""
+    def look(self, path: Path, check: Callable[[Path, int], audio.Recording], audio_stream: int) -> audio.Recording:
+        """check(path, audio_stream), or what it came to before. It raises UserError for what cannot be used: that is
+        not kept."""
         if not self.path:
-            return check(path)
-        key, now = f"{check.__name__} {os.path.abspath(path)}", stamp(path)
+            return check(path, audio_stream)
+        key, now = f"{check.__name__} {audio_stream} {os.path.abspath(path)}", stamp(path)
         known = self.known.get(key)
         if now and known and known[:2] == now and len(known) == 2 + len(KEPT):
             return audio.Recording(path, **dict(zip(KEPT, known[2:], strict=True)))
-        recording = check(path)
+        recording = check(path, audio_stream)
         if now:
             self.known[key] = [*now, *(getattr(recording, name) for name in KEPT)]
             self.changed = True
@@ -77,7 +78,7 @@ def unpack(
     out, spent = [], 0
     for recording in tqdm(recordings, "unpacking", unit=" files", leave=False, disable=not progress):
         path, size = Path(folder) / name_of(recording), 4 * recording.frames
-        packed = recording.path.suffix.lower() not in AS_THEY_ARE
+        packed = recording.stream is not None or recording.path.suffix.lower() not in AS_THEY_ARE
         if packed and spent + size <= max_bytes and (path.exists() or make(path, recording)):
             spent += size
             recording = replace(recording, unpacked=path)
@@ -88,7 +89,7 @@ def unpack(
 def name_of(recording: audio.Recording) -> str:
     """The name of the decoded copy. It changes with the size and the time of the recording."""
     file = recording.path.stat()
-    key = f"{recording.path.resolve()}|{file.st_size}|{file.st_mtime_ns}"
+    key = f"{recording.path.resolve()}|{file.st_size}|{file.st_mtime_ns}|{recording.stream}"
     return f"{shortened(recording.path.stem, 200)}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.wav"
 
 

@@ -19,6 +19,7 @@ PARTNERS = 4      # peaks behind it that a peak is paired with
 SPAN = 64         # frames (1 s) and bins (1 kHz) between partners, at most
 ENOUGH = 15       # equal hashes at one offset, and 8 times what chance gives: the same sound
 FRAME_S = HOP / RATE
+PAIRS = 1 << 19   # equal hashes looked at at a time: those of hours are billions
 
 
 def landmarks(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -58,22 +59,24 @@ def same_sounds(hashes: list[np.ndarray], frames: list[np.ndarray], groups: list
     groups: of every hash a number; only pairs of hashes for which related(group, group) are looked at (arrays in, bools
     out), since there are recordings that may be alike.
     """
-    owner = np.repeat(np.arange(len(hashes)), [len(h) for h in hashes])
+    owner = np.repeat(np.arange(len(hashes), dtype=np.int32), [len(h) for h in hashes])
     all_hashes, all_frames, all_groups = (np.concatenate(x) for x in (hashes, frames, groups))
     order = np.argsort(all_hashes, kind="stable")
     index, owner, all_frames, all_groups = (x[order] for x in (all_hashes, owner, all_frames, all_groups))
     found = []
     for a in range(len(hashes)):
         low, high = (np.searchsorted(index, hashes[a], side) for side in ("left", "right"))
-        count = high - low
-        mine = np.repeat(np.arange(len(count)), count)
-        theirs = np.arange(len(mine)) - np.repeat(np.cumsum(count) - count, count) + low[mine]
-        wanted = (owner[theirs] > a) & related(groups[a][mine], all_groups[theirs])
-        mine, theirs = mine[wanted], theirs[wanted]
-        offset = all_frames[theirs] - frames[a][mine]
-        found += [m for b in np.unique(owner[theirs]) if (m := _match(
-            a, int(b), frames[a][mine][owner[theirs] == b], offset[owner[theirs] == b]
-        ))]
+        parts = []
+        for part in np.split(np.arange(len(low)), np.flatnonzero(np.diff(np.cumsum(high - low) // PAIRS)) + 1):
+            count = (high - low)[part]
+            mine = np.repeat(part, count)
+            theirs = np.arange(len(mine)) - np.repeat(np.cumsum(count) - count, count) + low[mine]
+            wanted = (owner[theirs] > a) & related(groups[a][mine], all_groups[theirs])
+            mine, theirs = mine[wanted], theirs[wanted]
+            at = frames[a][mine].astype(np.int32)
+            parts.append((owner[theirs], at, all_frames[theirs].astype(np.int32) - at))
+        owners, at, offset = (np.concatenate(x) for x in zip(*parts, strict=True))
+        found += [m for b in np.unique(owners) if (m := _match(a, int(b), at[owners == b], offset[owners == b]))]
     return found
 
 

@@ -157,7 +157,7 @@ def find_material(args, *, index: str | Path = "", progress: bool = False) -> Ma
         for paths, found, check in ((clean_paths, clean, check_clean), (dirty_paths, dirty, check_dirty)):
             for path in tqdm(paths, "checking", unit=" files", leave=False, disable=not progress):
                 try:
-                    found.append(known.look(path, check))
+                    found.append(known.look(path, check, args.audio_stream))
                 except UserError as e:
                     problems.append(str(e))
     finally:  # what was looked at is known, though it be stopped
@@ -185,7 +185,7 @@ def recordings_in(names: tuple[str, ...], kind: str) -> list[Path]:
         raise UserError(f"MixtureArgs.{kind} = (): name a folder of {kind} recordings")
     found = []
     for name in names:
-        if not Path(name).is_dir():
+        if not name or not Path(name).is_dir():
             raise UserError(f"{name}: there is no such folder of {kind} recordings")
         found += audio.find(name)
     if not found:
@@ -216,7 +216,8 @@ def unlike_captures(args, clean: Sequence[audio.Recording]) -> list[str]:
     own, sentences = profile(clean), []
     for path in (path for folder in folders for path in audio.find(folder)):
         try:
-            sentences += [f"{path}: {difference}" for difference in unlike(profile([audio.probe(path)]), own)]
+            capture = profile([audio.probe(path, args.audio_stream)])
+            sentences += [f"{path}: {difference}" for difference in unlike(capture, own)]
         except UserError as e:  # infer.py will name it, too
             sentences.append(str(e))
     return sentences
@@ -247,17 +248,17 @@ def refuse_target(args, clean: list[Path], dirty: list[Path]):
             )
 
 
-def check_clean(path: Path) -> audio.Recording:
+def check_clean(path: Path, audio_stream: int = 0) -> audio.Recording:
     """Read whole: a clean recording is looked at once and used often."""
-    recording = audio.probe(path)
+    recording = audio.probe(path, audio_stream)
     if max(map(level_db, blocks(recording, 0, recording.frames))) <= QUIET_DB:
         raise UserError(f"{path}: silent, nowhere above {QUIET_DB} dBFS")
     return recording
 
 
-def check_dirty(path: Path) -> audio.Recording:
+def check_dirty(path: Path, audio_stream: int = 0) -> audio.Recording:
     """Read at its start and end: there may be days of it. What else is broken shows when it is drawn."""
-    recording = audio.probe(path)
+    recording = audio.probe(path, audio_stream)
     for start in (0, max(0, recording.frames - recording.rate)):
         list(blocks(recording, start, min(recording.frames - start, recording.rate)))
     return recording

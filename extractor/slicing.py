@@ -1,7 +1,6 @@
 """Where to cut a recording into clips, and the table of what was cut. docs/slicing.md has the formula."""
 
 import csv
-import hashlib
 import os
 import re
 import shutil
@@ -256,24 +255,6 @@ def publish(out_dir: Path, rows: list[dict]):
         if path.name in named:
             os.replace(path, out_dir / path.name)
     shutil.rmtree(out_dir / STAGING, ignore_errors=True)
-
-
-def content_hash(path: Path) -> str:
-    """Of a file's size and 64 pieces of 16 KiB, spread over all of it: the same file under any name, in any folder.
-
-    Raises UserError where it cannot be read.
-    """
-    pieces, piece = 64, 1 << 14
-    try:
-        size = path.stat().st_size
-        digest = hashlib.blake2b(str(size).encode(), digest_size=8)
-        with open(path, "rb") as f:
-            for i in range(pieces):
-                f.seek(max(0, size - piece) * i // (pieces - 1))
-                digest.update(f.read(piece))
-    except OSError as e:
-        raise UserError(f"{path}: cannot be read ({e.strerror})") from None
-    return digest.hexdigest()
 
 
 def number(sources: list[Path], rows: list[dict], out_dir: Path) -> list[int]:

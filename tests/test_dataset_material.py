@@ -313,7 +313,7 @@ def test_the_speaker_is_told_by_the_folders(folder, path, name):
 def test_what_was_looked_at_before_it_was_stopped_is_known(folders, tmp_path, monkeypatch):
     looked = []
 
-    def check_clean(path):
+    def check_clean(path, audio_stream):
         if len(looked) == 1:
             raise KeyboardInterrupt
         looked.append(path)
@@ -322,7 +322,7 @@ def test_what_was_looked_at_before_it_was_stopped_is_known(folders, tmp_path, mo
     monkeypatch.setattr(material, "check_clean", check_clean)
     with pytest.raises(KeyboardInterrupt):
         find_material(folders, index=tmp_path / "index.json")
-    assert [key.split(" ")[1] for key in Index(tmp_path / "index.json").known] == [str(looked[0])]
+    assert [key.split(" ", 2)[2] for key in Index(tmp_path / "index.json").known] == [str(looked[0])]
 
 
 def test_a_clean_recording_is_no_interference(folders):

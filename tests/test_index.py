@@ -18,16 +18,16 @@ def opened(monkeypatch) -> list[str]:
     """The names of files that were opened."""
     names, probe = [], audio.probe
 
-    def noted(path):
+    def noted(path, audio_stream=0):
         names.append(Path(path).name)
-        return probe(path)
+        return probe(path, audio_stream)
 
     monkeypatch.setattr(audio, "probe", noted)
     return names
 
 
-def check(path: Path) -> audio.Recording:
-    return audio.probe(path)
+def check(path: Path, audio_stream: int) -> audio.Recording:
+    return audio.probe(path, audio_stream)
 
 
 def test_the_second_time_nothing_is_opened_and_the_same_is_found(tmp_path, opened):
@@ -73,20 +73,20 @@ def test_clean_recordings_are_looked_at_more_closely_than_dirty_ones(tmp_path):
         find_material(replace(args, clean=(*args.clean, extra)), index=index)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[1, 2]", '{"check /a": [1]}', "\x00"])
+@pytest.mark.parametrize("content", ["", "{", "[1, 2]", '{"check 0 /a": [1]}', "\x00"])
 def test_an_index_that_is_damaged_is_made_anew(content, tmp_path, opened):
     sound, path = save(tmp_path / "a.wav", noise(1)), tmp_path / "index.json"
     path.write_text(content.replace("/a", str(sound)))
     index = Index(path)
-    found = index.look(sound, check)
+    found = index.look(sound, check, 0)
     index.save()
-    assert opened == ["a.wav"] and Index(path).look(sound, check) == found and opened == ["a.wav"]
-    assert list(json.loads(path.read_text())) == [f"check {sound}"]
+    assert opened == ["a.wav"] and Index(path).look(sound, check, 0) == found and opened == ["a.wav"]
+    assert list(json.loads(path.read_text())) == [f"check 0 {sound}"]
 
 
 def test_names_may_hold_any_bytes(tmp_path):
     sound = save(tmp_path / "a.wav", noise(1)).rename(tmp_path / os.fsdecode(b"\xff.wav"))
     index = Index(tmp_path / "index.json")
-    index.look(sound, lambda path: audio.Recording(path, 1000, 1, 1000))
+    index.look(sound, lambda path, _: audio.Recording(path, 1000, 1, 1000), 0)
     index.save()
     assert Index(tmp_path / "index.json").known.keys() == index.known.keys()

@@ -5,6 +5,7 @@ Most tests put the identity in the net's place: what comes out is then what went
 
 import json
 import os
+import re
 import subprocess
 import sys
 from math import ceil
@@ -15,6 +16,7 @@ import pytest
 import soundfile as sf
 import soxr
 import torch
+from encoded import encode
 from scored import net_does, put, uniform
 from tiny import alone_in_elsewhere
 
@@ -121,6 +123,38 @@ def test_samples_above_full_scale_are_not_clipped(identity, tmp_path):
     np.testing.assert_array_equal(estimate, loud)
 
 
+def test_a_film_is_extracted_from_the_stream_that_is_asked_for(identity, tmp_path, capsys):
+    seconds = np.arange(3 * 44100) / 44100
+    streams = [np.float32(tone(seconds, 3) * gain) for gain in (1, 0.5)]
+    film = encode(tmp_path / "night.mkv", *streams, rate=44100, codec="flac", video=True)
+    for number, target in enumerate(streams):
+        args = InferArgs(inputs=str(film), out_dir=str(tmp_path / "out"), audio_stream=number, chunk_s=0.7)
+        main(args)
+        estimate, _ = sf.read(tmp_path / "out" / "night.wav")
+        np.testing.assert_allclose(estimate, target, atol=1e-4)
+        assert f"night.mkv: has 2 audio streams, of which number {number} is used" in capsys.readouterr().out
+        main(args)
+        assert "1 recordings, 1 done before" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("offset", [0.3, -0.05, 0.01])
+def test_a_constant_offset_that_matters_is_taken_away_and_named(offset, identity, tmp_path, capsys):
+    signal = 0.3 * tone(np.arange(2 * 44100) / 44100, 2)
+    put(tmp_path / "a.wav", signal + offset)
+    main(InferArgs(inputs=str(tmp_path / "a.wav"), out_dir=str(tmp_path / "out"), chunk_s=0.5))
+    estimate, _ = sf.read(tmp_path / "out" / "a.wav")
+    matters = abs(offset) > 0.02
+    assert (f"its constant offset of {offset:+.2f} of full scale is taken away" in capsys.readouterr().out) == matters
+    np.testing.assert_allclose(estimate, signal + offset * (not matters), atol=1e-3)
+
+
+def test_progress_is_told_in_seconds_of_sound_and_their_speed(identity, tmp_path, capsys):
+    put(tmp_path / "a.wav", uniform(50 * 1000), 1000)
+    main(InferArgs(inputs=str(tmp_path / "a.wav"), out_dir=str(tmp_path / "out")))
+    said = capsys.readouterr().err
+    assert "1 of 1: a.wav:   0%" in said and re.search(r"50/50 s \[.* \d+\.\d x real time\]", said)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # names
 
@@ -210,6 +244,24 @@ def test_an_estimate_of_what_was_there_of_a_recording_is_made_anew_when_there_is
         os.utime(put(tmp_path / "in" / "a.wav", uniform(n)), ns=(10**9, 10**9))
         main(args)
         assert sf.info(tmp_path / "out" / "a.wav").frames == n
+
+
+def test_a_recording_that_was_replaced_by_one_as_long_and_older_is_known_by_its_content(identity, tmp_path, capsys):
+    args = InferArgs(inputs=str(tmp_path / "in"), out_dir=str(tmp_path / "out"))
+    for seed, told in ((0, "0 done before"), (1, "0 done before"), (1, "1 done before")):
+        samples = uniform(500) * (-1) ** seed
+        os.utime(put(tmp_path / "in" / "a.wav", samples), ns=(10**9, 10**9))
+        main(args)
+        assert f"1 recordings, {told}" in capsys.readouterr().out
+        np.testing.assert_array_equal(sf.read(tmp_path / "out" / "a.wav")[0], samples)
+
+
+def test_what_one_run_extracted_below_the_inputs_is_no_input_of_another(identity, tmp_path):
+    put(tmp_path / "x.wav", uniform(100))
+    for name in ("first", "second"):
+        main(InferArgs(inputs=str(tmp_path), out_dir=str(tmp_path / name)))
+    found = [p.relative_to(tmp_path).as_posix() for p in sorted(tmp_path.rglob("*.wav"))]
+    assert found == ["first/x.wav", "second/x.wav", "x.wav"]
 
 
 def test_two_processes_do_not_extract_into_one_folder(identity, tmp_path):
@@ -360,8 +412,9 @@ def test_bad_files_are_named_and_passed_over_and_the_status_is_1(tiny, tmp_path)
     put(tmp_path / "in" / "zoë 音声.wav", uniform(5000))
     (tmp_path / "in" / "text.wav").write_text("no sound, just words")
     put(tmp_path / "in" / "empty.wav", uniform(0))
-    flac = put(tmp_path / "in" / "cut.flac", uniform(100_000), subtype="PCM_16")
-    flac.write_bytes(flac.read_bytes()[:100_000])
+    flac = put(tmp_path / "in" / "hole.flac", uniform(100_000), subtype="PCM_16")
+    content = flac.read_bytes()
+    flac.write_bytes(content[:100_000] + bytes(9000) + content[109_000:])
     late = uniform(50_000)
     late[-100] = np.nan
     put(tmp_path / "in" / "nan.wav", late)
@@ -372,8 +425,8 @@ def test_bad_files_are_named_and_passed_over_and_the_status_is_1(tiny, tmp_path)
     assert ended.returncode == 1
     assert "5 of 7 recordings failed" in ended.stderr
     for sentence in (
-        "text.wav: no sound file", "empty.wav: holds no samples", "cut.flac: ", "nan.wav: NaN or inf",
-        "night.mp4: .mp4 is not read here",
+        "text.wav: no sound file", "empty.wav: holds no samples", "hole.flac: ", "nan.wav: NaN or inf",
+        "night.mp4: no sound file that can be read (it is all zeros)",
     ):
         assert f"passed over: {tmp_path}/in/{sentence}" in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -386,7 +439,7 @@ def test_a_wav_file_that_lost_its_end_is_extracted_up_to_there_and_named(identit
     wav.write_bytes(wav.read_bytes()[:-40_001])  # 20000 samples and a half
     assert main(InferArgs("checkpoint", str(tmp_path / "in"), str(tmp_path / "out"))) == []
     assert sf.info(tmp_path / "out" / "a.wav").frames == 29_999
-    assert f"{wav}: cut off at its end; the 0.7 s that are there are extracted" in capsys.readouterr().out
+    assert f"{wav}: cut off at its end; the 0.7 s that are there are used" in capsys.readouterr().out
 
 
 def test_a_run_in_which_nothing_failed_has_status_0(tiny, tmp_path):

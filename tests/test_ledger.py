@@ -7,6 +7,7 @@ import pytest
 import soundfile as sf
 
 from extractor import UserError, slicing
+from extractor.files import content_hash
 
 EDGE = 1 << 16  # bytes
 
@@ -29,7 +30,7 @@ def put(path: Path, content: bytes) -> Path:
 def test_a_file_is_the_same_under_another_name_in_another_folder(size, tmp_path):
     content = np.random.default_rng(0).bytes(size)
     paths = [put(tmp_path / name, content) for name in ("a.wav", "other/ü 音.flac")]
-    assert slicing.content_hash(paths[0]) == slicing.content_hash(paths[1])
+    assert content_hash(paths[0]) == content_hash(paths[1])
 
 
 def test_a_file_is_another_where_a_byte_at_either_end_or_its_size_is(tmp_path):
@@ -38,7 +39,7 @@ def test_a_file_is_another_where_a_byte_at_either_end_or_its_size_is(tmp_path):
     others += [bytes(n * EDGE) for n in (5, 6)]  # zeros
     for at in (0, EDGE - 1, 4 * EDGE, 5 * EDGE - 1):
         others.append(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
-    prints = [slicing.content_hash(put(tmp_path / f"{i}.wav", other)) for i, other in enumerate(others)]
+    prints = [content_hash(put(tmp_path / f"{i}.wav", other)) for i, other in enumerate(others)]
     assert len(set(prints)) == len(others)
 
 
@@ -46,12 +47,12 @@ def test_two_recordings_of_one_length_that_begin_and_end_in_silence_are_two(tmp_
     for seed in (0, 1):
         speech = np.random.default_rng(seed).uniform(-0.5, 0.5, 44100)
         sf.write(tmp_path / f"{seed}.wav", np.pad(speech, 44100), 44100)
-    assert slicing.content_hash(tmp_path / "0.wav") != slicing.content_hash(tmp_path / "1.wav")
+    assert content_hash(tmp_path / "0.wav") != content_hash(tmp_path / "1.wav")
 
 
 def test_a_file_that_cannot_be_read_is_the_users_to_put_right(tmp_path):
     with pytest.raises(UserError, match=r"a\.wav: cannot be read \("):
-        slicing.content_hash(tmp_path / "a.wav")
+        content_hash(tmp_path / "a.wav")
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 import soxr
+from encoded import encode
 from speech import (
     BACKGROUND_DB,
     RATE,
@@ -130,7 +131,7 @@ def test_a_recording_that_breaks_off_is_sliced_up_to_there_and_noted(tmp_path, c
     path = put(tmp_path / "in" / "a.wav", talk(*TALK), subtype="PCM_24")
     path.write_bytes(path.read_bytes()[: 44 + 3 * 20 * RATE + 1])
     rows = sliced(tmp_path)
-    assert "cut off at its end; the 20.0 s that are there were sliced" in capsys.readouterr().out
+    assert "cut off at its end; the 20.0 s that are there are used" in capsys.readouterr().out
     assert_every_second_is_accounted_for(rows, 20)
 
 
@@ -247,3 +248,15 @@ def test_a_mistake_ends_the_script_with_one_sentence_and_status_1(tmp_path):
     process = run_slicer(tmp_path)
     sentence = f"{tmp_path}/in: no recordings match; put the glob in quotes, or name a folder"
     assert process.communicate() == ("", f"error: {sentence}\n") and process.returncode == 1
+
+
+def test_a_film_is_cut_like_sound(tmp_path):
+    """Its clips begin where those of the same sound in a .wav file do."""
+    x = talk(*TALK).astype(np.float32)
+    encode(tmp_path / "in" / "a.m4a", x, rate=RATE, codec="aac")
+    film = sliced(tmp_path)
+    put(tmp_path / "sound" / "in" / "a.wav", x)
+    sound = sliced(tmp_path / "sound")
+    assert_every_second_is_accounted_for(film, len(x) / RATE)
+    starts = [[float(row["start_s"]) for row in rows if row["clip"]] for rows in (film, sound)]
+    assert starts[0] == pytest.approx(starts[1], abs=0.3)  # in the same pauses
