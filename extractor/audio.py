@@ -387,7 +387,8 @@ def probe_mixture(path: str | Path, audio_stream: int = 0) -> Recording:
             products, total = products + x.T @ x, total + x.mean(axis=0) / len(starts)
     channel = channel_of(products) if recording.channels > 1 else None
     offset = float(total.mean() if channel is None else total[channel])
-    return replace(recording, channel=channel, offset=offset if abs(offset) > OFFSET else 0.0)
+    constant = abs(offset) > OFFSET and recording.seconds >= 1  # the mean of less may be a deep sound's
+    return replace(recording, channel=channel, offset=offset if constant else 0.0)
 
 
 def told_seconds(path: Path) -> float:
