@@ -110,8 +110,9 @@ def examine(path: Path, kind: str, args: CheckArgs) -> Sound:
     try:
         recording = audio.probe(path, args.data.audio_stream)
         row |= {"seconds": recording.seconds, "rate": recording.rate, "channels": recording.channels}
-        with audio.kept_open(recording):
+        with audio.kept_open(recording) as files:
             numbers, flaws, hashes, frames = analyse(recording, kind, args)
+            flaws |= {"incomplete": damage} if (damage := audio.damage(recording, files)) else {}
     except UserError as e:
         return Sound(row | {"fatal": e.reason}, ["unreadable"], none, none)
     if numbers["loudest_db"] <= QUIET_DB:

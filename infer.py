@@ -193,8 +193,10 @@ def extract_file(source: Path, out: Path, net, family, args: InferArgs, device: 
     chunk, context, fade = (round(s * sample_rate) for s in (args.chunk_s, args.context_s, args.fade_s))
     n_samples = recording.length(sample_rate)
     blocks = extract_long(extract, n_samples, chunk=chunk, context=context, fade=fade)
-    with audio.kept_open(recording):
+    with audio.kept_open(recording) as files:
         audio.write(out, counted(blocks, bar, sample_rate), n_samples, sample_rate)
+        if damage := audio.damage(recording, files):
+            tqdm.write(f"{source}: {damage}")
     if most_db < NOWHERE_DB and recording.seconds >= LONG_S:
         tqdm.write(f"{source}: the net hears its speaker nowhere in it; is it the right checkpoint for this recording?")
 

@@ -134,8 +134,9 @@ def slice_all(sources: list[Path], args: SlicerArgs) -> list[str]:
 def slice_recording(recording: audio.Recording, n: int, args: SlicerArgs, bar: tqdm) -> list[dict]:
     """Cut one recording; the clips wait in the staging folder. -> its rows of the table, in order of time"""
     staging = Path(args.out_dir) / slicing.STAGING
-    with audio.kept_open(recording), threads() as pool:
+    with audio.kept_open(recording) as files, threads() as pool:
         track = track_of(recording, args, pool, bar)
+        damage = audio.damage(recording, files)
         plan = plan_cuts(track.hops, find_threshold(recording, track.hops.levels, args), args.limits)
         write = partial(write_clip, recording, track.channel, args)
         paths = [staging / f"src_{n}_{k}.{args.format}" for k in range(len(plan.clips))]
@@ -143,7 +144,7 @@ def slice_recording(recording: audio.Recording, n: int, args: SlicerArgs, bar: t
         for path, clip, (peak, rms) in zip(paths, plan.clips, pool.map(write, paths, plan.clips), strict=True):
             rows.append(describe_clip(path.name, clip, peak, rms, args))
             bar.update(clip.length / args.sample_rate / 2)
-    for note in notes(recording, track, plan, args):
+    for note in [damage] * bool(damage) + notes(recording, track, plan, args):
         tqdm.write(f"{recording.path}: {note}")
     return sorted(rows, key=lambda row: (float(row["start_s"]), not row["clip"]))
 

@@ -312,17 +312,23 @@ def _open(recording: Recording, path: Path) -> sf.SoundFile | container.Decoder:
 
 
 @contextmanager
-def kept_open(recording: Recording) -> Iterator[None]:
+def kept_open(recording: Recording) -> Iterator[deque[sf.SoundFile | container.Decoder]]:
     """Inside it, the recording's file stays open from one read to the next, in any number of threads: to open a long
     mp3 and find the way to its end takes a tenth of a second every time.
     """
     files = _open_files[recording.path] = deque()
     try:
-        yield
+        yield files
     finally:
         _open_files.pop(recording.path, None)  # gone, where two keep the same file open
         for f in files:
             f.close()
+
+
+def damage(recording: Recording, files: Iterable[sf.SoundFile | container.Decoder]) -> str:
+    """What reading found to be missing inside a recording, by the files that were kept open, as a sentence's end."""
+    lost_s = sum(getattr(f, "lost_s", 0.0) for f in files)
+    return f"damaged: {lost_s:.1f} s cannot be decoded and are silence" if lost_s > 0.02 and not recording.flaw else ""
 
 
 @contextmanager

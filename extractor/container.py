@@ -1,15 +1,16 @@
 """Sound in what ffmpeg's libraries read and libsndfile does not, by PyAV: films, m4a, wma, MP3, chained Ogg.
 
-The header of such a file often tells no length, or a wrong one, and a time in it may be off by a millisecond. So `scan`
-decodes the stream once from end to end. It counts the samples, and notes about once a second at which time stamp how
-many samples lie before. `Decoder` finds its way by these marks, so that any part is the same samples as in one pass.
+The header of such a file often tells no length, or a wrong one, and a time in it may be off by a millisecond. So
+`contents` finds out how many samples there are, and how time stamps count them: from the packets, where their stamps
+are exact or rise in even steps, else by decoding all of them once. `Decoder` finds its way by that, so that any part is
+the same samples as in one pass.
 """
 
-import math
 from collections import deque
 from collections.abc import Iterator
+from fractions import Fraction
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,30 +19,67 @@ import numpy as np
 
 from extractor import UserError
 
-MARK_S = 1.0       # a mark every so often
-KEPT_S = 30.0      # decoded seconds kept, so that to go back a little costs nothing
+BLOCK_S = 1.0      # decoded at a time
+KEPT_S = 30.0      # decoded and kept, so that to go back a little costs nothing
 AHEAD_S = 4.0      # what lies no further ahead is reached by decoding, not by seeking
+BEFORE_S = 1.0     # decoded before what is sought: a decoder needs some packets until it is right again
 GAP_S = 0.1, 600.0 # time stamps that jump by so much leave silence, so that the rest stays at its time
 MISSING_S = 0.5    # less than the header promises by this: cut off
+FEW = 100          # packets that are all decoded at once
 COUNTED = ("mp4", "matroska", "flac", "asf", "tta", "wv", "ape", "caf", "aiff")  # headers that tell the length
 LOSSLESS = ("flac", "alac", "wavpack", "tta", "ape", "shorten", "pcm_s16le", "pcm_s16be")
 
+# ---------------------------------------------------------------------------------------------------------------------
+# what there is
+
+
+class Steps(NamedTuple):
+    """Time stamps that count samples: exactly (step = 1), or in even steps of a frame each. A missing frame is
+    silence."""
+
+    stamp: int          # of a frame
+    before: int         # samples before that frame
+    a_tick: Fraction    # samples in one unit of the stamps
+    step: int           # samples
+
+    def place(self, stamp: int) -> int:
+        """Samples before the frame of this stamp."""
+        return max(0, self.before + round((stamp - self.stamp) * self.a_tick / self.step) * self.step)
+
+    def stamp_at(self, position: int) -> int:
+        return self.stamp + int((position - self.before) / self.a_tick)
+
+
+class Marks(NamedTuple):
+    """Some time stamps, rising, and the samples before each of their frames."""
+
+    stamps: np.ndarray
+    before: np.ndarray
+
+    def place(self, stamp: int) -> int | None:
+        """Samples before the frame of this stamp, if it is one of them."""
+        at = int(np.searchsorted(self.stamps, stamp))
+        return int(self.before[at]) if at < len(self.stamps) and self.stamps[at] == stamp else None
+
+    def stamp_at(self, position: int) -> int:
+        """The last of the stamps up to there."""
+        return int(self.stamps[max(0, int(np.searchsorted(self.before, position, side="right")) - 1)])
+
 
 class Contents(NamedTuple):
-    """What one pass over an audio stream finds."""
+    """What there is of an audio stream."""
 
     rate: int           # Hz
     channels: int
     frames: int         # samples per channel
     subtype: str        # PCM_16 where the samples are 16-bit integers, else FLOAT: libsndfile's names
-    flaw: str           # what is missing, as the end of a sentence; empty where nothing is
+    flaw: str           # what is missing, as the end of a sentence; empty where nothing is known to be
     n_streams: int      # audio streams in the file
-    stamps: np.ndarray  # rising time stamps, about one a second; none where those of the file do not rise
-    before: np.ndarray  # samples before each
+    clock: Steps | Marks | None  # None: the stamps do not rise
 
 
 def contents(path: Path, stream: int = 0) -> Contents:
-    """Decode an audio stream from end to end, once for every state of the file.
+    """Look through an audio stream, once for every state of the file.
 
     stream: its number where there are several, from 0. Raises UserError where there is no sound or no such stream.
     """
@@ -49,30 +87,78 @@ def contents(path: Path, stream: int = 0) -> Contents:
         found = path.stat()
     except OSError as e:
         raise UserError(f"no sound file that can be read ({e.strerror})", path) from None
-    return _scan(path, stream, found.st_size, found.st_mtime_ns)
+    return _contents(path, stream, found.st_size, found.st_mtime_ns)
 
 
 @lru_cache(maxsize=10_000)
-def _scan(path: Path, stream: int, *_state: int) -> Contents:
-    with _opened(path) as container:
-        audio = _chosen(container, stream, path)
-        decoded, stamps, before, rising, last = Frames(container, audio), [], [], True, -math.inf
-        for n, frame in decoded:
-            if frame.pts is None:
-                continue
-            rising, last = rising and frame.pts > last, frame.pts
-            if not before or n >= before[-1] + MARK_S * decoded.rate:
-                stamps.append(frame.pts)
-                before.append(n)
+def _contents(path: Path, stream: int, *_state: int) -> Contents:
+    with _opened(path) as file:
+        decoded = Frames(file, _chosen(file, stream, path))
+        first = [(frame.pts, n, frame.samples) for n, frame in islice(decoded, 3)]
+    with _opened(path) as file:  # anew: in some formats a decoder that has been in use gives other samples at the start
+        clock = _steps(file, _chosen(file, stream, path), first, decoded)
+    with _opened(path) as file:
+        audio = _chosen(file, stream, path)
+        if clock is None:
+            decoded = Frames(file, audio)
+            clock = _marks(decoded)
         if not decoded.n:
             raise UserError("holds no samples", path)
-        marks = (stamps, before) if rising else ([], [])
+        lossless = audio.codec_context.name in LOSSLESS and decoded.bytes == 2
         return Contents(
-            decoded.rate, decoded.channels, _without_padding(container, audio, decoded),
-            "PCM_16" if audio.codec_context.name in LOSSLESS and decoded.bytes == 2 else "FLOAT",
-            _flaw(path, container, audio, decoded), len(container.streams.audio),
-            *(np.array(x, np.int64) for x in marks),
+            decoded.rate, decoded.channels, _without_padding(file, audio, decoded), "PCM_16" if lossless else "FLOAT",
+            _flaw(path, file, audio, decoded), len(file.streams.audio), clock,
         )
+
+
+def _steps(file, audio: av.AudioStream, first: list[tuple[int, int, int]], decoded: "Frames") -> Steps | None:
+    """How the stamps count samples, without decoding all of them; None where they do not. Sets what `decoded` would
+    have found: the samples up to the end and what is missing.
+
+    first: stamp, samples before and samples of the first frames.
+    """
+    if len(first) < 3 or None in (stamp for stamp, *_ in first):
+        return None
+    (second, before, step), a_tick = first[1], audio.time_base * decoded.rate
+    try:
+        packets = [(packet.pts, packet.duration or 0) for packet in file.demux(audio) if packet.size]
+    except av.error.FFmpegError:
+        return None
+    if len(packets) < FEW or None in (stamp for stamp, _ in packets):
+        return None
+    stamps, lengths = np.array(packets, np.int64).T
+    steps = (stamps - second) * float(a_tick) / step    # a packet is a frame
+    even = np.abs(steps - np.round(steps)).max() * step <= 1.5 * a_tick and (np.diff(np.round(steps)) >= 1).all()
+    exact = a_tick.numerator == 1 and lengths.all() and (np.diff(stamps) >= lengths[:-1]).all()
+    if "asf" in file.format.name or not (even or exact):
+        return None
+    clock, last = Steps(second, before, a_tick, step if even else 1), int(stamps[-1])
+    try:
+        file.seek(last - int(BEFORE_S / audio.time_base), stream=audio)
+        tail = Frames(file, audio, clock)
+        ends = [n + frame.samples for n, frame in tail]
+    except av.error.FFmpegError:
+        return None
+    if (tail.rate, tail.channels) != (decoded.rate, decoded.channels) or ends[-1] < clock.place(last) - step:
+        return None
+    decoded.n = ends[-1]
+    missing = (np.diff(np.round(steps)) - 1) * step if even else (np.diff(stamps) - lengths[:-1]) * float(a_tick)
+    decoded.silent_s = float(missing.sum()) / decoded.rate
+    return clock
+
+
+def _marks(decoded: "Frames") -> Marks | None:
+    """Decode all frames. Where their stamps rise, about one a second is a mark."""
+    stamps, before, last = [], [], None
+    rising = True
+    for n, frame in decoded:
+        if frame.pts is None:
+            continue
+        rising, last = rising and (last is None or frame.pts > last), frame.pts
+        if not before or n >= before[-1] + decoded.rate:
+            stamps.append(frame.pts)
+            before.append(n)
+    return Marks(np.array(stamps), np.array(before)) if rising and stamps else None
 
 
 def _opened(path: Path) -> av.container.InputContainer:
@@ -111,71 +197,23 @@ def told_seconds(path: Path) -> float:
         return 0.0
 
 
-class Frames:
-    """The decoded frames of a stream from here on: (samples before it, frame), also silence where time stamps jump.
-
-    Damaged packets are left out. The frames end where the rate or the number of channels changes.
-    """
-
-    def __init__(self, container: av.container.InputContainer, audio: av.AudioStream, n: int = 0):
-        self.n = n                  # samples so far
-        self.rate = self.channels = self.bytes = 0
-        self.damaged = 0            # packets that could not be decoded
-        self.silent_s = 0.0         # put where time stamps jump
-        self.rest = ""              # of what kind the rest is that is left out
-        self.audio, self.packets = audio, container.demux(audio)
-        self.due = None             # the next frame's time in seconds
-
-    def __iter__(self) -> Iterator[tuple[int, av.AudioFrame]]:
-        for frame in self._decoded():
-            now = frame.sample_rate, frame.layout.nb_channels
-            if not self.rate:
-                (self.rate, self.channels), self.bytes = now, frame.format.bytes
-            if now != (self.rate, self.channels):
-                self.rest = f"{now[0]} Hz with {now[1]} channels"
-                return
-            if frame.pts is not None:
-                at = float(frame.pts * self.audio.time_base)
-                if self.due is not None and GAP_S[0] < at - self.due < GAP_S[1]:
-                    self.silent_s += at - self.due
-                    self.n += round((at - self.due) * self.rate)
-                self.due = at + frame.samples / self.rate
-            yield self.n, frame
-            self.n += frame.samples
-
-    def _decoded(self) -> Iterator[av.AudioFrame]:
-        while True:
-            packet = None
-            try:
-                packet = next(self.packets, None)
-                decoded = packet.decode() if packet is not None else None
-            except av.error.FFmpegError:
-                self.damaged += 1
-                if packet is None:  # the file cannot be read on
-                    return
-                continue
-            if decoded is None:
-                return
-            yield from decoded
-
-
-def _without_padding(container, audio: av.AudioStream, decoded: Frames) -> int:
+def _without_padding(file, audio: av.AudioStream, decoded: "Frames") -> int:
     """Samples up to where an MP4 says that the sound ends: behind it is what filled the encoder's last frame."""
-    told = audio.duration if "mp4" in container.format.name and audio.time_base.denominator == decoded.rate else None
-    return told if told and decoded.n - 4096 < told < decoded.n else decoded.n
+    told = audio.duration and round(audio.duration * audio.time_base * decoded.rate)
+    return told if told and "mp4" in file.format.name and decoded.n - 4096 < told < decoded.n else decoded.n
 
 
-def _flaw(path: Path, container, audio: av.AudioStream, decoded: Frames) -> str:
+def _flaw(path: Path, file, audio: av.AudioStream, decoded: "Frames") -> str:
     seconds = decoded.n / decoded.rate
     if decoded.rest:
         return f"is {decoded.rest} from {seconds:.1f} s on, which is left out"
     told = audio.duration and float(audio.duration * audio.time_base)
-    if not told and not container.streams.video:
-        told = container.duration and container.duration / av.time_base
-    kinds = container.format.name.split(",")
+    if not told and not file.streams.video:
+        told = file.duration and file.duration / av.time_base
+    kinds = file.format.name.split(",")
     if told and told - seconds > MISSING_S and (any(k in COUNTED for k in kinds) or "mp3" in kinds and counted(path)):
         return f"cut off at its end; its header says {told:.1f} s"
-    if decoded.silent_s:
+    if decoded.silent_s > GAP_S[0] / 2:
         return f"lacks {decoded.silent_s:.1f} s inside, which are silence here"
     return "damaged: what cannot be decoded is left out" if decoded.damaged else ""
 
@@ -211,12 +249,74 @@ KINDS = {
 }
 
 
+# ---------------------------------------------------------------------------------------------------------------------
+# decoding
+
+
+class Frames:
+    """The decoded frames of a stream from here on: (samples before it, frame). Where time stamps jump, samples are
+    counted for the silence between.
+
+    Damaged packets are left out. The frames end where the rate or the number of channels changes.
+    """
+
+    def __init__(
+        self, file: av.container.InputContainer, audio: av.AudioStream, clock: Steps | Marks | None = None,
+        rate: int = 0, channels: int = 0,
+    ):
+        self.n = 0                  # samples so far
+        self.rate, self.channels, self.bytes = rate, channels, 0
+        self.damaged = 0            # packets that could not be decoded
+        self.silent_s = 0.0         # counted where time stamps jump
+        self.rest = ""              # of what kind the rest is that is left out
+        self.tick_s, self.clock = float(audio.time_base), clock
+        self.packets = file.demux(audio)
+
+    def __iter__(self) -> Iterator[tuple[int, av.AudioFrame]]:
+        due = None  # seconds
+        for frame in self._decoded():
+            now = frame.sample_rate, frame.layout.nb_channels
+            if not self.rate:
+                (self.rate, self.channels), self.bytes = now, frame.format.bytes
+            if now != (self.rate, self.channels):
+                self.rest = f"{now[0]} Hz with {now[1]} channels"
+                return
+            samples = frame.samples
+            if frame.pts is not None:
+                at = frame.pts * self.tick_s
+                if isinstance(self.clock, Steps):
+                    silent = self.clock.place(frame.pts) - self.n
+                else:
+                    silent = round((at - due) * self.rate) if due and GAP_S[0] < at - due < GAP_S[1] else 0
+                self.silent_s += silent / self.rate if due else 0.0
+                self.n += silent
+                due = at + samples / self.rate
+            yield self.n, frame
+            self.n += samples
+
+    def _decoded(self) -> Iterator[av.AudioFrame]:
+        while True:
+            packet = None
+            try:
+                packet = next(self.packets, None)
+                decoded = packet.decode() if packet is not None else None
+            except av.error.FFmpegError:
+                self.damaged += 1
+                if packet is None:  # the file cannot be read on
+                    return
+                continue
+            if decoded is None:
+                return
+            yield from decoded
+
+
 class Decoder:
     """Reads any part of an audio stream, as soundfile.SoundFile does: `seek`, `read`, `close`."""
 
     def __init__(self, path: Path, stream: int = 0):
         self.path, self.stream, self.contents = path, stream, contents(path, stream)
         self.position = 0
+        self.lost_s = 0.0   # seconds that turned out to be missing where it read
         self._start()
 
     def seek(self, position: int):
@@ -239,7 +339,7 @@ class Decoder:
         return out
 
     def close(self):
-        self.container.close()
+        self.file.close()
 
     @property
     def end(self) -> int:
@@ -251,41 +351,60 @@ class Decoder:
         first = self.kept[0][0] if self.kept else self.begin
         if first <= position <= self.end + AHEAD_S * self.contents.rate:
             return
-        mark = int(np.searchsorted(self.contents.before, position, side="right")) - 1
-        found = mark > 0 and self._go_on_from(mark)
+        found = self.contents.clock and position > BEFORE_S * self.contents.rate and self._seek(position)
         if not found and position < first:
-            self.container.close()
+            self.file.close()
             self._start()
 
     def _start(self):
-        self.container = _opened(self.path)
-        self.audio = _chosen(self.container, self.stream, self.path)
-        self._decode(0, iter(Frames(self.container, self.audio)))
+        self.file = _opened(self.path)
+        self.audio = _chosen(self.file, self.stream, self.path)
+        self._decode(0, self._frames())
 
-    def _go_on_from(self, mark: int) -> bool:
-        """Decode from a mark on, if it is found. Decoding starts a mark before it: a decoder needs some packets until
-        it is right again."""
-        stamp, before = int(self.contents.stamps[mark]), int(self.contents.before[mark])
+    def _seek(self, position: int) -> bool:
+        """Decode from `position` on. Returns False where it is not found."""
+        clock, found = self.contents.clock, False
         try:
-            self.container.seek(int(self.contents.stamps[mark - 1]), stream=self.audio)
+            self.file.seek(clock.stamp_at(position - round(BEFORE_S * self.contents.rate)), stream=self.audio)
         except av.error.FFmpegError:
             return False
-        frames = Frames(self.container, self.audio)
-        decoded = iter(frames)
-        for _, frame in decoded:
-            if frame.pts == stamp:
-                frames.n = before
-                self._decode(before, chain([(before, frame)], decoded))
+        frames = self._frames()
+        for n, frame in frames:
+            placed = clock.place(frame.pts) if frame.pts is not None else None
+            if placed is not None:
+                if not found and placed > position:
+                    break
+                self.decoded.n, found, n = placed, True, placed
+            if found and n + frame.samples > position:
+                self._decode(n, chain([(n, frame)], frames))
                 return True
-            if frame.pts is not None and frame.pts > stamp:
-                break
-        self.container.close()
+        self.file.close()
         self._start()
         return True
 
+    def _frames(self) -> Iterator[tuple[int, av.AudioFrame]]:
+        told = self.contents
+        self.decoded = Frames(self.file, self.audio, told.clock, told.rate, told.channels)
+        for n, frame in self.decoded:
+            yield n, frame
+            self.lost_s, self.decoded.silent_s = self.lost_s + self.decoded.silent_s, 0.0
+
     def _decode(self, begin: int, frames: Iterator[tuple[int, av.AudioFrame]]):
-        self.begin, self.kept = begin, deque()
-        self.blocks = ((n, _samples(frame)) for n, frame in frames)
+        self.begin, self.kept, self.blocks = begin, deque(), _blocks(frames, round(BLOCK_S * self.contents.rate))
+
+
+def _blocks(frames: Iterator[tuple[int, av.AudioFrame]], size: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Frames one behind the other in blocks of about `size` samples. -> (samples before it, [T, channels])"""
+    fifo, begin = av.AudioFifo(), 0
+    for n, frame in frames:
+        if fifo.samples and (n != begin + fifo.samples or fifo.samples >= size):
+            yield begin, _samples(fifo.read())
+        if not fifo.samples:
+            begin = n
+        frame.pts = None  # the fifo would count it
+        fifo.write(frame)
+    if fifo.samples:
+        yield begin, _samples(fifo.read())
 
 
 def _samples(frame: av.AudioFrame) -> np.ndarray:
