@@ -8,13 +8,13 @@ Every draw is from the item's own generator. What is off draws nothing.
 """
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from scipy.fft import irfft, rfft
 
-from extractor import UserError
+from extractor import check_limits, check_shares, require
 
 DRY_S = 0.002      # between the direct sound and the room's
 EQ_HZ = 62.5       # the lowest point of an equaliser; the others lie octaves above
@@ -42,19 +42,14 @@ class AugmentArgs:
     hiss_db: tuple[float, float] = (15.0, 50.0)   # uniform; how far it lies under the mixture
 
     def __post_init__(self):
-        for name in (f.name for f in fields(self) if f.name.startswith("p_")):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"AugmentArgs.{name} = {getattr(self, name)}: give a share, 0 to 1")
-        least = {"cutoff_hz": 100.0, "low_cut_hz": 1.0, "rt60_s": 0.01, "direct_db": -100.0, "hiss_db": -100.0}
-        most = {"rt60_s": 10.0}
-        for name in least:
-            low, high = getattr(self, name)
-            if not least[name] <= low <= high <= most.get(name, math.inf):
-                limits = f"from {least[name]:g} on" + (f", to {most[name]:g}" if name in most else "")
-                raise UserError(f"AugmentArgs.{name} = {low, high}: give two numbers in order, {limits}")
+        check_shares(self)
+        check_limits(self, "cutoff_hz", 100)
+        check_limits(self, "low_cut_hz", 1)
+        check_limits(self, "rt60_s", 0.01, 10)
+        check_limits(self, "direct_db", -100)
+        check_limits(self, "hiss_db", -100)
         for name in ("eq_db", "tilt_db"):
-            if not 0 <= getattr(self, name) <= 40:
-                raise UserError(f"AugmentArgs.{name} = {getattr(self, name)}: give 0 to 40 dB")
+            require(self, name, 0 <= getattr(self, name) <= 40, "give 0 to 40 dB")
 
 
 # of half of the validation mixtures, whatever training does

@@ -7,7 +7,7 @@ that an item needs is read from the disk.
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import torch
 from torch.utils.data import Dataset
 
 import augment
-from extractor import UserError, audio
+from extractor import UserError, audio, check_counts, check_limits, check_shares, require
 from extractor.levels import QUIET_DB, level_db
 from extractor.material import Material, Source
 
@@ -44,27 +44,17 @@ class MixtureArgs:
     seed: int = 0
 
     def __post_init__(self):
-        if not 0.01 <= self.segment_s < math.inf:
-            raise UserError(f"MixtureArgs.segment_s = {self.segment_s}: give a length of 0.01 s or more")
-        if not 0 <= self.max_shift < 1:
-            raise UserError(f"MixtureArgs.max_shift = {self.max_shift}: give a share of the segment, 0 to below 1")
-        for name in ("snr_db", "voice_db"):
-            low, high = getattr(self, name)
-            if low > high:
-                raise UserError(f"MixtureArgs.{name} = {low, high}: the lower end comes first")
-        low, high = self.speed
-        if not 0.25 <= low <= high <= 4:
-            raise UserError(f"MixtureArgs.speed = {low, high}: give two numbers in order, each from 0.25 to 4")
-        for name in (f.name for f in fields(self) if f.name.startswith("p_")):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"MixtureArgs.{name} = {getattr(self, name)}: give a share, 0 to 1")
-        if self.p_no_target + self.p_no_interference > 1:
-            shares = f"p_no_target = {self.p_no_target}, p_no_interference = {self.p_no_interference}"
-            raise UserError(f"MixtureArgs.{shares}: give at most 1 together")
-        if self.seed < 0 or self.n_valid < 1:
-            raise UserError(f"MixtureArgs.seed = {self.seed}, n_valid = {self.n_valid}: give 0 or more, 1 or more")
-        if not 0 < self.valid_share < 1:
-            raise UserError(f"MixtureArgs.valid_share = {self.valid_share}: give a share between 0 and 1")
+        require(self, "segment_s", 0.01 <= self.segment_s < math.inf, "give a length of 0.01 s or more")
+        require(self, "max_shift", 0 <= self.max_shift < 1, "give a share of the segment, 0 to below 1")
+        check_limits(self, "snr_db")
+        check_limits(self, "voice_db")
+        check_limits(self, "speed", 0.25, 4)
+        check_shares(self)
+        remedy = f"with p_no_interference = {self.p_no_interference} give at most 1 together"
+        require(self, "p_no_target", self.p_no_target + self.p_no_interference <= 1, remedy)
+        require(self, "valid_share", 0 < self.valid_share < 1, "give a share between 0 and 1")
+        check_counts(self, "n_valid")
+        require(self, "seed", self.seed >= 0, "give 0 or more")
 
     def of_validation(self) -> "MixtureArgs":
         """These args where only what a frozen validation mixture depends on is kept; folders may be written in several
