@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from extractor import UserError, check_counts, precision, rwkv7, sigma, spectrum
+from extractor import check_counts, precision, require, rwkv7, sigma, spectrum
 from extractor.layers import attend, checkpointed
 
 Mixer = Literal["attention", "lstm", "rwkv7"]
@@ -28,10 +28,7 @@ QUIET = 1e-8  # power of a band, over that of the mixture: below it a band count
 
 
 @dataclass(frozen=True)
-class BandSplitArgs:
-    sample_rate: int = 44100   # Hz; travels with the weights
-    n_fft: int = 2048          # samples, even
-    hop: int = 512             # samples; at most n_fft/4
+class BandSplitArgs(spectrum.SpectralArgs):
     bands: Zones = FINE        # (up to Hz, width of a band in Hz), ascending; one more band takes the rest
     width: int = 64            # D; attention, rwkv7: must divide by n_heads
     n_blocks: int = 4          # each a path along time and a path along the bands
@@ -42,24 +39,17 @@ class BandSplitArgs:
     checkpointing: bool = False  # recompute every path in the backward pass: slower, far less memory
 
     def __post_init__(self):
-        spectrum.check(self)
+        super().__post_init__()
         check_counts(self, "width", "n_blocks", "n_heads", "hidden")
-        if self.mixer not in get_args(Mixer):
-            raise UserError(f"BandSplitArgs.mixer = {self.mixer!r}: give one of {', '.join(get_args(Mixer))}")
-        if self.mixer == "attention" and self.width % (2 * self.n_heads):
-            raise UserError(
-                f"BandSplitArgs.width = {self.width}: attention turns pairs; give an even multiple of "
-                f"n_heads = {self.n_heads}"
-            )
+        require(self, "mixer", self.mixer in get_args(Mixer), f"give one of {', '.join(get_args(Mixer))}")
+        if self.mixer == "attention":
+            remedy = f"attention turns pairs; give an even multiple of n_heads = {self.n_heads}"
+            require(self, "width", self.width % (2 * self.n_heads) == 0, remedy)
         if self.mixer == "rwkv7":
             rwkv7.check_heads(self, "width")
-        if self.sigma_reparam and self.mixer != "attention":
-            raise UserError(f"BandSplitArgs.sigma_reparam is for attention, not {self.mixer}; set it to False")
+        usable = self.mixer == "attention" or not self.sigma_reparam
+        require(self, "sigma_reparam", usable, f"it is for attention, not {self.mixer}; set it to False")
         zones(self)
-
-    @property
-    def n_bins(self) -> int:
-        return self.n_fft // 2 + 1
 
 
 def zones(args: BandSplitArgs) -> list[tuple[int, int]]:
@@ -69,25 +59,17 @@ def zones(args: BandSplitArgs) -> list[tuple[int, int]]:
     """
     found, start, bin_hz = [], 0, args.sample_rate / args.n_fft
     for up_to_hz, width_hz in args.bands:
-        if not up_to_hz < args.sample_rate / 2:
-            raise UserError(
-                f"BandSplitArgs.bands: {up_to_hz} Hz is not below half the sample rate, {args.sample_rate / 2}; "
-                "leave it out: the rest is a band of its own"
-            )
+        half = f"{up_to_hz} Hz is not below half the sample rate, {args.sample_rate / 2}"
+        require(args, "bands", up_to_hz < args.sample_rate / 2, f"{half}; leave it out: the rest is a band of its own")
         width = round(width_hz / bin_hz) if 0 < width_hz < math.inf else 0
         n = round((up_to_hz / bin_hz - start) / width) if width > 0 else 0
-        if n < 1:
-            raise UserError(
-                f"BandSplitArgs.bands: no band of {width_hz} Hz fits between {start * bin_hz:.0f} and {up_to_hz} Hz, a "
-                f"bin being {bin_hz:.1f} Hz; give a wider band, a higher limit or a larger n_fft"
-            )
+        none = f"no band of {width_hz} Hz fits between {start * bin_hz:.0f} and {up_to_hz} Hz"
+        bins = f"a bin is {bin_hz:.1f} Hz wide"
+        require(args, "bands", n >= 1, f"{none}, {bins}; give a wider band, a higher limit or a larger n_fft")
         found.append((n, width))
         start += n * width
-    if start >= args.n_bins:
-        raise UserError(
-            f"BandSplitArgs.bands end at bin {start}, and no bin of {args.n_bins} is left for the last one; "
-            f"lower {args.bands[-1][0]} Hz"
-        )
+        none = f"they end at bin {start}, and no bin of {args.n_bins} is left for the last one"
+        require(args, "bands", start < args.n_bins, f"{none}; lower {up_to_hz} Hz")
     return [*found, (1, args.n_bins - start)]
 
 
@@ -108,7 +90,7 @@ PRESETS = {
 class LSTMPath(nn.Module):
     """BSRNN's: norm, bidirectional LSTM, linear, residual."""
 
-    def __init__(self, args: BandSplitArgs):
+    def __init__(self, args: BandSplitArgs, block: int):
         super().__init__()
         self.norm = nn.RMSNorm(args.width, eps=1e-6)
         self.lstm = nn.LSTM(args.width, args.hidden, bidirectional=True)
@@ -160,7 +142,7 @@ class ConvSwiGLU(nn.Module):
 class AttentionPath(nn.Module):
     """A pre-norm transformer layer."""
 
-    def __init__(self, args: BandSplitArgs):
+    def __init__(self, args: BandSplitArgs, block: int):
         super().__init__()
         self.norm_attention, self.norm_feedforward = (nn.RMSNorm(args.width, eps=1e-6) for _ in range(2))
         self.attention = Attention(args.width, args.n_heads)
@@ -181,6 +163,9 @@ class RWKV7Path(nn.Module):
     def forward(self, x: Tensor, first: Tensor | None) -> tuple[Tensor, Tensor]:
         x, first = self.layer(rearrange(x, "s n d -> n s d"), first)
         return rearrange(x, "n s d -> s n d"), first
+
+
+PATHS = {"attention": AttentionPath, "lstm": LSTMPath, "rwkv7": RWKV7Path}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -256,7 +241,7 @@ class BandSplit(nn.Module):
         super().__init__()
         self.args = args
         self.encoder, self.decoder = Encoder(args), Decoder(args)
-        self.paths = nn.ModuleList(make_path(args, i // 2) for i in range(2 * args.n_blocks))
+        self.paths = nn.ModuleList(PATHS[args.mixer](args, i // 2) for i in range(2 * args.n_blocks))
         if args.sigma_reparam:
             sigma.apply(self, groups={"in_proj": 3})  # the queries, keys and values
 
@@ -275,9 +260,3 @@ class BandSplit(nn.Module):
             x = rearrange(x, "here (there b) d -> there (here b) d", b=batch)
             x, first[i % 2] = checkpointed(path, x, first[i % 2], enabled=self.args.checkpointing)
         return self.decoder(x, batch)
-
-
-def make_path(args: BandSplitArgs, block: int) -> nn.Module:
-    if args.mixer == "rwkv7":
-        return RWKV7Path(args, block)
-    return {"attention": AttentionPath, "lstm": LSTMPath}[args.mixer](args)

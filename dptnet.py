@@ -16,44 +16,46 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from extractor import UserError, check_counts, precision, sigma, spectrum
+from extractor import check_counts, precision, require, sigma, spectrum
 from extractor.layers import attend, checkpointed
 
 
-def check_dual_path(args):
-    """Raises UserError where the args that every dual-path network has cannot work."""
-    name = type(args).__name__
-    for field in ("kernel", "chunk_frames"):
-        if getattr(args, field) < 2 or getattr(args, field) % 2:
-            raise UserError(f"{name}.{field} = {getattr(args, field)}: give an even number of at least 2")
-    check_counts(args, "sample_rate", "n_filters", "bottleneck", "n_blocks", "n_heads")
-    if args.fourier and args.n_filters != 2 * args.kernel:
-        raise UserError(f"{name}.fourier needs n_filters = 2 * kernel = {2 * args.kernel}, not {args.n_filters}")
-
-
 @dataclass(frozen=True)
-class DPTNetArgs:
+class DualPathArgs:
+    """The fields that every dual-path network has."""
+
     sample_rate: int = 44100   # Hz; travels with the weights
     kernel: int = 32           # W, samples, even; the encoder's stride is W/2
     n_filters: int = 256       # E
     bottleneck: int = 64       # N; must divide by n_heads
-    hidden: int = 64           # H
-    n_blocks: int = 3          # D
+    n_blocks: int = 3          # D; each a layer inside the chunks and one across
     n_heads: int = 4
     chunk_frames: int = 150    # K, even; sqrt(2 L) balances the two paths
     fourier: bool = False      # start the two filterbanks from a windowed Fourier frame instead of noise; needs E = 2W
     checkpointing: bool = False  # recompute every layer in the backward pass: slower, far less memory
-    sigma_reparam: bool = False  # matrices but the filterbanks' and LSTMs' as gamma / sigma(W) * W (extractor/sigma.py)
 
     def __post_init__(self):
-        check_dual_path(self)
-        check_counts(self, "hidden")
-        if self.bottleneck % self.n_heads:
-            raise UserError(f"DPTNetArgs.bottleneck = {self.bottleneck}: give a multiple of n_heads = {self.n_heads}")
+        for name in ("kernel", "chunk_frames"):
+            value = getattr(self, name)
+            require(self, name, value >= 2 and value % 2 == 0, "give an even number of at least 2")
+        check_counts(self, "sample_rate", "n_filters", "bottleneck", "n_blocks", "n_heads")
+        fits = not self.fourier or self.n_filters == 2 * self.kernel
+        require(self, "fourier", fits, f"it needs n_filters = 2 * kernel = {2 * self.kernel}, not {self.n_filters}")
+        require(self, "bottleneck", self.bottleneck % self.n_heads == 0, f"give a multiple of n_heads = {self.n_heads}")
 
     @property
     def stride(self) -> int:
         return self.kernel // 2
+
+
+@dataclass(frozen=True)
+class DPTNetArgs(DualPathArgs):
+    hidden: int = 64           # H
+    sigma_reparam: bool = False  # matrices but the filterbanks' and LSTMs' as gamma / sigma(W) * W (extractor/sigma.py)
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_counts(self, "hidden")
 
 
 PRESETS = {

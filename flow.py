@@ -34,7 +34,7 @@ from torch import Tensor, nn
 
 import bandsplit
 import fullband
-from extractor import UserError, check_counts, precision, spectrum
+from extractor import UserError, check_counts, precision, require, spectrum
 from losses import LossArgs, log_mse
 
 PREDICTORS = {fullband.FullBandArgs: fullband.FullBand, bandsplit.BandSplitArgs: bandsplit.BandSplit}
@@ -67,33 +67,17 @@ class FlowArgs:
             known = ", ".join(args.__name__ for args in PREDICTORS)
             raise UserError(f"FlowArgs.predictor is a {type(self.predictor).__name__}: give one of {known}")
         check_counts(self, "n_bands", "n_fine", "width", "hidden", "n_layers", "steps")
+        n_bins = self.predictor.n_bins
         for name, least in (("n_bands", 2), ("n_fine", 1)):
-            if not least <= getattr(self, name) <= self.n_bins:
-                raise UserError(
-                    f"FlowArgs.{name} = {getattr(self, name)}: give at least {least} and at most the {self.n_bins} "
-                    "bins of predictor.n_fft"
-                )
-        if not 0 < self.alpha <= 1:
-            raise UserError(f"FlowArgs.alpha = {self.alpha}: give more than 0 and at most 1")
+            limits = f"give at least {least} and at most the {n_bins} bins of predictor.n_fft"
+            require(self, name, least <= getattr(self, name) <= n_bins, limits)
+        require(self, "alpha", 0 < self.alpha <= 1, "give more than 0 and at most 1")
         for name in ("sigma", "reach"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise UserError(f"FlowArgs.{name} = {getattr(self, name)}: give a finite number over 0")
+            require(self, name, 0 < getattr(self, name) < math.inf, "give a finite number over 0")
 
     @property
     def sample_rate(self) -> int:
         return self.predictor.sample_rate
-
-    @property
-    def n_fft(self) -> int:
-        return self.predictor.n_fft
-
-    @property
-    def hop(self) -> int:
-        return self.predictor.hop
-
-    @property
-    def n_bins(self) -> int:
-        return self.n_fft // 2 + 1
 
 
 def predictor_args(saved: dict):
@@ -217,13 +201,13 @@ class Denoiser(nn.Module):
 
     def __init__(self, args: FlowArgs):
         super().__init__()
-        self.args = args
-        self.register_buffer("means", fullband.band_means(args.n_bins, args.n_bands), persistent=False)
+        self.args, n_bins = args, args.predictor.n_bins
+        self.register_buffer("means", fullband.band_means(n_bins, args.n_bands), persistent=False)
         self.enter = nn.Linear(3 * args.n_bands + 2 * args.n_fine, args.width)
         self.time = nn.Sequential(nn.Linear(N_TIMES, 64), nn.SiLU(), nn.Linear(64, 2 * args.width * args.n_layers))
         self.layers = nn.ModuleList(fullband.Layer(args.width, args.hidden) for _ in range(args.n_layers))
         self.norm = nn.LayerNorm(args.width)
-        self.masks = nn.Linear(args.width, 3 * 2 * args.n_bins)
+        self.masks = nn.Linear(args.width, 3 * 2 * n_bins)
         for linear in (self.time[2], self.masks):
             nn.init.zeros_(linear.weight)
             nn.init.zeros_(linear.bias)
@@ -282,7 +266,7 @@ class Flow(nn.Module):
         """The spectra of a mixture of level 1 and of the estimate of the refined net. [B, T] ->"""
         args = self.args
         y, s = (self.frames(signal) for signal in (mixture, self.predictor(mixture)))
-        around = 2 * round(PRESENCE_S / 2 * args.sample_rate / args.hop) + 1
+        around = 2 * round(PRESENCE_S / 2 * args.sample_rate / args.predictor.hop) + 1
         power = s.abs().square()
         there = presence(power, y.abs().square(), around)
         reach = (local_level(power) * there).pow(args.alpha / 2)
@@ -298,11 +282,12 @@ class Flow(nn.Module):
 
     def frames(self, signal: Tensor) -> Tensor:
         """[B, T] -> complex [B, L, F], not compressed"""
-        return spectrum.stft(signal, self.args.n_fft, self.args.hop).mT
+        return spectrum.stft(signal, self.args.predictor.n_fft, self.args.predictor.hop).mT
 
     def signal(self, x: Tensor, n_samples: int) -> Tensor:
         """complex [B, L, F], compressed -> [B, n_samples]"""
-        return spectrum.istft(expand(x, self.args.alpha).mT, self.args.n_fft, self.args.hop, n_samples)
+        n_fft, hop = self.args.predictor.n_fft, self.args.predictor.hop
+        return spectrum.istft(expand(x, self.args.alpha).mT, n_fft, hop, n_samples)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from extractor import UserError, check_counts, precision, spectrum
+from extractor import check_counts, precision, require, spectrum
 from extractor.layers import checkpointed
 
 BLOCK = 16    # bands whose bins are in one product
@@ -30,10 +30,7 @@ FLOOR = 1e-3  # of a band's magnitude, over that of white noise at the mixture's
 
 
 @dataclass(frozen=True)
-class FullBandArgs:
-    sample_rate: int = 44100   # Hz; travels with the weights
-    n_fft: int = 2048          # samples, even
-    hop: int = 512             # samples; at most n_fft/4
+class FullBandArgs(spectrum.SpectralArgs):
     n_bands: int = 160         # K, at most F
     width: int = 192           # D
     hidden: int = 96           # H
@@ -41,16 +38,10 @@ class FullBandArgs:
     checkpointing: bool = False  # recompute every layer in the backward pass: slower, less memory
 
     def __post_init__(self):
-        spectrum.check(self)
+        super().__post_init__()
         check_counts(self, "n_bands", "width", "hidden", "n_layers")
-        if not 2 <= self.n_bands <= self.n_bins:
-            raise UserError(
-                f"FullBandArgs.n_bands = {self.n_bands}: give at least 2 and at most the {self.n_bins} bins of n_fft"
-            )
-
-    @property
-    def n_bins(self) -> int:
-        return self.n_fft // 2 + 1
+        limits = f"give at least 2 and at most the {self.n_bins} bins of n_fft"
+        require(self, "n_bands", 2 <= self.n_bands <= self.n_bins, limits)
 
 
 PRESETS = {

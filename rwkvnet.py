@@ -11,30 +11,19 @@ from dataclasses import dataclass
 from einops import rearrange
 from torch import Tensor, nn
 
-from dptnet import DualPath, check_dual_path
+from dptnet import DualPath, DualPathArgs
 from extractor import rwkv7
 from extractor.layers import checkpointed
 
 
 @dataclass(frozen=True)
-class RWKVNetArgs:
-    sample_rate: int = 44100   # Hz; travels with the weights
-    kernel: int = 32           # W, samples, even; the encoder's stride is W/2
-    n_filters: int = 256       # E
-    bottleneck: int = 64       # N; must divide by n_heads
+class RWKVNetArgs(DualPathArgs):
     n_blocks: int = 5          # D; each a layer inside the chunks and one across
     n_heads: int = 2           # even, half for each direction; heads of 32 are the fastest on a CPU
-    chunk_frames: int = 150    # K, even; sqrt(2 L) balances the two paths
-    fourier: bool = False      # start the two filterbanks from a windowed Fourier frame instead of noise; needs E = 2W
-    checkpointing: bool = False  # recompute every layer in the backward pass: slower, far less memory
 
     def __post_init__(self):
-        check_dual_path(self)
+        super().__post_init__()
         rwkv7.check_heads(self, "bottleneck")
-
-    @property
-    def stride(self) -> int:
-        return self.kernel // 2
 
 
 PRESETS = {

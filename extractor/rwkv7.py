@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from extractor import UserError, precision
+from extractor import precision, require
 
 MIN_LOG_W = -math.exp(-0.5)  # of x070: no channel forgets more than 45 % in a frame
 RANKS = {"w": 16, "a": 16, "v": 8, "g": 32}  # the authors' rule is for C >= 768 and gives no less than 32
@@ -25,11 +25,10 @@ RANKS = {"w": 16, "a": 16, "v": 8, "g": 32}  # the authors' rule is for C >= 768
 
 def check_heads(args, width: str):
     """Raises UserError where the field `width` cannot be split into args.n_heads, half of them for either direction."""
-    dim, n_heads, name = getattr(args, width), args.n_heads, type(args).__name__
-    if n_heads < 2 or n_heads % 2:
-        raise UserError(f"{name}.n_heads = {n_heads}: give an even number of at least 2, half for each direction")
-    if dim % n_heads or dim < 2 * n_heads:
-        raise UserError(f"{name}.{width} = {dim}: give a multiple of n_heads = {n_heads}, at least {2 * n_heads}")
+    dim, n = getattr(args, width), args.n_heads
+    require(args, "n_heads", n >= 2 and n % 2 == 0, "give an even number of at least 2, half for each direction")
+    remedy = f"give a multiple of n_heads = {n}, at least {2 * n}"
+    require(args, width, dim % n == 0 and dim >= 2 * n, remedy)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

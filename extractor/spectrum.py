@@ -3,20 +3,32 @@
 B batch · T samples · F = n_fft/2 + 1 bins · L = 1 + T//hop frames
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from extractor import UserError, check_counts
+from extractor import check_counts, require
 
 
-def check(args):
-    """Raises UserError where no inverse exists or a coarse hop would be heard. args: .n_fft, .hop, .sample_rate"""
-    check_counts(args, "n_fft", "hop", "sample_rate")
-    name = type(args).__name__
-    if args.n_fft < 16 or args.n_fft % 2:
-        raise UserError(f"{name}.n_fft = {args.n_fft}: give an even number of at least 16")
-    if args.hop > args.n_fft // 4:
-        raise UserError(f"{name}.hop = {args.hop}: give at least 1 and at most a quarter of n_fft, {args.n_fft // 4}")
+@dataclass(frozen=True)
+class SpectralArgs:
+    """The fields that every net on spectra has. Raises UserError where no inverse exists or a coarse hop would be
+    heard."""
+
+    sample_rate: int = 44100   # Hz; travels with the weights
+    n_fft: int = 2048          # samples, even
+    hop: int = 512             # samples; at most n_fft/4
+
+    def __post_init__(self):
+        check_counts(self, "n_fft", "hop", "sample_rate")
+        require(self, "n_fft", self.n_fft >= 16 and self.n_fft % 2 == 0, "give an even number of at least 16")
+        quarter = self.n_fft // 4
+        require(self, "hop", self.hop <= quarter, f"give at least 1 and at most a quarter of n_fft, {quarter}")
+
+    @property
+    def n_bins(self) -> int:
+        return self.n_fft // 2 + 1
 
 
 def level(signal: Tensor) -> Tensor:
