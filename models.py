@@ -1,7 +1,7 @@
 """The table of model families, and nets built from it. A new family is one root file and one row here."""
 
 from collections.abc import Callable
-from dataclasses import asdict, fields, is_dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +18,11 @@ from extractor import UserError, checkpoint, sigma
 Args = fullband.FullBandArgs | bandsplit.BandSplitArgs | dptnet.DPTNetArgs | rwkvnet.RWKVNetArgs | flow.FlowArgs
 
 
+def predicted(net: nn.Module, mixture: Tensor, start: int = 0) -> Tensor:
+    """The estimate of a net that need not know where in the recording it is. [B, T] -> [B, T]"""
+    return net(mixture)
+
+
 class Family(NamedTuple):
     """All that a family is. A net must have `args`, which it was built from; `muon_excluded`, names of its parts that
     lead from or to signals, whose matrices AdamW trains instead of Muon; and where torch.compile is to find its layers,
@@ -27,25 +32,20 @@ class Family(NamedTuple):
     args: type         # what the user puts in MainArgs.model: its class picks the family
     net: type          # net(args)
     presets: dict      # args by name
-    loss: Callable     # loss(net, mixture [B, T], target [B, T], LossArgs, seeds [B] or None) -> scalar, {name: value}
-    extract: Callable  # extract(net, mixture [B, T], start = 0, its place in the recording) -> [B, T]
+    # loss(net, mixture [B, T], target [B, T], LossArgs, seeds [B] or None) -> scalar, {name: value}
+    loss: Callable = losses.predictive_loss
+    extract: Callable = predicted  # extract(net, mixture [B, T], start = 0, its place in the recording) -> [B, T]
     free: tuple[str, ...] = ("checkpointing",)  # fields of args that may differ between a checkpoint and the run
     adapt: Callable = lambda args, saved: args  # adapt(args, args in the checkpoint that training starts from) -> args
     part: Callable = lambda net, saved: net     # part(net, args in that checkpoint) -> what its weights are put into
     start: str = ""    # what training must start from; "": it may start from random weights
 
 
-def predicted(net: nn.Module, mixture: Tensor, start: int = 0) -> Tensor:
-    """The estimate of a net that need not know where in the recording it is. [B, T] -> [B, T]"""
-    return net(mixture)
-
-
-PREDICTIVE = {"loss": losses.predictive_loss, "extract": predicted}
 FAMILIES = {
-    "fullband": Family(fullband.FullBandArgs, fullband.FullBand, fullband.PRESETS, **PREDICTIVE),
-    "bandsplit": Family(bandsplit.BandSplitArgs, bandsplit.BandSplit, bandsplit.PRESETS, **PREDICTIVE),
-    "dptnet": Family(dptnet.DPTNetArgs, dptnet.DPTNet, dptnet.PRESETS, **PREDICTIVE),
-    "rwkvnet": Family(rwkvnet.RWKVNetArgs, rwkvnet.RWKVNet, rwkvnet.PRESETS, **PREDICTIVE),
+    "fullband": Family(fullband.FullBandArgs, fullband.FullBand, fullband.PRESETS),
+    "bandsplit": Family(bandsplit.BandSplitArgs, bandsplit.BandSplit, bandsplit.PRESETS),
+    "dptnet": Family(dptnet.DPTNetArgs, dptnet.DPTNet, dptnet.PRESETS),
+    "rwkvnet": Family(rwkvnet.RWKVNetArgs, rwkvnet.RWKVNet, rwkvnet.PRESETS),
     "flow": Family(
         flow.FlowArgs, flow.Flow, flow.PRESETS, flow.loss, flow.extract, free=("checkpointing", "steps"),
         adapt=flow.adapt, part=flow.part, start="a trained fullband or bandsplit net, or another flow",
@@ -72,11 +72,11 @@ def family_of(args) -> Family:
 def saved_args(state: dict, path: str | Path):
     """Args of the net in a checkpoint, whose content is `state`. Raises UserError where this version has none such."""
     if state["family"] not in FAMILIES:
-        raise UserError(f"{path}: holds a {state['family']!r} net; this version knows {', '.join(FAMILIES)}")
+        raise UserError(f"holds a {state['family']!r} net; this version knows {', '.join(FAMILIES)}", path)
     try:
         return FAMILIES[state["family"]].args(**state["args"]["model"])
     except (TypeError, UserError) as e:
-        raise UserError(f"{path}: written by another version ({state.get('versions')}): {e}") from None
+        raise UserError(f"written by another version ({state.get('versions')}): {e}", path) from None
 
 
 def load(path: str | Path) -> tuple[nn.Module, Family]:
@@ -99,7 +99,7 @@ def adapted(args, path: str | Path):
     try:
         return family_of(args).adapt(args, saved)
     except UserError as e:
-        raise UserError(f"{path}: cannot initialise this net from it: {e}") from None
+        raise UserError(f"cannot initialise this net from it: {e}", path) from None
 
 
 def start_from(net: nn.Module, path: str | Path):
@@ -115,7 +115,7 @@ def start_from(net: nn.Module, path: str | Path):
     if different := differences(path, state, part.args):
         remedy = f"; give {family.start}" if family.start else ""
         unlike = "; ".join(different)
-        raise UserError(f"{path}: cannot initialise this net from it ({unlike}); make these equal{remedy}")
+        raise UserError(f"cannot initialise this net from it ({unlike}); make these equal{remedy}", path)
     checkpoint.load_weights(state["ema"], part, path)
 
 
@@ -123,26 +123,20 @@ def exported(path: str | Path) -> dict:
     """What extraction needs of a checkpoint, as a checkpoint: args, and the averaged weights as plain ones."""
     state = checkpoint.load(path)
     net, _ = load(path)
-    args = {"model": asdict(without_sigma_reparam(saved_args(state, path)))}
+    args = asdict(net.args)
+    for nested in (args, args.get("predictor", {})):  # the weights are plain by now
+        if "sigma_reparam" in nested:
+            nested["sigma_reparam"] = False
     kept = {key: state[key] for key in ("family", "step", "best", "bandwidth_hz", "versions") if key in state}
-    return kept | {"args": args, "ema": net.state_dict()}
-
-
-def without_sigma_reparam(args):
-    """Args of the net that has the folded weights; nested ones too."""
-    nested = {f.name: getattr(args, f.name) for f in fields(args)}
-    changed = {name: without_sigma_reparam(value) for name, value in nested.items() if is_dataclass(value)}
-    return replace(args, **changed, **({"sigma_reparam": False} if "sigma_reparam" in nested else {}))
+    return kept | {"args": {"model": args}, "ema": net.state_dict()}
 
 
 def same_net(path: str | Path, args) -> dict:
     """The content of a run's checkpoint. Raises UserError where it is of another net than these args'."""
     state = checkpoint.load(path)
     if different := differences(path, state, args):
-        raise UserError(
-            f"{path}: a checkpoint of another net ({'; '.join(different)}); "
-            "give this run another MainArgs.name, or move that folder away"
-        )
+        remedy = "give this run another MainArgs.name, or move that folder away"
+        raise UserError(f"a checkpoint of another net ({'; '.join(different)}); {remedy}", path)
     return state
 
 
