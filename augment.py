@@ -8,7 +8,7 @@ Every draw is from the item's own generator. What is off draws nothing.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import numpy as np
@@ -57,9 +57,7 @@ CONDITIONS = AugmentArgs(
     p_band=0.5, p_target_band=0.25, p_source_band=0.25, cutoff_hz=(4000.0, 18000.0), p_target_mic=0.5, p_source_mic=0.5,
     p_target_room=0.25, p_hiss=0.25,
 )
-OFF = AugmentArgs(
-    p_band=0.0, p_target_band=0.0, p_source_band=0.0, p_target_mic=0.0, p_source_mic=0.0, p_target_room=0.0, p_hiss=0.0
-)
+OFF = AugmentArgs(**{field.name: 0.0 for field in fields(AugmentArgs) if field.name.startswith("p_")})
 
 
 def chance(rng: np.random.Generator, share: float) -> bool:

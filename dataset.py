@@ -20,7 +20,7 @@ from extractor import UserError, audio, check_counts, check_limits, check_shares
 from extractor.levels import QUIET_DB, level_db
 from extractor.material import Material, Source
 
-KINDS = ("game", "voice", "both", "absent")  # of validation mixtures: what lies over the target
+KINDS = ("game", "voice", "both", "absent")  # of validation mixtures: what lies over the target; absent: none, a voice
 TRIES = 20      # draws of a source before silence is taken for an answer
 
 
@@ -63,11 +63,6 @@ class MixtureArgs:
             self, clean=(), dirty=(), captures=(), speed=(1.0, 1.0), p_no_target=0.0, p_no_interference=0.0,
             p_two_sources=0.0, p_voice=0.0,
         )
-
-
-def of_kind(kind: str) -> tuple[bool, str]:
-    """Whether the target is there in a mixture of this kind, and what lies over it."""
-    return (False, "voice") if kind == "absent" else (True, kind)
 
 
 def under_conditions(index: int) -> bool:
@@ -149,29 +144,28 @@ class MixtureDataset(Dataset):
     def __getitem__(self, key: tuple[int, int]) -> dict[str, torch.Tensor]:
         (epoch, index), unread = key, self.unread
         rng = np.random.default_rng((self.args.seed, self.split == "valid", epoch, index))
-        present, over = self.kind(rng) if self.split == "train" else of_kind(KINDS[index % len(KINDS)])
+        kind = self.kind(rng) if self.split == "train" else KINDS[index % len(KINDS)]
         as_recorded = self.split == "valid" and not under_conditions(index)
         capture = augment.draw(augment.OFF if as_recorded else self.augment, rng)
-        target = self.target(rng, capture) if present else np.zeros(self.n_samples, np.float32)
-        interference = self.interference(rng, over, capture)
+        target = self.target(rng, capture) if kind != "absent" else np.zeros(self.n_samples, np.float32)
+        interference = self.interference(rng, kind, capture)
         if level_db(target) > QUIET_DB and level_db(interference) > QUIET_DB:
             interference = at_snr(interference, under=target, snr_db=rng.uniform(*self.args.snr_db))
         if (noise := augment.hiss(self.n_samples, capture, rng, self.sample_rate)) is not None:
             mixture, snr_db = target + interference, rng.uniform(*capture.args.hiss_db)
             interference = interference + at_snr(noise, under=mixture, snr_db=snr_db)
-        names, signals = ("mixture", "target", "interference"), mix(target, interference)
-        item = {name: torch.from_numpy(x) for name, x in zip(names, signals, strict=True)}
-        numbers = {"seed": rng.integers(1 << 62), "unread": self.unread - unread}
-        return item | {name: torch.tensor(number) for name, number in numbers.items()}
+        mixture, target, interference = map(torch.from_numpy, mix(target, interference))
+        seed, unread = torch.tensor(rng.integers(1 << 62)), torch.tensor(self.unread - unread)
+        return {"mixture": mixture, "target": target, "interference": interference, "seed": seed, "unread": unread}
 
-    def kind(self, rng: np.random.Generator) -> tuple[bool, str]:
-        """Whether the target is there, and what lies over it: "game", "voice", "both", or "nothing"."""
+    def kind(self, rng: np.random.Generator) -> str:
+        """One of KINDS, or "alone": the target without interference."""
         args, u = self.args, rng.random()
         if u < args.p_no_target:
-            return of_kind("absent")
+            return "absent"
         if u < args.p_no_target + args.p_no_interference:
-            return True, "nothing"
-        return True, "both" if rng.random() < args.p_two_sources else "voice" if rng.random() < args.p_voice else "game"
+            return "alone"
+        return "both" if rng.random() < args.p_two_sources else "voice" if rng.random() < args.p_voice else "game"
 
     def target(self, rng: np.random.Generator, capture: augment.Capture) -> np.ndarray:
         """A clean clip, cropped at random if longer, shifted under zero padding. -> [T]"""
@@ -187,31 +181,30 @@ class MixtureDataset(Dataset):
         reach = round(self.args.max_shift * self.n_samples)
         return shift(clip, int(rng.integers(-reach, reach + 1)))
 
-    def interference(self, rng: np.random.Generator, over: str, capture: augment.Capture) -> np.ndarray:
-        if over == "nothing":
+    def interference(self, rng: np.random.Generator, kind: str, capture: augment.Capture) -> np.ndarray:
+        """What lies over the target: nothing, a game or a voice, or a game and a voice, which is then louder than the
+        game by a draw from voice_db. -> [T]"""
+        if kind == "alone":
             return np.zeros(self.n_samples, np.float32)
-        if over == "both" and self.games and self.voices:
-            return self.over(rng, *(self.dirty_segment(rng, pool, capture) for pool in (self.games, self.voices)))
-        return self.dirty_segment(rng, {"game": self.games, "voice": self.voices}.get(over) or self.dirty, capture)
-
-    def over(self, rng: np.random.Generator, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """Both, the second one louder than the first by a draw from voice_db. [T], [T] -> [T]"""
-        if min(level_db(first), level_db(second)) > QUIET_DB:
-            second = at_snr(second, under=first, snr_db=-rng.uniform(*self.args.voice_db))
-        return first + second
-
-    def dirty_segment(self, rng: np.random.Generator, pool: Pool, capture: augment.Capture) -> np.ndarray:
-        segment = self.loud(rng, lambda rng: self.dirty_draw(rng, pool))
-        return augment.source(segment, capture, rng, self.sample_rate)
+        pools = {"game": [self.games], "both": [self.games, self.voices]}.get(kind, [self.voices])
+        segments = []
+        for pool in pools if all(pools) else [self.dirty]:  # there may be no voices, or nothing else
+            segment = self.loud(rng, lambda rng, pool=pool: self.dirty_draw(rng, pool))
+            segments.append(augment.source(segment, capture, rng, self.sample_rate))
+        if len(segments) == 1:
+            return segments[0]
+        game, voice = segments
+        if min(level_db(game), level_db(voice)) > QUIET_DB:
+            voice = at_snr(voice, under=game, snr_db=-rng.uniform(*self.args.voice_db))
+        return game + voice
 
     def dirty_draw(self, rng: np.random.Generator, pool: Pool) -> np.ndarray:
         """A segment from a random position; where the recording ends it goes on from its start, so that every second
         is equally likely, in long files and short ones. -> [T]"""
         source, position = pool.draw(rng)
         rate = self.played_rate(rng)
-        start, at, end = (
-            n * rate // self.sample_rate for n in (source.start, source.start + position, source.start + source.length)
-        )
+        places = source.start, source.start + position, source.start + source.length
+        start, at, end = (n * rate // self.sample_rate for n in places)
         end = max(end, start + 1)
         pieces, missing = [], self.n_samples
         while missing:

@@ -221,10 +221,7 @@ class DualPath(nn.Module):
 
 
 class DPTNet(DualPath):
-    """[B, T] -> [B, T]; any T >= 1.
-
-    f(a x) = a f(x) for a > 0, zeros to zeros, and no item of a batch sees another.
-    """
+    """The network of the paper, with what `DualPath` promises. [B, T] -> [B, T]"""
 
     def __init__(self, args: DPTNetArgs):
         layers = (Layer(args.bottleneck, args.hidden, args.n_heads) for _ in range(2 * args.n_blocks))

@@ -61,8 +61,9 @@ class FlowArgs:
     steps: int = 1       # N; 1 is another predictive net, and no number was better so far (docs/log.md)
 
     def __post_init__(self):
-        if isinstance(self.predictor, dict):  # as it comes out of a checkpoint
-            object.__setattr__(self, "predictor", predictor_args(self.predictor))
+        if isinstance(self.predictor, dict):  # as it comes out of a checkpoint; by now there may be more fields
+            known = (args for args in PREDICTORS if self.predictor.keys() <= {field.name for field in fields(args)})
+            object.__setattr__(self, "predictor", next(known, dict)(**self.predictor))
         if type(self.predictor) not in PREDICTORS:
             known = ", ".join(args.__name__ for args in PREDICTORS)
             raise UserError(f"FlowArgs.predictor is a {type(self.predictor).__name__}: give one of {known}")
@@ -78,14 +79,6 @@ class FlowArgs:
     @property
     def sample_rate(self) -> int:
         return self.predictor.sample_rate
-
-
-def predictor_args(saved: dict):
-    """The args of a predictive net from their `asdict`. Raises TypeError where they are of no net known here."""
-    for args in PREDICTORS:
-        if saved.keys() <= {field.name for field in fields(args)}:  # it may have more by now
-            return args(**saved)
-    raise TypeError(f"no predictor here has the fields {', '.join(saved)}")
 
 
 def adapt(args: FlowArgs, saved) -> FlowArgs:

@@ -34,10 +34,7 @@ PRESETS = {
 
 
 class RWKVNet(DualPath):
-    """[B, T] -> [B, T]; any T >= 1.
-
-    f(a x) = a f(x) for a > 0, zeros to zeros, and no item of a batch sees another.
-    """
+    """A dual path of RWKV-7 layers, with what `DualPath` promises. [B, T] -> [B, T]"""
 
     def __init__(self, args: RWKVNetArgs):
         depths = [i // 2 for i in range(2 * args.n_blocks)]

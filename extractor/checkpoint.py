@@ -24,15 +24,15 @@ def load(path: str | Path) -> dict:
     """Tensors arrive on the CPU. Raises UserError for what is no checkpoint of this project."""
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{path}: there is no such checkpoint; train.py writes runs/<name>/best.pt")
+        raise UserError("there is no such checkpoint; train.py writes runs/<name>/best.pt", path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as e:
-        raise UserError(f"{path}: cannot be read ({e.strerror})") from None
+        raise UserError(f"cannot be read ({e.strerror})", path) from None
     except Exception as e:  # torch.load raises a dozen types for a damaged file, RuntimeError to UnpicklingError
-        raise UserError(f"{path}: damaged, or no checkpoint ({type(e).__name__}); take another one") from None
+        raise UserError(f"damaged, or no checkpoint ({type(e).__name__}); take another one", path) from None
     if not isinstance(state, dict) or not {"family", "args", "ema"} <= state.keys():
-        raise UserError(f"{path}: no checkpoint of train.py")
+        raise UserError("no checkpoint of train.py", path)
     return state
 
 
@@ -48,10 +48,11 @@ def sha256_of(path: str | Path) -> str:
 
 
 def load_weights(weights: dict[str, Tensor], net: nn.Module, path: str | Path):
-    """What was loaded from `path` into a net of the same args. Raises UserError where that has other weights by now."""
+    """Puts what was loaded from `path` into a net of the same args. Raises UserError where such a net has other weights
+    by now."""
     there, here = ({name: tuple(w.shape) for name, w in of.items()} for of in (weights, net.state_dict()))
-    if different := [name for name in {**here, **there} if there.get(name) != here.get(name)]:
-        name = different[0]
-        was, wanted = (str(of[name]) if name in of else "nowhere" for of in (there, here))
-        raise UserError(f"{path}: written by another version: {name} is {was} there, {wanted} here; train anew")
+    for name in {**here, **there}:
+        was, wanted = (of.get(name, "nowhere") for of in (there, here))
+        if was != wanted:
+            raise UserError(f"written by another version: {name} is {was} there, {wanted} here; train anew", path)
     net.load_state_dict(weights)

@@ -28,7 +28,7 @@ class Table:
             with open(self.path, "a", newline="", encoding="utf-8") as f:
                 csv.DictWriter(f, self.columns, lineterminator="\n").writerow(row)
         except OSError as e:
-            raise UserError(f"{self.path}: cannot be written ({e.strerror or e}); make room, and run again") from None
+            raise UserError(f"cannot be written ({e.strerror or e}); make room, and run again", self.path) from None
 
 
 def read(folder: str | Path) -> dict[str, list[tuple[int, float]]]:

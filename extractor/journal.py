@@ -55,7 +55,7 @@ class Journal:
             yield
         except OSError as e:  # of the thread that writes, told here
             reason = e.strerror or e
-            raise UserError(f"{self.folder}: cannot be written ({reason}); make room, and run again") from None
+            raise UserError(f"cannot be written ({reason}); make room, and run again", self.folder) from None
 
     def say(self, line: str):
         tqdm.write(line)
@@ -89,17 +89,13 @@ class Meter:
         self.steps, self.waited, self.since = 0, 0.0, time.monotonic()
 
     def waiting(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """Yield the batches, one a step, and note how long each was waited for."""
-        batches = iter(batches)
-        while True:
-            started = time.monotonic()
-            try:
-                batch = next(batches)
-            except StopIteration:
-                return
+        """Yields the batches, one a step, and notes how long each was waited for."""
+        started = time.monotonic()
+        for batch in batches:
             self.waited += time.monotonic() - started
             self.steps += 1
             yield batch
+            started = time.monotonic()
 
     def read(self) -> dict[str, float]:
         """Since the last restart or reading."""

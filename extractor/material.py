@@ -27,46 +27,41 @@ class Source(NamedTuple):
 
 
 class Material(NamedTuple):
-    """The recordings that were found, checked, and what they are for."""
+    """The recordings that were found and checked, by what they are for."""
 
     clean: list[audio.Recording]
     games: list[audio.Recording]   # all dirty scenes but the voices
     voices: list[audio.Recording]
 
     def held_out(self, args, before: Mapping[str, tuple[float, float]] | None = None) -> dict[Path, float]:
-        """Seconds for validation, at the end of each of these clean clips."""
+        """The seconds for validation at the end of each clean clip that has some."""
         return held_out([r.path for r in self.clean], [r.seconds for r in self.clean], args, before)
 
     def split(
         self, split: str, args, sample_rate: int, held: Mapping[Path, float] | None = None
-    ) -> tuple[list[Source], list[Source], list[Source]]:
-        """Sources of "train" or "valid": what is held out is at the end of recordings, or all of them."""
-        clean = parts(self.clean, split, self.held_out(args) if held is None else held, sample_rate)
-        dirty = []
+    ) -> list[list[Source]]:
+        """The clean, game and voice sources of "train" or "valid". What is held out for validation is the end of a
+        recording, or all of it."""
+        sources = [parts(self.clean, split, self.held_out(args) if held is None else held, sample_rate)]
         for recordings in (self.games, self.voices):
             ends = held_of_dirty([r.path for r in recordings], [r.seconds for r in recordings], args)
-            dirty.append(parts(recordings, split, ends, sample_rate) or [
-                part(r, split, args.valid_share, sample_rate, least=1) for r in recordings  # of a few samples
-            ])
-        return clean, *dirty
+            whole = [Source(r, 0, r.length(sample_rate)) for r in recordings]  # a few samples are for both
+            sources.append(parts(recordings, split, ends, sample_rate) or whole)
+        return sources
 
 
 def parts(
     recordings: Sequence[audio.Recording], split: str, held: Mapping[Path, float], sample_rate: int
 ) -> list[Source]:
     """The sources of one split, of the recordings that have a part in it."""
-    sources = [part(r, split, held.get(r.path, 0.0) / r.seconds, sample_rate) for r in recordings]
-    return [source for source in sources if source.length]
-
-
-def part(recording: audio.Recording, split: str, valid_share: float, sample_rate: int, *, least: int = 0) -> Source:
-    """The end of a recording is for validation, the rest for training; `least` samples for either, though they be the
-    same."""
-    length = recording.length(sample_rate)
-    border = max(least, round((1 - valid_share) * length))
-    if split == "train" or length - border < least:
-        return Source(recording, 0, border)
-    return Source(recording, border, length - border)
+    sources = []
+    for recording in recordings:
+        length = recording.length(sample_rate)
+        border = round((1 - held.get(recording.path, 0.0) / recording.seconds) * length)
+        start, end = (0, border) if split == "train" else (border, length)
+        if start < end:
+            sources.append(Source(recording, start, end - start))
+    return sources
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -75,8 +70,7 @@ def part(recording: audio.Recording, split: str, valid_share: float, sample_rate
 
 def recording_of(clip: Path) -> tuple[Path, str]:
     """Clips `src_3_0.wav, src_3_1.wav` were cut from recording `src_3` of their folder."""
-    found = re.fullmatch(r"(src_\d+)(_\d+)?", clip.stem)
-    return clip.parent, found[1] if found else clip.stem
+    return clip.parent, re.sub(r"^(src_\d+)_\d+$", r"\1", clip.stem)
 
 
 def held_out(
@@ -99,7 +93,8 @@ def held_out(
     of_before = sum(held.values())
     if of_before > min(3 * enough, 0.99 * sum(seconds)) or not (of_before or order):
         held, order = {}, [*recordings]
-    order.sort(key=lambda name: drawn(*name, args.seed))
+    # a recording has the same place in this draw whatever others there are
+    order.sort(key=lambda name: sha256(os.fsencode(f"{args.seed}/{name[0].name}/{name[1]}")).digest())
     for name in order:
         found, missing = recordings[name], enough - sum(held.values())
         if missing <= 0:
@@ -111,11 +106,6 @@ def held_out(
             held[clip] = max(0.0, min(found[clip], missing))
             missing -= found[clip]
     return {clip: length for clip, length in held.items() if length}
-
-
-def drawn(folder: Path, recording: str, seed: int) -> str:
-    """A recording's place in the draw: the same one whatever others there are."""
-    return sha256(os.fsencode(f"{seed}/{folder.name}/{recording}")).hexdigest()
 
 
 def remembered(lengths: Mapping[Path, float], before: Mapping[str, tuple[float, float]]) -> dict[Path, float]:
@@ -163,9 +153,8 @@ def find_material(args, *, index: str | Path = "", progress: bool = False) -> Ma
     finally:  # what was looked at is known, though it be stopped
         known.save()
     if problems:
-        more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
-        named = "; ".join(problems[:5])
-        raise UserError(f"recordings that cannot be used ({len(problems)}), move them away: {named}{more}")
+        named = "; ".join([*problems[:5], *([f"and {len(problems) - 5} more"] if len(problems) > 5 else [])])
+        raise UserError(f"recordings that cannot be used ({len(problems)}), move them away: {named}")
     games, voices = ([r for r in dirty if in_voices(r.path, args) == wanted] for wanted in (False, True))
     return Material(clean, games, voices)
 
@@ -183,14 +172,12 @@ def given(path: Path, args) -> Path:
 def recordings_in(names: tuple[str, ...], kind: str) -> list[Path]:
     if not names:
         raise UserError(f"MixtureArgs.{kind} = (): name a folder of {kind} recordings")
-    found = []
-    for name in names:
-        if not Path(name).is_dir():
-            raise UserError(f"{name}: there is no such folder of {kind} recordings")
-        found += audio.find(name)
+    if missing := [name for name in names if not Path(name).is_dir()]:
+        raise UserError(f"there is no such folder of {kind} recordings", missing[0])
+    found = {path for name in names for path in audio.find(name)}
     if not found:
-        raise UserError(f"{', '.join(names)}: no {kind} recordings; put {', '.join(audio.SUFFIXES[:4])} files there")
-    return sorted(set(found))
+        raise UserError(f"no {kind} recordings; put {', '.join(audio.SUFFIXES[:4])} files there", ", ".join(names))
+    return sorted(found)
 
 
 def speakers(args, clean: list[Path]) -> set[str]:
@@ -226,32 +213,29 @@ def refuse_target(args, clean: list[Path], dirty: list[Path]):
     """Recordings in dirty/<speaker>/ have the target in them, and so has voices/<speaker>.wav: as interference they
     would teach the net to remove it."""
     targets = speakers(args, clean)
-    real = {p: os.path.realpath(p) for p in clean + dirty}
+    real = {path: Path(os.path.realpath(path)) for path in clean + dirty}
     try:
-        top = os.path.commonpath([os.path.dirname(p) for p in real.values()])
+        top = Path(os.path.commonpath([path.parent for path in real.values()]))
     except ValueError:  # on two drives
-        top = os.sep
-    same = {real[p] for p in clean}
+        top = Path(os.sep)
+    same = {real[path] for path in clean}
     for path in dirty:
-        below = Path(real[path][len(top) :].lstrip(os.sep))
-        if Path(top) == Path(top).parent:  # they share no folder: a user's own may have the speaker's name
-            below = path.relative_to(given(path, args).parent)
-        folders_named, files_named = {*below.parts[:-1]} & targets, {path.stem, below.stem} & targets
-        if folders_named or files_named or real[path] in same:
-            alone = files_named and not folders_named
-            what = f"{path}: a dirty recording" if alone else f"{path.parent}: a dirty folder"
-            whose = ", ".join(folders_named or files_named) or "clean files"
-            raise UserError(
-                f"{what} that holds the target speaker ({whose}); it is for infer.py, never training noise: leave it "
-                "out of MixtureArgs.dirty"
-            )
+        # where they share no folder, a folder above all the recordings may have the speaker's name
+        below = path.relative_to(given(path, args).parent) if top == top.parent else real[path].relative_to(top)
+        folders, files = {*below.parts[:-1]} & targets, {path.stem, below.stem} & targets
+        if folders or files or real[path] in same:
+            what = "recording" if files and not folders else "folder"
+            whose = ", ".join(folders or files) or "clean files"
+            remedy = "it is for infer.py, never training noise: leave it out of MixtureArgs.dirty"
+            where = path if what == "recording" else path.parent
+            raise UserError(f"a dirty {what} that holds the target speaker ({whose}); {remedy}", where)
 
 
 def check_clean(path: Path) -> audio.Recording:
     """Read whole: a clean recording is looked at once and used often."""
     recording = audio.probe(path)
     if max(map(level_db, blocks(recording, 0, recording.frames))) <= QUIET_DB:
-        raise UserError(f"{path}: silent, nowhere above {QUIET_DB} dBFS")
+        raise UserError(f"silent, nowhere above {QUIET_DB} dBFS", path)
     return recording
 
 
@@ -270,7 +254,8 @@ def blocks(recording: audio.Recording, start: int, n: int):
 
 
 def unpacked(material: Material, folder: Path, max_bytes: float, *, progress: bool) -> Material:
-    """Compressed recordings, decoded once for all runs, so that training need not wait for them; see unpack.py."""
+    """The material with its compressed recordings decoded, once for all runs, so that training need not wait for them;
+    see cache.py."""
     everything = iter(unpack([r for kind in material for r in kind], folder, max_bytes, progress=progress))
     material = Material(*([next(everything) for _ in kind] for kind in material))
     if decoded := [r for kind in material for r in kind if r.unpacked]:

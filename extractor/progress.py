@@ -79,19 +79,18 @@ def check_resumable(path: Path, state: dict, args, net: nn.Module) -> str:
     """Whether last.pt, whose content this is, can be gone on from as args say. Returns what that run started from.
     Raises UserError where it is of other recordings, or was trained in another way."""
     if "net" not in state:
-        raise UserError(f"{path}: exported for extraction, training cannot go on from it; move it away")
+        raise UserError("exported for extraction, training cannot go on from it; move it away", path)
     before = state["args"]
     if {*map(Path, before["data"]["clean"])} != {*map(Path, args.data.clean)}:
-        raise UserError(
-            f"{path}: trained on {', '.join(before['data']['clean'])}, not {', '.join(args.data.clean)}; give this run "
-            f"another MainArgs.name, with --init-from {path} to start from these weights"
-        )
+        folders = f"{', '.join(before['data']['clean'])}, not {', '.join(args.data.clean)}"
+        remedy = f"give this run another MainArgs.name, with --init-from {path} to start from these weights"
+        raise UserError(f"trained on {folders}; {remedy}", path)
     if before["seed"] != args.seed:
-        raise UserError(f"{path}: started with MainArgs.seed = {before['seed']}; give that, or another MainArgs.name")
+        raise UserError(f"started with MainArgs.seed = {before['seed']}; give that, or another MainArgs.name", path)
     freeze = before.get("freeze", ())
     if parameters_in(net, freeze) != parameters_in(net, args.freeze):
         held = f"MainArgs.freeze = {' '.join(freeze) or 'nothing'}"
-        raise UserError(f"{path}: trained with other parts held; give {held} again, or another MainArgs.name")
+        raise UserError(f"trained with other parts held; give {held} again, or another MainArgs.name", path)
     if args.init_from not in ("", before["init_from"]):
         print(f"{path}: goes on from its own weights, not from MainArgs.init_from; another MainArgs.name starts there")
     return before["init_from"]
@@ -111,13 +110,13 @@ def resume(
     checkpoint.load_weights(state["net"], net, path)
     checkpoint.load_weights(state["ema"], average, path)
     if not isinstance(state["optimizer"], list) or len(state["optimizer"]) != len(optimizers):
-        raise UserError(f"{path}: trained with or without Muon, unlike MainArgs.muon; change that, or MainArgs.name")
+        raise UserError("trained with or without Muon, unlike MainArgs.muon; change that, or MainArgs.name", path)
     for optimizer, saved in zip(optimizers, state["optimizer"], strict=True):
         told = [dict(group) for group in optimizer.param_groups]
         try:
             optimizer.load_state_dict(saved)
         except ValueError:
-            raise UserError(f"{path}: trained by another version; give this run another MainArgs.name") from None
+            raise UserError("trained by another version; give this run another MainArgs.name", path) from None
         for group, now in zip(optimizer.param_groups, told, strict=True):
             group.update(now)  # how to go on is said by args, not by what was said before
     torch.set_rng_state(state["rng"])

@@ -82,8 +82,8 @@ def test_args_come_back_from_a_checkpoint_with_those_of_the_predictor(predictor)
     assert args.sample_rate == RATE
 
 
-def test_a_predictor_that_nobody_knows_is_a_type_error():
-    with pytest.raises(TypeError, match="volume"):
+def test_a_predictor_that_nobody_knows_is_refused():
+    with pytest.raises(UserError, match="FlowArgs.predictor is a dict: give one of FullBandArgs, BandSplitArgs"):
         FlowArgs(**asdict(SMALL) | {"predictor": {"volume": 11}})
 
 

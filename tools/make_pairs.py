@@ -16,12 +16,10 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import soundfile as sf
 from tqdm import tqdm
 
 from dataset import KINDS, MixtureArgs, MixtureDataset, Pool
 from extractor import UserError, audio, check_counts, tables
-from extractor.files import atomic_write
 from extractor.material import Material, Source, find_material
 from extractor.script import command_line
 
@@ -56,10 +54,8 @@ def main(args: PairArgs):
             kind = KINDS[i % len(KINDS)]
             name = f"{kind}_{snr_db:+g}_{i // len(KINDS)}"
             for part in ("mixture", "target"):
-                path = out_dir / "pairs" / part / f"{name}.flac"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with atomic_write(path) as aside:
-                    sf.write(aside, item[part].numpy(), args.sample_rate, format="FLAC", subtype="PCM_24")
+                path, signal = out_dir / "pairs" / part / f"{name}.flac", item[part].numpy()
+                audio.write(path, [signal], len(signal), args.sample_rate, subtype="PCM_24")
             rows.append({"name": name, "kind": kind, "snr_db": snr_db if kind != "absent" else ""})
     tables.write(out_dir / "pairs/list.tsv", rows[0], rows)
     print(f"{len(rows)} pairs: {out_dir / 'pairs'}; to train on: {out_dir / 'seen'}")
