@@ -118,8 +118,7 @@ def source(x: np.ndarray, capture: Capture, rng: np.random.Generator, sample_rat
 
 
 def hiss(n: int, capture: Capture, rng: np.random.Generator, sample_rate: int) -> np.ndarray | None:
-    """n samples of steady noise, white, or as a microphone and the band leave it, at no level in particular; None where
-    a mixture gets none. -> [n]"""
+    """Steady noise: white, or as a microphone and the band leave it, at no level in particular. -> [n] or None"""
     if not chance(rng, capture.args.p_hiss):
         return None
     return source(rng.standard_normal(n, np.float32), capture, rng, sample_rate)

@@ -173,8 +173,7 @@ PATHS = {"attention": AttentionPath, "lstm": LSTMPath, "rwkv7": RWKV7Path}
 
 
 class BandLinear(nn.Module):
-    """A linear map of its own for every band, all in one product: single ones cost more to start than to compute.
-    [K, N, in] -> [K, N, out]"""
+    """Every band's own linear map; one product is faster than K small ones. [K, N, in] -> [K, N, out]"""
 
     def __init__(self, n_bands: int, dim_in: int, dim_out: int):
         super().__init__()

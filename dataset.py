@@ -57,8 +57,7 @@ class MixtureArgs:
         require(self, "seed", self.seed >= 0, "give 0 or more")
 
     def of_validation(self) -> "MixtureArgs":
-        """These args where only what a frozen validation mixture depends on is kept; folders may be written in several
-        ways, and what they hold is compared apart."""
+        """Keeps only what a frozen validation mixture depends on. What is in the folders is compared elsewhere."""
         return replace(
             self, clean=(), dirty=(), captures=(), speed=(1.0, 1.0), p_no_target=0.0, p_no_interference=0.0,
             p_two_sources=0.0, p_voice=0.0,
@@ -199,8 +198,8 @@ class MixtureDataset(Dataset):
         return game + voice
 
     def dirty_draw(self, rng: np.random.Generator, pool: Pool) -> np.ndarray:
-        """A segment from a random position; where the recording ends it goes on from its start, so that every second
-        is equally likely, in long files and short ones. -> [T]"""
+        """Reads a segment from a random position. At the end of the recording it goes on from its start, so that every
+        second is equally likely, in long files and short ones. -> [T]"""
         source, position = pool.draw(rng)
         rate = self.played_rate(rng)
         places = source.start, source.start + position, source.start + source.length
@@ -214,7 +213,7 @@ class MixtureDataset(Dataset):
         return np.concatenate(pieces)
 
     def played_rate(self, rng: np.random.Generator) -> int:
-        """The rate to read at, so that samples taken for ones at the net's rate play at a random speed."""
+        """The rate to read a recording at, so that it plays at a random speed when played at the net's rate."""
         slowest, fastest = self.args.speed
         if slowest == fastest == 1:
             return self.sample_rate
@@ -225,7 +224,7 @@ class MixtureDataset(Dataset):
         return max(1, min(max(nearest, least), most) if least <= most else nearest) * step
 
     def loud(self, rng: np.random.Generator, draw) -> np.ndarray:
-        """Draw until it is not silence; a file that fails is named once and drawn over."""
+        """Draws until it finds more than silence. A file that cannot be read is named once."""
         out, failed = np.zeros(self.n_samples, np.float32), 0
         for _ in range(TRIES):
             try:
@@ -244,8 +243,8 @@ class MixtureDataset(Dataset):
 
 
 class Reported(Dataset):
-    """The items of a MixtureDataset and "error": "", or where one cannot be made, silence and what went wrong: what a
-    DataLoader's worker raises would come back as a traceback in a text."""
+    """The items of a MixtureDataset with an "error", which is "" for an item that could be made. An exception in a
+    DataLoader's worker would arrive as a traceback in a text."""
 
     def __init__(self, mixtures: MixtureDataset):
         self.mixtures = mixtures
@@ -263,8 +262,8 @@ class Reported(Dataset):
 
 
 class TrainingSampler:
-    """Training items from a step on, as (epoch, index), without end; a sampler. Of the `batch_size` items of a step it
-    gives `n`, from number `first` on: the others are for other processes."""
+    """Yields the keys (epoch, index) of training items from a step on, without end. Of the `batch_size` items of every
+    step it yields `n`, from number `first` on; the others are for other processes."""
 
     def __init__(self, step: int, batch_size: int, steps_per_epoch: int, first: int, n: int):
         self.step, self.batch_size, self.steps_per_epoch = step, batch_size, steps_per_epoch

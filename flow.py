@@ -82,14 +82,14 @@ class FlowArgs:
 
 
 def adapt(args: FlowArgs, saved) -> FlowArgs:
-    """The args with the net that is refined: the one of a checkpoint, of these args, or the one in it that a flow
-    refines. Where the checkpoint is of neither, as they are."""
+    """Returns the args with the predictor of a checkpoint whose args are `saved`: its net, or that which its flow
+    refines. A checkpoint of neither changes nothing."""
     predictor = saved.predictor if type(saved) is FlowArgs else saved
     return replace(args, predictor=predictor) if type(predictor) in PREDICTORS else args
 
 
 def part(net: nn.Module, saved) -> nn.Module:
-    """What takes the weights of a checkpoint of these args: the net that is refined, or all of a flow."""
+    """Returns what the weights of a checkpoint with the args `saved` fit into: the predictor, or all of the flow."""
     return net.predictor if type(saved) in PREDICTORS else net
 
 

@@ -139,7 +139,7 @@ class FullBand(nn.Module):
         return 2 * precision.at_least_fp32(self.mask(x)) * torch.addcmul(offset, slope, levels(magnitudes)).sigmoid()
 
     def in_bins(self, of_bands: Tensor) -> Tensor:
-        """A bin has what its band has: as products, whose backward pass is some, too, of a few bands each, since one of
-        all would be of zeros. [B, L, K] -> [B, L, F]"""
+        """Gives every bin the value of its band, by products of a few bands each: one of all would be mostly zeros.
+        [B, L, K] -> [B, L, F]"""
         some = (F.linear(of_bands[..., bands], self.members[bins, bands]) for bands, bins in self.blocks)
         return precision.at_least_fp32(torch.cat([*some], dim=-1))

@@ -29,8 +29,7 @@ def log_mse(*, error: Tensor, mixture: Tensor, tau: float) -> Tensor:
 
 
 def sharpened(signal: Tensor) -> Tensor:
-    """Its second differences: 12 dB more per octave, so that the treble of a voice, which is far under its vowels,
-    counts beside them. [..., T] -> [..., max(0, T - 2)]"""
+    """Second differences, 12 dB more per octave: a voice's treble is far weaker. [..., T] -> [..., max(0, T - 2)]"""
     return signal.diff(n=2)
 
 

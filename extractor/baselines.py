@@ -18,7 +18,7 @@ INT16 = np.float32(2**15)  # RNNoise expects floats of that scale
 
 
 def build(name: str, sample_rate: int) -> Enhance:
-    """A function mixture [T] -> estimate [T], float32 at `sample_rate`, that keeps nothing from one call to the next.
+    """Returns a function of a mixture, [T] -> [T] float32 at `sample_rate`, that keeps nothing from call to call.
     Raises UserError where the baseline's package is missing."""
     baseline = BASELINES[name]
     rate = baseline.sample_rate or sample_rate

@@ -13,7 +13,7 @@ from extractor.files import atomic_write
 
 
 def save(path: str | Path, state: dict):
-    """Written aside, flushed to the disk and renamed: a kill leaves the old file or the new one."""
+    """Writes a checkpoint aside, flushes it to the disk and renames it: a kill leaves the old file or the new one."""
     content = io.BytesIO()  # torch.save into a file answers a full disk with a RuntimeError that names no disk
     torch.save(state, content)
     with atomic_write(path) as aside:
@@ -21,7 +21,7 @@ def save(path: str | Path, state: dict):
 
 
 def load(path: str | Path) -> dict:
-    """Tensors arrive on the CPU. Raises UserError for what is no checkpoint of this project."""
+    """Reads a checkpoint, its tensors to the CPU. Raises UserError for what is no checkpoint of this project."""
     path = Path(path)
     if not path.is_file():
         raise UserError("there is no such checkpoint; train.py writes runs/<name>/best.pt", path)
@@ -48,8 +48,7 @@ def sha256_of(path: str | Path) -> str:
 
 
 def load_weights(weights: dict[str, Tensor], net: nn.Module, path: str | Path):
-    """Puts what was loaded from `path` into a net of the same args. Raises UserError where such a net has other weights
-    by now."""
+    """Puts weights into a net of the same args. Raises UserError where such a net has other weights by now."""
     there, here = ({name: tuple(w.shape) for name, w in of.items()} for of in (weights, net.state_dict()))
     for name in {**here, **there}:
         was, wanted = (of.get(name, "nowhere") for of in (there, here))

@@ -40,8 +40,7 @@ class Material(NamedTuple):
     def split(
         self, split: str, args, sample_rate: int, held: Mapping[Path, float] | None = None
     ) -> list[list[Source]]:
-        """The clean, game and voice sources of "train" or "valid". What is held out for validation is the end of a
-        recording, or all of it."""
+        """The clean, game and voice sources of "train" or "valid", which is recordings' ends, or all of them."""
         sources = [parts(self.clean, split, self.held_out(args) if held is None else held, sample_rate)]
         for recordings in (self.games, self.voices):
             ends = held_of_dirty([r.path for r in recordings], [r.seconds for r in recordings], args)
@@ -181,8 +180,7 @@ def recordings_in(names: tuple[str, ...], kind: str) -> list[Path]:
 
 
 def speakers(args, clean: list[Path]) -> set[str]:
-    """Whose the clean recordings are: the folder below clean/, or above it where it has none; without a folder of that
-    name, the given one."""
+    """The names of the speakers: the folders below clean/, or above it; the given folders where none is clean/."""
     named = {Path(name).resolve().name for name in args.clean if "clean" not in Path(name).parts}
     for path in clean:
         if "clean" in (parts := path.parts[:-1]):
@@ -210,8 +208,8 @@ def unlike_captures(args, clean: Sequence[audio.Recording]) -> list[str]:
 
 
 def refuse_target(args, clean: list[Path], dirty: list[Path]):
-    """Recordings in dirty/<speaker>/ have the target in them, and so has voices/<speaker>.wav: as interference they
-    would teach the net to remove it."""
+    """Raises UserError for what has the target in it, such as dirty/<speaker>/ and voices/<speaker>.wav: as
+    interference it would teach the net to remove the target."""
     targets = speakers(args, clean)
     real = {path: Path(os.path.realpath(path)) for path in clean + dirty}
     try:
@@ -254,8 +252,7 @@ def blocks(recording: audio.Recording, start: int, n: int):
 
 
 def unpacked(material: Material, folder: Path, max_bytes: float, *, progress: bool) -> Material:
-    """The material with its compressed recordings decoded, once for all runs, so that training need not wait for them;
-    see cache.py."""
+    """The material with its compressed recordings decoded, once for all runs: training need not wait for them."""
     everything = iter(unpack([r for kind in material for r in kind], folder, max_bytes, progress=progress))
     material = Material(*([next(everything) for _ in kind] for kind in material))
     if decoded := [r for kind in material for r in kind if r.unpacked]:

@@ -38,8 +38,7 @@ def si_sdri(*, estimate: Tensor, mixture: Tensor, reference: Tensor) -> Tensor:
 
 
 def relative_level(*, estimate: Tensor, reference: Tensor) -> Tensor:
-    """Level of the estimate over that of the reference, dB. Over the mixture it says what is left where the target is
-    absent. [..., T], [..., T] -> [...]"""
+    """Level of the estimate over that of the reference. With the mixture for reference: what is left of an absence."""
     return decibel((energy(estimate) + EPS) / (energy(reference) + EPS))
 
 
@@ -64,8 +63,7 @@ def sdr(*, estimate: Tensor, reference: Tensor) -> Tensor:
 
 
 def level_error(*, estimate: Tensor, reference: Tensor) -> Tensor:
-    """How much louder the target is in the estimate than it was: the factor <e, x> / <x, x>; 0 is right. At least
-    -100 dB, also of an estimate in opposite phase."""
+    """How much louder the target became, by the factor <e, x> / <x, x>; 0 is right. Opposite phase gives -100 dB."""
     factor = (estimate.float() * reference.float()).sum(-1) / (energy(reference) + EPS)
     return 2 * decibel(factor.clamp(min=EPS**0.5))
 

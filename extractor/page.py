@@ -112,8 +112,7 @@ def shown_before(folder: Path, name: str) -> dict[str, tuple[dict, dict, dict]]:
 
 
 def look(source: Path, out: Path, state: dict, folder: Path, name: str) -> tuple[dict, dict, dict]:
-    """Returns an item of the page, and what is measured of its recording and of the estimate. Writes the sound of its
-    excerpt, which is where the estimate is loudest."""
+    """Returns an item of the page and the measures of recording and estimate; writes the sound of the loudest part."""
     mixture, estimate = audio.probe_mixture(source), audio.probe(out)
     rate, n_samples = estimate.rate, estimate.frames
     hop = hop_of(rate)

@@ -58,8 +58,8 @@ def saver(args, run_metadata: dict, net: nn.Module, average: nn.Module, optimize
 
 
 def keep_best(args, progress: Progress, loss: float, save: Callable, first: bool):
-    """What a validation at this step came to: best.pt, and step_<n>.pt of the best few. What was best by another
-    measure stays, as best_until_<step>.pt, and so do those that an earlier run was told to keep."""
+    """Saves best.pt where a validation loss is the best so far, and step_<n>.pt of the best few. What was best by
+    another measure stays, as best_until_<step>.pt, and so do those that an earlier run was told to keep."""
     if loss < progress.best:
         best, until = args.folder / "best.pt", args.folder / f"best_until_{progress.best_step}.pt"
         if first and progress.best == math.inf and progress.best_step and best.exists() and not until.exists():
@@ -76,8 +76,8 @@ def keep_best(args, progress: Progress, loss: float, save: Callable, first: bool
 
 
 def check_resumable(path: Path, state: dict, args, net: nn.Module) -> str:
-    """Whether last.pt, whose content this is, can be gone on from as args say. Returns what that run started from.
-    Raises UserError where it is of other recordings, or was trained in another way."""
+    """Returns what the run of a last.pt, whose content is `state`, started from. Raises UserError where it was trained
+    on other recordings, or in another way than args say."""
     if "net" not in state:
         raise UserError("exported for extraction, training cannot go on from it; move it away", path)
     before = state["args"]

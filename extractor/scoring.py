@@ -215,8 +215,8 @@ def _drawn(n: int) -> np.ndarray:
 
 
 def groups_of(items: Sequence[dict]) -> dict[str, list[int]]:
-    """Kind -> which items are of it. Items with the target also form groups by SNR, `at -5 dB`, and one of all, where
-    there are several of these. Many SNRs are rounded to 5 dB."""
+    """Kind -> numbers of its items. Items with the target also form groups by SNR, `at -5 dB`, rounded to 5 dB where
+    there are many, and where there are several groups, one of all."""
     kinds, at_snr, present = defaultdict(list), defaultdict(list), []
     many = len({item["snr_db"] for item in items if item["present"]}) > MOST_SNRS
     for i, item in enumerate(items):

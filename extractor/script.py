@@ -83,8 +83,8 @@ class Stop:
 
 
 def defer_sigterm(_: int):
-    """In a DataLoader's worker: told to end, as all of a job's processes may be at once, it does so when its own has
-    no more use for it, or is gone, or else GRACE_S later."""
+    """Lets a DataLoader's worker live on after SIGTERM, which a job sends to all its processes at once, until its own
+    process ends it or is gone, at most for GRACE_S."""
     if hasattr(signal, "alarm"):  # not on Windows
         signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE_S))
 

@@ -13,8 +13,7 @@ from extractor import check_counts, require
 
 @dataclass(frozen=True)
 class SpectralArgs:
-    """The fields that every net on spectra has. Raises UserError where no inverse exists or a coarse hop would be
-    heard."""
+    """The fields that every net on spectra has. Refuses what has no inverse, and a hop so coarse that it is heard."""
 
     sample_rate: int = 44100   # Hz; travels with the weights
     n_fft: int = 2048          # samples, even
@@ -43,11 +42,10 @@ def window(n_fft: int, device: torch.device) -> Tensor:
 
 
 def stft(signal: Tensor, n_fft: int, hop: int) -> Tensor:
-    """Hann window, zeros around the signal; white noise of level 1 has |X|^2 = 1 in the mean.
-    [B, T] -> complex [B, F, L]"""
+    """Zero-padded; white noise of level 1 has |X|^2 = 1 in the mean. [B, T] -> complex [B, F, L]"""
     # fp32: half precision has no FFT of most sizes, and its rounding would be heard
-    how = {"window": window(n_fft, signal.device), "pad_mode": "constant", "return_complex": True}
-    return torch.stft(signal.float(), n_fft, hop, **how)
+    hann = window(n_fft, signal.device)
+    return torch.stft(signal.float(), n_fft, hop, window=hann, pad_mode="constant", return_complex=True)
 
 
 def istft(spectrum: Tensor, n_fft: int, hop: int, n_samples: int) -> Tensor:

@@ -19,8 +19,7 @@ def write(path: str | Path, columns: Iterable[str], rows: Iterable[Mapping], *, 
 
 
 def to_json(x) -> str:
-    """JSON as others read it: NaN and infinity, which it does not know, are null; bytes of names that are no letters
-    are question marks."""
+    """Strict JSON: NaN and infinity become null; bytes in file names that are no UTF-8 become question marks."""
     return json.dumps(_plain(x), ensure_ascii=False, indent=1).encode("utf-8", "replace").decode("utf-8")
 
 
