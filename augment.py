@@ -61,7 +61,7 @@ OFF = AugmentArgs(**{field.name: 0.0 for field in fields(AugmentArgs) if field.n
 
 
 def chance(rng: np.random.Generator, share: float) -> bool:
-    """Draws nothing where there is none, so that what is off changes no other draw."""
+    """True with this probability. A share of 0 draws nothing, so that what is off changes no other draw."""
     return share > 0 and rng.random() < share
 
 
@@ -83,59 +83,58 @@ class Microphone(NamedTuple):
     low_cut_hz: float     # below it 12 dB an octave are lost
 
 
-class Capture(NamedTuple):
-    """How one mixture is captured."""
+@dataclass(frozen=True)
+class Capture:
+    """How one mixture is captured. Signals are [T] -> [T]."""
 
     args: AugmentArgs
+    rng: np.random.Generator  # the item's own
+    sample_rate: int
     target_band: Band | None  # None: all there is
     source_band: Band | None
 
+    def target(self, x: np.ndarray) -> np.ndarray:
+        """The speaker's sound as another room, microphone and band would have it."""
+        args, rng = self.args, self.rng
+        if chance(rng, args.p_target_room):
+            room = impulse_response(rng.uniform(*args.rt60_s), rng.uniform(*args.direct_db), rng, self.sample_rate)
+            x = filtered(x, room, middle=0)
+        return self.recorded(x, args.p_target_mic, self.target_band)
 
-def draw(args: AugmentArgs, rng: np.random.Generator) -> Capture:
+    def source(self, x: np.ndarray) -> np.ndarray:
+        """A source over the target as another microphone and band would have it."""
+        return self.recorded(x, self.args.p_source_mic, self.source_band)
+
+    def hiss(self, n: int) -> np.ndarray | None:
+        """Steady noise: white, or as a microphone and the band leave it, at no level in particular. -> [n] or None"""
+        if not chance(self.rng, self.args.p_hiss):
+            return None
+        return self.source(self.rng.standard_normal(n, np.float32))
+
+    def recorded(self, x: np.ndarray, p_mic: float, band: Band | None) -> np.ndarray:
+        """A sound behind the band and, with a probability of p_mic, behind a microphone."""
+        args, rng, microphone = self.args, self.rng, None
+        if chance(rng, p_mic):
+            octaves = np.arange(n_points(self.sample_rate)) - np.log2(PIVOT_HZ / EQ_HZ)
+            gains_db = rng.uniform(-args.tilt_db, args.tilt_db) * octaves
+            gains_db += rng.uniform(-args.eq_db, args.eq_db, len(octaves))
+            microphone = Microphone(gains_db, log_uniform(rng, args.low_cut_hz))
+        if band is microphone is None:
+            return x
+        return filtered(x, kernel(self.sample_rate, microphone, band), middle=TAPS // 2)
+
+
+def draw(args: AugmentArgs, rng: np.random.Generator, sample_rate: int) -> Capture:
+    """Draws where a mixture ends in frequency: as a whole, or its target alone, or its interference alone."""
     both, target, source = (chance(rng, share) for share in (args.p_band, args.p_target_band, args.p_source_band))
     if not (both or target or source):
-        return Capture(args, None, None)
+        return Capture(args, rng, sample_rate, None, None)
     band = Band(log_uniform(rng, args.cutoff_hz), log_uniform(rng, EDGE))
-    return Capture(args, band if both or target else None, band if both or not target else None)
+    return Capture(args, rng, sample_rate, band if both or target else None, band if both or not target else None)
 
 
 def log_uniform(rng: np.random.Generator, limits: tuple[float, float]) -> float:
     return float(np.exp(rng.uniform(*np.log(limits))))
-
-
-def target(x: np.ndarray, capture: Capture, rng: np.random.Generator, sample_rate: int) -> np.ndarray:
-    """The speaker's sound as another room, microphone and band would have it. [T] -> [T]"""
-    args = capture.args
-    if chance(rng, args.p_target_room):
-        room = impulse_response(rng.uniform(*args.rt60_s), rng.uniform(*args.direct_db), rng, sample_rate)
-        x = filtered(x, room, middle=0)
-    return heard_by(x, args.p_target_mic, capture.target_band, args, rng, sample_rate)
-
-
-def source(x: np.ndarray, capture: Capture, rng: np.random.Generator, sample_rate: int) -> np.ndarray:
-    """A source over the target as another microphone and band would have it. [T] -> [T]"""
-    return heard_by(x, capture.args.p_source_mic, capture.source_band, capture.args, rng, sample_rate)
-
-
-def hiss(n: int, capture: Capture, rng: np.random.Generator, sample_rate: int) -> np.ndarray | None:
-    """Steady noise: white, or as a microphone and the band leave it, at no level in particular. -> [n] or None"""
-    if not chance(rng, capture.args.p_hiss):
-        return None
-    return source(rng.standard_normal(n, np.float32), capture, rng, sample_rate)
-
-
-def heard_by(
-    x: np.ndarray, mic: float, band: Band | None, args: AugmentArgs, rng: np.random.Generator, sample_rate: int
-) -> np.ndarray:
-    microphone = None
-    if chance(rng, mic):
-        octaves = np.arange(n_points(sample_rate)) - np.log2(PIVOT_HZ / EQ_HZ)
-        gains_db = rng.uniform(-args.tilt_db, args.tilt_db) * octaves
-        gains_db += rng.uniform(-args.eq_db, args.eq_db, len(octaves))
-        microphone = Microphone(gains_db, log_uniform(rng, args.low_cut_hz))
-    if band is microphone is None:
-        return x
-    return filtered(x, kernel(sample_rate, microphone, band), middle=TAPS // 2)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -145,14 +146,14 @@ class MixtureDataset(Dataset):
         rng = np.random.default_rng((self.args.seed, self.split == "valid", epoch, index))
         kind = self.kind(rng) if self.split == "train" else KINDS[index % len(KINDS)]
         as_recorded = self.split == "valid" and not under_conditions(index)
-        capture = augment.draw(augment.OFF if as_recorded else self.augment, rng)
+        capture = augment.draw(augment.OFF if as_recorded else self.augment, rng, self.sample_rate)
         target = self.target(rng, capture) if kind != "absent" else np.zeros(self.n_samples, np.float32)
         interference = self.interference(rng, kind, capture)
         if level_db(target) > QUIET_DB and level_db(interference) > QUIET_DB:
             interference = at_snr(interference, under=target, snr_db=rng.uniform(*self.args.snr_db))
-        if (noise := augment.hiss(self.n_samples, capture, rng, self.sample_rate)) is not None:
-            mixture, snr_db = target + interference, rng.uniform(*capture.args.hiss_db)
-            interference = interference + at_snr(noise, under=mixture, snr_db=snr_db)
+        if (noise := capture.hiss(self.n_samples)) is not None:
+            snr_db = rng.uniform(*capture.args.hiss_db)
+            interference = interference + at_snr(noise, under=target + interference, snr_db=snr_db)
         mixture, target, interference = map(torch.from_numpy, mix(target, interference))
         seed, unread = torch.tensor(rng.integers(1 << 62)), torch.tensor(self.unread - unread)
         return {"mixture": mixture, "target": target, "interference": interference, "seed": seed, "unread": unread}
@@ -168,7 +169,7 @@ class MixtureDataset(Dataset):
 
     def target(self, rng: np.random.Generator, capture: augment.Capture) -> np.ndarray:
         """A clean clip, cropped at random if longer, shifted under zero padding. -> [T]"""
-        return augment.target(self.loud(rng, self.clean_draw), capture, rng, self.sample_rate)
+        return capture.target(self.loud(rng, self.clean_draw))
 
     def clean_draw(self, rng: np.random.Generator) -> np.ndarray:
         source, _ = self.clean.draw(rng)
@@ -188,8 +189,7 @@ class MixtureDataset(Dataset):
         pools = {"game": [self.games], "both": [self.games, self.voices]}.get(kind, [self.voices])
         segments = []
         for pool in pools if all(pools) else [self.dirty]:  # there may be no voices, or nothing else
-            segment = self.loud(rng, lambda rng, pool=pool: self.dirty_draw(rng, pool))
-            segments.append(augment.source(segment, capture, rng, self.sample_rate))
+            segments.append(capture.source(self.loud(rng, partial(self.dirty_draw, pool=pool))))
         if len(segments) == 1:
             return segments[0]
         game, voice = segments

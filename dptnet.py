@@ -161,9 +161,9 @@ class Layer(nn.Module):
 
 
 class DualPath(nn.Module):
-    """Filterbanks around a mask on frames that are cut into chunks. A family adds `paths`, which runs the layers.
-    [B, T] -> [B, T]; any T >= 1.
+    """Filterbanks around a mask on frames that are cut into chunks. [B, T] -> [B, T]; any T >= 1.
 
+    A family adds `paths`, [B, S, K, N] -> [B, S, K, N]: the layers, in turn inside each chunk and across chunks.
     f(a x) = a f(x) for a > 0, zeros to zeros, and no item of a batch sees another.
     """
 
@@ -207,10 +207,6 @@ class DualPath(nn.Module):
         x = overlap_add(self.head(self.paths(chunks)), frames.shape[1])
         x = torch.tanh(self.value(x)) * torch.sigmoid(self.gate(x))
         return F.relu(self.mask(x))
-
-    def paths(self, chunks: Tensor) -> Tensor:
-        """The layers, in turn inside each chunk, along k, and across chunks, along s. [B, S, K, N] -> [B, S, K, N]"""
-        raise NotImplementedError
 
     def decode(self, frames: Tensor) -> Tensor:
         """[B, L, E] -> [B, (L + 1) W/2]"""

@@ -226,29 +226,23 @@ def not_measured(items: list[dict], enrolment: np.ndarray | None) -> dict[str, s
 
 def print_report(report: dict):
     """Two tables in markdown, over all systems: means and 95 % intervals over files."""
-    summary, against = report["summary"], report["against"]
-    kinds = list(summary[page.MIXTURE])
-    overall = kinds[-1]
-    columns = [(kind, "si_sdri") for kind in kinds] + [(overall, "gained")]
-    columns += [(kind, "residual_level") for kind in kinds]
+    summary = report["summary"]
+    _, ours, *_ = summary
+    *_, overall = kinds = list(summary[page.MIXTURE])
+    shown = [(k, "si_sdri") for k in kinds] + [(overall, "gained")] + [(k, "residual_level") for k in kinds]
     elsewhere = "si_sdri", "gained", "residual_level", "dnsmos_sig", "dnsmos_bak"
     rest = [(overall, m) for m in MEASURES if m not in elsewhere]
-    for table in (columns, rest):
-        table = [(kind, m) for kind, m in table if any(m in by_kind[kind] for by_kind in summary.values())]
-        if not table:
-            continue
-        head = [f"{MEASURES[m].title}, {kind}" if m == "si_sdri" else MEASURES[m].title for kind, m in table]
-        rows = [
-            [name, *(s[kind][m].text(MEASURES[m]) if m in s[kind] else "-" for kind, m in table)]
-            for name, s in summary.items()
-        ]
-        print("\n" + tables.markdown(["system", *head], rows))
-    ours = list(summary)[1]
-    for name, by_kind in against.items():
-        words = [
-            f"{MEASURES[m].title} {found.text(MEASURES[m])} {verdict}"
-            for m, (found, verdict) in by_kind[overall].items() if m in ("si_sdri", "dnsmos", "speaker", "wer")
-        ]
+    for columns in (shown, rest):
+        columns = [(k, m) for k, m in columns if any(m in by_kind[k] for by_kind in summary.values())]
+        head = [f"{MEASURES[m].title}, {k}" if m == "si_sdri" else MEASURES[m].title for k, m in columns]
+        rows = [[name] for name in summary]
+        for row, by_kind in zip(rows, summary.values(), strict=True):
+            row += [by_kind[k][m].text(MEASURES[m]) if m in by_kind[k] else "-" for k, m in columns]
+        if columns:
+            print("\n" + tables.markdown(["system", *head], rows))
+    for name, by_kind in report["against"].items():
+        found = {m: by_kind[overall][m] for m in ("si_sdri", "dnsmos", "speaker", "wer") if m in by_kind[overall]}
+        words = (f"{MEASURES[m].title} {gap.text(MEASURES[m])} {verdict}" for m, (gap, verdict) in found.items())
         print(f"\n{ours} against {name}, {overall}: " + "; ".join(words))
 
 

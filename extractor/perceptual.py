@@ -8,6 +8,7 @@ wherever its target would get one; NaN says that a measure has no meaning for th
 import importlib.util
 import re
 import warnings
+from collections import defaultdict
 from functools import cached_property
 
 import numpy as np
@@ -36,21 +37,18 @@ LOOP = 2.4          # Whisper's own limit: text that gzip packs closer is one ph
 
 def missing() -> dict[str, str]:
     """Measure -> what pip has to install for it, and why if it is there and does not work."""
-    lacking = {measure: ", ".join(filter(None, map(flaw, *zip(*modules.items(), strict=True))))
-               for measure, modules in MODULES.items()}
-    return {measure: packages for measure, packages in lacking.items() if packages}
-
-
-def flaw(module: str, package: str) -> str | None:
-    if importlib.util.find_spec(module.partition(".")[0]) is None:
-        return package
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # resemblyzer's: an old name in scipy
-            importlib.import_module(module)
-    except Exception as e:  # also what a shared library raises
-        return f"{package} ({type(e).__name__}: {e})"
-    return None
+    lacking = defaultdict(list)
+    for measure, module, package in ((measure, *pair) for measure, of in MODULES.items() for pair in of.items()):
+        if importlib.util.find_spec(module.partition(".")[0]) is None:
+            lacking[measure].append(package)
+            continue
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # resemblyzer's: an old name in scipy
+                importlib.import_module(module)
+        except Exception as e:  # also what a shared library raises
+            lacking[measure].append(f"{package} ({type(e).__name__}: {e})")
+    return {measure: ", ".join(packages) for measure, packages in lacking.items()}
 
 
 class Perceptual:
@@ -99,9 +97,6 @@ class Perceptual:
             scores |= self.word_errors(estimate, text)
         return scores
 
-    # -----------------------------------------------------------------------------------------------------------------
-    # the voice
-
     def likeness(self, estimate: np.ndarray) -> float:
         """Cosine between the voices of the estimate and of the enrolment, 0 to 1. A second of the speaker against a
         minute gives 0.8, four 0.9; another voice 0.6: compare it with the target's own."""
@@ -125,9 +120,6 @@ class Perceptual:
         from resemblyzer import VoiceEncoder
 
         return VoiceEncoder("cpu", verbose=False)
-
-    # -----------------------------------------------------------------------------------------------------------------
-    # words
 
     def word_errors(self, estimate: np.ndarray, text: str | None) -> dict[str, float]:
         """Words substituted, deleted and inserted over the words of the text; above 1 where more is heard than said."""

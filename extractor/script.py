@@ -64,21 +64,20 @@ GRACE_S = 600  # that processes which make mixtures live on, so that a long vali
 
 
 class Stop:
-    """`with Stop() as stop:`, and in it `stop.asked` says whether SIGTERM has come."""
+    """In `with Stop() as stop:`, `stop.asked` says whether SIGTERM has come. Only the main thread can hear it."""
 
     def __init__(self):
-        self.asked = False
+        self.asked, self.hears = False, threading.current_thread() is threading.main_thread()
 
     def __enter__(self):
-        if threading.current_thread() is threading.main_thread():  # no other one may
-            self.before = signal.signal(signal.SIGTERM, self.note)
+        self.before = self.hears and signal.signal(signal.SIGTERM, self.note)
         return self
 
     def note(self, *_):
         self.asked = True
 
     def __exit__(self, *_):
-        if threading.current_thread() is threading.main_thread():
+        if self.hears:
             signal.signal(signal.SIGTERM, self.before)
 
 

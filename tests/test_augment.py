@@ -128,7 +128,8 @@ def test_without_any_the_mixtures_are_those_of_before(folders):
 
 def draws(n: int, **fields) -> list[tuple]:
     rng = generator()
-    return [augment.draw(replace(augment.OFF, **fields), rng)[1:] for _ in range(n)]
+    captures = (augment.draw(replace(augment.OFF, **fields), rng, RATE) for _ in range(n))
+    return [(capture.target_band, capture.source_band) for capture in captures]
 
 
 def test_a_mixture_ends_early_as_a_whole_or_in_one_part_as_often_as_asked():

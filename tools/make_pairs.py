@@ -12,7 +12,7 @@ of them at each SNR and a quarter of each kind, for evaluate.py:
 The clips are those that train.py holds out with the same seed.
 """
 
-import os
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -72,21 +72,20 @@ def split(args: PairArgs, seen: Path) -> set[Path]:
                 unseen.add(path)
                 found |= named
                 link.unlink(missing_ok=True)  # of an earlier call with other scenes
-                continue
-            link.parent.mkdir(parents=True, exist_ok=True)
-            if not link.is_symlink():
-                os.symlink(path.resolve(), link)
+            elif not link.is_symlink():
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to(path.resolve())
     if missing := sorted({*args.scenes} - found):
         raise UserError(f"PairArgs.scenes: nothing under {', '.join(args.dirty)} is called {', '.join(missing)}")
     return unseen
 
 
-def mixtures(material: Material, data: MixtureArgs, args: PairArgs):
-    """Frozen ones, of the dirty recordings whole."""
+def mixtures(material: Material, data: MixtureArgs, args: PairArgs) -> Iterator[dict]:
+    """Yields frozen mixtures, of the dirty recordings from end to end."""
     frozen = MixtureDataset(material, data, args.sample_rate, split="valid")
-    for name in ("games", "voices"):
-        pool = Pool([Source(r, 0, r.length(args.sample_rate)) for r in getattr(material, name)])
-        setattr(frozen, name, pool)
+    frozen.games, frozen.voices = (
+        Pool([Source(r, 0, r.length(args.sample_rate)) for r in kind]) for kind in (material.games, material.voices)
+    )
     return (frozen[round(10 * data.snr_db[0]) % 1000, i] for i in range(len(KINDS) * args.n_each))
 
 
