@@ -65,9 +65,7 @@ def chance(rng: np.random.Generator, share: float) -> bool:
     return share > 0 and rng.random() < share
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# what is drawn for a mixture
-
+# --- what is drawn for a mixture -------------------------------------------------------------------------------------
 
 class Band(NamedTuple):
     """What a capture keeps: what lies below a cutoff."""
@@ -137,9 +135,7 @@ def log_uniform(rng: np.random.Generator, limits: tuple[float, float]) -> float:
     return float(np.exp(rng.uniform(*np.log(limits))))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# single ones
-
+# --- rooms and filters -----------------------------------------------------------------------------------------------
 
 def impulse_response(rt60_s: float, direct_db: float, rng: np.random.Generator, sample_rate: int) -> np.ndarray:
     """The direct sound, at once and of gain 1, and noise that falls by 60 dB in rt60_s: a diffuse room. -> [N]"""

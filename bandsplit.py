@@ -82,10 +82,9 @@ PRESETS = {
 }
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# paths: a sequence comes first, so that the LSTM reads it without a copy. All: [S, N, D], first -> [S, N, D], first,
-# where `first` is what RWKV-7 hands from the first path of a kind to the later ones
-
+# --- paths: [S, N, D], first -> [S, N, D], first ---------------------------------------------------------------------
+# A sequence comes first, so that the LSTM reads it without a copy. `first` is what RWKV-7 hands from the first path of
+# a kind to the later ones.
 
 class LSTMPath(nn.Module):
     """BSRNN's: norm, bidirectional LSTM, linear, residual."""
@@ -168,9 +167,7 @@ class RWKV7Path(nn.Module):
 PATHS = {"attention": AttentionPath, "lstm": LSTMPath, "rwkv7": RWKV7Path}
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# spectrum <-> bands
-
+# --- spectrum <-> bands ----------------------------------------------------------------------------------------------
 
 class BandLinear(nn.Module):
     """Every band's own linear map; one product is faster than K small ones. [K, N, in] -> [K, N, out]"""

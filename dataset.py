@@ -87,9 +87,7 @@ class Pool:
         return self.sources[i], position - int(self.ends[i] - self.sources[i].length)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# the arithmetic of a mixture
-
+# --- the arithmetic of a mixture -------------------------------------------------------------------------------------
 
 def shift(target: np.ndarray, offset: int) -> np.ndarray:
     """Move by `offset` samples (right if positive) under zero padding, length kept. [T] -> [T]"""
@@ -111,9 +109,6 @@ def mix(target: np.ndarray, interference: np.ndarray) -> tuple[np.ndarray, np.nd
     gain = np.float32(1 / max(1.0, peak))
     target, interference = target * gain, interference * gain
     return target + interference, target, interference
-
-
-# ---------------------------------------------------------------------------------------------------------------------
 
 
 class MixtureDataset(Dataset):

@@ -68,9 +68,7 @@ PRESETS = {
 }
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# frames <-> chunks
-
+# --- frames <-> chunks -----------------------------------------------------------------------------------------------
 
 def segment(frames: Tensor, chunk_frames: int) -> Tensor:
     """Cut frames into half-overlapping chunks; every frame lies in exactly two. [B, L, N] -> [B, S, K, N]
@@ -89,9 +87,7 @@ def overlap_add(chunks: Tensor, n_frames: int) -> Tensor:
     return rearrange(first[:, 1:] + second[:, :-1], "b s p n -> b (s p) n")[:, :n_frames]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# frames <-> samples
-
+# --- frames <-> samples ----------------------------------------------------------------------------------------------
 
 class GlobalNorm(nn.Module):
     """gLN: one mean and one variance over all frames and features of an item. [B, L, E] -> [B, L, E]"""
@@ -118,9 +114,7 @@ def fourier_frame(kernel: int) -> Tensor:
     return torch.cat([basis, -basis])
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# layers: a sequence comes first, so that the LSTM, which costs most, reads it without a copy
-
+# --- layers, a sequence first: the LSTM, which costs most, then reads it without a copy ------------------------------
 
 class Attention(nn.Module):
     """Multi-head self-attention along the first axis. [L, B, N] -> [L, B, N]"""
@@ -156,9 +150,7 @@ class Layer(nn.Module):
         return self.norm_lstm(x + self.linear(F.relu(precision.lstm(self.lstm, x))))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# the net
-
+# --- the net ---------------------------------------------------------------------------------------------------------
 
 class DualPath(nn.Module):
     """Filterbanks around a mask on frames that are cut into chunks. [B, T] -> [B, T]; any T >= 1.

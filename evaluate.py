@@ -83,9 +83,7 @@ def main(args: EvalArgs) -> dict:
     return report
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# systems
-
+# --- systems ---------------------------------------------------------------------------------------------------------
 
 def name_systems(sources: tuple[str, ...], out_dir: Path) -> dict[str, str]:
     """A short name for each: that of the baseline, of the folder, or of the run that wrote the checkpoint."""
@@ -153,9 +151,7 @@ def read_enrolment(folders: tuple[str, ...], sample_rate: int) -> np.ndarray | N
     return np.concatenate(pieces)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# scores
-
+# --- scores ----------------------------------------------------------------------------------------------------------
 
 def score_all(
     pairs: list[Pair], estimates: dict[str, dict[str, Path]], ears: perceptual.Perceptual | None, pages: Path | None
@@ -220,9 +216,7 @@ def not_measured(items: list[dict], enrolment: np.ndarray | None) -> dict[str, s
     return lacking | {m: f"not installed: {p}; see requirements-eval.txt" for m, p in perceptual.missing().items()}
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# the report
-
+# --- the report ------------------------------------------------------------------------------------------------------
 
 def print_report(report: dict):
     """Two tables in markdown, over all systems: means and 95 % intervals over files."""

@@ -99,9 +99,7 @@ PRESETS = {
 }
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# the flow: this much holds for any denoiser
-
+# --- the flow: this much holds for any denoiser ----------------------------------------------------------------------
 
 def sample(denoise: Callable[[Tensor, float], Tensor], x: Tensor, steps: int) -> Tensor:
     """From x at t = 1 to t = 0 along the ODE, in Euler steps of equal length. denoise(x_t, t) -> E[x | x_t]
@@ -152,9 +150,7 @@ def noise(start: int, n_samples: int) -> Tensor:
     return drawn[start - blocks[0] * BLOCK :][:n_samples]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# what is known beforehand
-
+# --- what is known beforehand ----------------------------------------------------------------------------------------
 
 class Condition(NamedTuple):
     """All [B, L, F], the first two complex and compressed."""
@@ -179,9 +175,7 @@ def presence(estimate: Tensor, mixture: Tensor, n_frames: int) -> Tensor:
     return ((db - ABSENT_DB) / (PRESENT_DB - ABSENT_DB)).clamp(0, 1)[..., None]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# nets
-
+# --- nets ------------------------------------------------------------------------------------------------------------
 
 class Denoiser(nn.Module):
     """What to add to s. It hears the levels of K bands, as the net of fullband.py does, of y, s and x_t, and of x_t's
@@ -283,9 +277,7 @@ class Flow(nn.Module):
         return spectrum.istft(expand(x, self.args.alpha).mT, n_fft, hop, n_samples)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# training
-
+# --- training --------------------------------------------------------------------------------------------------------
 
 def loss(
     net: Flow, mixture: Tensor, target: Tensor, args: LossArgs, seeds: Tensor | None = None

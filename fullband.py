@@ -78,9 +78,7 @@ def levels(magnitudes: Tensor, alpha: float = 1.0) -> Tensor:
     return 0.5 / alpha * (magnitudes + FLOOR**alpha).log() + 0.5
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# layers: a sequence comes first, so that the LSTM, which reads it, needs no copy
-
+# --- layers, a sequence first: the LSTM then reads it without a copy -------------------------------------------------
 
 class Layer(nn.Module):
     """Norm, bidirectional LSTM, linear, residual. [L, B, D] -> [L, B, D]"""

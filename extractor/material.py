@@ -63,9 +63,7 @@ def parts(
     return sources
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# what is held out
-
+# --- what is held out ------------------------------------------------------------------------------------------------
 
 def recording_of(clip: Path) -> tuple[Path, str]:
     """Clips `src_3_0.wav, src_3_1.wav` were cut from recording `src_3` of their folder."""
@@ -132,9 +130,7 @@ def held_of_dirty(paths: list[Path], seconds: list[float], args) -> dict[Path, f
     return ends | held_out(list(short), list(short.values()), args)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# finding and checking them
-
+# --- finding and checking them ---------------------------------------------------------------------------------------
 
 def find_material(args, *, index: str | Path = "", progress: bool = False) -> Material:
     """Find and check all recordings; with the name of an index, those alone that are new since it was made. Raises

@@ -73,8 +73,7 @@ def update_average(average: nn.Module, net: nn.Module, keep: float, step: int):
     torch._foreach_lerp_(list(average.parameters()), list(net.parameters()), 1 - keep)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Muon
+# --- Muon ------------------------------------------------------------------------------------------------------------
 
 ROUNDS = 5
 COEFFICIENTS = 3.4445, -4.7750, 2.0315  # of a quintic that is steepest at 0; it ends near 1, at 0.7 to 1.2

@@ -62,9 +62,7 @@ def _script(x) -> str:
     return tables.to_json(x).replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# of what infer.py extracted
-
+# --- of what infer.py extracted --------------------------------------------------------------------------------------
 
 def show(
     outputs: dict[Path, Path], head: dict, out_dir: str, path_of_net: str, page_s: float, *, others: Iterable[str]

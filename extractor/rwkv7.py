@@ -31,9 +31,7 @@ def check_heads(args, width: str):
     require(args, width, dim % n == 0 and dim >= 2 * n, remedy)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# the recurrence
-
+# --- the recurrence --------------------------------------------------------------------------------------------------
 
 def wkv7(r: Tensor, log_w: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, chunk_frames: int = 16) -> Tensor:
     """The recurrence of RWKV-7, computed for many chunks of frames at a time. 6 times [B, T, H, N] -> [B, T, H, N]
@@ -105,9 +103,7 @@ def fla_kernel():
     return chunk_rwkv7 if {"safe_gate", "lower_bound", "chunk_size"} <= {*signature(chunk_rwkv7).parameters} else None
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# layers
-
+# --- layers ----------------------------------------------------------------------------------------------------------
 
 def token_shift(x: Tensor, n_backward: int) -> Tensor:
     """The frame before, in the last `n_backward` channels the frame behind; zeros beyond the ends. [B, T, C] -> same"""

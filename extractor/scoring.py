@@ -12,9 +12,7 @@ from scipy.special import ndtr, stdtrit
 
 from extractor import UserError, audio
 
-# ---------------------------------------------------------------------------------------------------------------------
-# pairs
-
+# --- pairs -----------------------------------------------------------------------------------------------------------
 
 SILENT = 1e-3  # the highest peak of a target that is none
 
@@ -129,9 +127,7 @@ def read_estimate(path: Path, pair: Pair) -> np.ndarray:
     return audio.read(recording, 0, length, rate)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# measures and their means
-
+# --- measures and their means ----------------------------------------------------------------------------------------
 
 N_RESAMPLES = 10_000
 FEWEST = 6  # pairs for a verdict: that all of five go one way is chance in one case of 16

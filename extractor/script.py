@@ -15,9 +15,7 @@ import tyro
 
 from extractor import UserError
 
-# ---------------------------------------------------------------------------------------------------------------------
-# command line
-
+# --- command line ----------------------------------------------------------------------------------------------------
 
 def command_line(args, **named: Mapping[str, object]):
     """The dataclass `args` with the fields that the command line names replaced: `--data.snr-db -5 10`.
@@ -55,9 +53,7 @@ if hasattr(sys.stdout, "reconfigure"):
 sys.excepthook = one_sentence  # on import: the args at a script's foot are checked before its main begins
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# told to end
-
+# --- told to end -----------------------------------------------------------------------------------------------------
 
 EXIT_RESUMABLE = 75   # of a script that was told to end and can go on: EX_TEMPFAIL of sysexits.h
 GRACE_S = 600  # that processes which make mixtures live on, so that a long validation and the last step find them
@@ -88,9 +84,7 @@ def defer_sigterm(_: int):
         signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE_S))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# what made a result
-
+# --- what made a result ----------------------------------------------------------------------------------------------
 
 ALWAYS = ("torch", "numpy", "scipy", "soxr", "soundfile")
 
