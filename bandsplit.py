@@ -17,7 +17,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from extractor import check_counts, precision, require, rwkv7, sigma, spectrum
-from extractor.layers import attend, checkpointed
+from extractor.layers import Attention, checkpointed
 
 Mixer = Literal["attention", "lstm", "rwkv7"]
 Zones = tuple[tuple[float, float], ...]
@@ -99,31 +99,6 @@ class LSTMPath(nn.Module):
         return x + self.linear(precision.lstm(self.lstm, self.norm(x))), first
 
 
-class Attention(nn.Module):
-    """Multi-head self-attention along the first axis, with rotary positions. [S, N, D] -> [S, N, D]"""
-
-    def __init__(self, dim: int, n_heads: int):
-        super().__init__()
-        self.n_heads = n_heads
-        self.in_proj, self.out_proj = nn.Linear(dim, 3 * dim, bias=False), nn.Linear(dim, dim, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        qkv = rearrange(self.in_proj(x), "s n (three h d) -> three n h s d", three=3, h=self.n_heads)
-        q, k, v = qkv.contiguous()  # strided rows miss the CPU's caches
-        return self.out_proj(rearrange(attend(rotate(q), rotate(k), v), "n h s d -> s n (h d)"))
-
-
-def rotate(x: Tensor) -> Tensor:
-    """RoPE (Su et al. 2021, arXiv 2104.09864): component i and i + d/2 of position s turn by s 10000^(-2i/d), so that
-    a product of two tells how far apart they are. [..., S, d] -> [..., S, d]"""
-    length, dim = x.shape[-2:]
-    frequencies = 10000 ** (-torch.arange(0, dim, 2, device=x.device) / dim)
-    angles = torch.arange(length, device=x.device)[:, None] * frequencies
-    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
-    a, b = x.chunk(2, dim=-1)
-    return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
-
-
 class ConvSwiGLU(nn.Module):
     """The feed-forward of TF-Locoformer (Saijo et al. 2024, arXiv 2408.03440): a convolution along the first axis, one
     half of it the other's gate, a projection. [S, N, D] -> [S, N, D]"""
@@ -144,7 +119,7 @@ class AttentionPath(nn.Module):
     def __init__(self, args: BandSplitArgs, block: int):
         super().__init__()
         self.norm_attention, self.norm_feedforward = (nn.RMSNorm(args.width, eps=1e-6) for _ in range(2))
-        self.attention = Attention(args.width, args.n_heads)
+        self.attention = Attention(args.width, args.n_heads, bias=False, rotary=True)
         self.feedforward = ConvSwiGLU(args.width, args.hidden)
 
     def forward(self, x: Tensor, first: None) -> tuple[Tensor, None]:

@@ -116,9 +116,8 @@ class MixtureDataset(Dataset):
     for what a loss may draw, "unread": [], how many draws from recordings failed on the way.
 
     mixture = target + interference. `augmented`: what is done to them, by default nothing; in validation, to half of
-    them (`under_conditions`).
-    `held`: seconds of clean clips that are for validation; by default what `Material.held_out` draws.
-    Raises UserError where nothing can be read any more."""
+    them (`under_conditions`). `held`: seconds of clean clips that are for validation; by default what
+    `Material.held_out` draws. Raises UserError where nothing can be read any more."""
 
     def __init__(
         self, material: Material, args: MixtureArgs, sample_rate: int, *, split: str,
@@ -142,7 +141,9 @@ class MixtureDataset(Dataset):
         kind = self.kind(rng) if self.split == "train" else KINDS[index % len(KINDS)]
         as_recorded = self.split == "valid" and not under_conditions(index)
         capture = augment.draw(augment.OFF if as_recorded else self.augment, rng, self.sample_rate)
-        target = self.target(rng, capture) if kind != "absent" else np.zeros(self.n_samples, np.float32)
+        target = np.zeros(self.n_samples, np.float32)
+        if kind != "absent":
+            target = capture.target(self.loud(rng, self.clean_draw))
         interference = self.interference(rng, kind, capture)
         if level_db(target) > QUIET_DB and level_db(interference) > QUIET_DB:
             interference = at_snr(interference, under=target, snr_db=rng.uniform(*self.args.snr_db))
@@ -162,11 +163,8 @@ class MixtureDataset(Dataset):
             return "alone"
         return "both" if rng.random() < args.p_two_sources else "voice" if rng.random() < args.p_voice else "game"
 
-    def target(self, rng: np.random.Generator, capture: augment.Capture) -> np.ndarray:
-        """A clean clip, cropped at random if longer, shifted under zero padding. -> [T]"""
-        return capture.target(self.loud(rng, self.clean_draw))
-
     def clean_draw(self, rng: np.random.Generator) -> np.ndarray:
+        """Reads a clean clip, cropped at random if longer, shifted under zero padding. -> [T]"""
         source, _ = self.clean.draw(rng)
         spare = source.length - self.n_samples
         start = source.start + (int(rng.integers(spare + 1)) if spare > 0 else 0)
@@ -182,9 +180,8 @@ class MixtureDataset(Dataset):
         if kind == "alone":
             return np.zeros(self.n_samples, np.float32)
         pools = {"game": [self.games], "both": [self.games, self.voices]}.get(kind, [self.voices])
-        segments = []
-        for pool in pools if all(pools) else [self.dirty]:  # there may be no voices, or nothing else
-            segments.append(capture.source(self.loud(rng, partial(self.dirty_draw, pool=pool))))
+        pools = pools if all(pools) else [self.dirty]  # there may be no voices, or nothing else
+        segments = [capture.source(self.loud(rng, partial(self.dirty_draw, pool=pool))) for pool in pools]
         if len(segments) == 1:
             return segments[0]
         game, voice = segments
@@ -251,9 +248,9 @@ class Reported(Dataset):
         try:
             return self.mixtures[key] | {"error": ""}
         except UserError as e:
-            silence = torch.zeros(self.mixtures.n_samples)
-            signals = dict.fromkeys(("mixture", "target", "interference"), silence)
-            return signals | {"seed": torch.tensor(0), "unread": torch.tensor(0), "error": str(e)}
+            silence, zero = torch.zeros(self.mixtures.n_samples), torch.tensor(0)
+            signals = {"mixture": silence, "target": silence, "interference": silence}
+            return signals | {"seed": zero, "unread": zero, "error": str(e)}
 
 
 class TrainingSampler:

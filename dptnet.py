@@ -17,7 +17,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from extractor import check_counts, precision, require, sigma, spectrum
-from extractor.layers import attend, checkpointed
+from extractor.layers import Attention, checkpointed
 
 
 @dataclass(frozen=True)
@@ -115,23 +115,6 @@ def fourier_frame(kernel: int) -> Tensor:
 
 
 # --- layers, a sequence first: the LSTM, which costs most, then reads it without a copy ------------------------------
-
-class Attention(nn.Module):
-    """Multi-head self-attention along the first axis. [L, B, N] -> [L, B, N]"""
-
-    def __init__(self, dim: int, n_heads: int):
-        super().__init__()
-        self.n_heads = n_heads
-        self.in_proj, self.out_proj = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
-        nn.init.xavier_uniform_(self.in_proj.weight)
-        nn.init.zeros_(self.in_proj.bias)
-        nn.init.zeros_(self.out_proj.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        qkv = rearrange(self.in_proj(x), "l b (three h d) -> three b h l d", three=3, h=self.n_heads)
-        q, k, v = qkv.contiguous()  # strided rows miss the CPU's caches: up to 1.8 times as slow
-        return self.out_proj(rearrange(attend(q, k, v), "b h l d -> l b (h d)"))
-
 
 class Layer(nn.Module):
     """The improved transformer layer: attention, then an LSTM in place of the first feed-forward projection, each

@@ -1,7 +1,7 @@
 """The table of model families, and nets built from it. A new family is one root file and one row here."""
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,9 +36,7 @@ class Family(NamedTuple):
     loss: Callable = losses.predictive_loss
     extract: Callable = predicted  # extract(net, mixture [B, T], start = 0, its place in the recording) -> [B, T]
     free: tuple[str, ...] = ("checkpointing",)  # fields of args that may differ between a checkpoint and the run
-    adapt: Callable = lambda args, saved: args  # adapt(args, args in the checkpoint that training starts from) -> args
-    part: Callable = lambda net, saved: net     # part(net, args in that checkpoint) -> what its weights are put into
-    start: str = ""    # what training must start from; "": it may start from random weights
+    refines: tuple[type, ...] = ()  # args of nets that it refines: one is frozen as net.predictor, its args.predictor
 
 
 FAMILIES = {
@@ -47,8 +45,7 @@ FAMILIES = {
     "dptnet": Family(dptnet.DPTNetArgs, dptnet.DPTNet, dptnet.PRESETS),
     "rwkvnet": Family(rwkvnet.RWKVNetArgs, rwkvnet.RWKVNet, rwkvnet.PRESETS),
     "flow": Family(
-        flow.FlowArgs, flow.Flow, flow.PRESETS, flow.loss, flow.extract, free=("checkpointing", "steps"),
-        adapt=flow.adapt, part=flow.part, start="a trained fullband or bandsplit net, or another flow",
+        flow.FlowArgs, flow.Flow, flow.PRESETS, flow.loss, flow.extract, ("checkpointing", "steps"), (*flow.PREDICTORS,)
     ),
 }
 
@@ -94,28 +91,31 @@ def load(path: str | Path) -> tuple[nn.Module, Family]:
 
 
 def adapted(args, path: str | Path):
-    """A net's args, completed by what the checkpoint says that training starts from: a flow's by the net it refines."""
+    """A net's args, completed from the checkpoint that training starts from: a net that refines another gets the args
+    of that one, which the checkpoint is of, or which its net refines, too."""
     saved = saved_args(checkpoint.load(path), path)
+    refined = getattr(saved, "predictor", saved)
     try:
-        return family_of(args).adapt(args, saved)
+        return replace(args, predictor=refined) if type(refined) in family_of(args).refines else args
     except UserError as e:
         raise UserError(f"cannot initialise this net from it: {e}", path) from None
 
 
 def start_from(net: nn.Module, path: str | Path):
-    """Put a checkpoint's averaged weights into a net, or into the part of it that they are of. With no path the net
-    keeps its first weights. Raises UserError where its family must start from others, or the checkpoint has others."""
-    family = family_of(net.args)
+    """Puts a checkpoint's averaged weights into a net, or into the net that it refines. With no path the net keeps its
+    first weights. Raises UserError where it needs another net to refine, or where the checkpoint's net is another."""
+    refines = family_of(net.args).refines
+    names = " or ".join(name for name, family in FAMILIES.items() if family.args in refines)
+    wanted = f"a trained {names} net, or another {family_name(net.args)}" if refines else ""
     if not path:
-        if family.start:
-            raise UserError(f"MainArgs.init_from = '': this net starts from {family.start}; give its checkpoint")
+        if refines:
+            raise UserError(f"MainArgs.init_from = '': this net starts from {wanted}; give its checkpoint")
         return
     state = checkpoint.load(path)
-    part = family.part(net, saved_args(state, path))
-    if different := differences(path, state, part.args):
-        remedy = f"; give {family.start}" if family.start else ""
-        unlike = "; ".join(different)
-        raise UserError(f"cannot initialise this net from it ({unlike}); make these equal{remedy}", path)
+    part = net.predictor if type(saved_args(state, path)) in refines else net
+    if different := "; ".join(differences(path, state, part.args)):
+        remedy = f"; give {wanted}" if wanted else ""
+        raise UserError(f"cannot initialise this net from it ({different}); make these equal{remedy}", path)
     checkpoint.load_weights(state["ema"], part, path)
 
 

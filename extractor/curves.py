@@ -2,7 +2,8 @@
 
 import csv
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from extractor import UserError, tables
@@ -24,11 +25,17 @@ class Table:
             self.columns += new
             tables.write(self.path, self.columns, _rows(self.path)[1], delimiter=",")
         row = {"step": step, **{name: float(value) for name, value in values.items()}}
-        try:
-            with open(self.path, "a", newline="", encoding="utf-8") as f:
-                csv.DictWriter(f, self.columns, lineterminator="\n").writerow(row)
-        except OSError as e:
-            raise UserError(f"cannot be written ({e.strerror or e}); make room, and run again", self.path) from None
+        with writing(self.path), open(self.path, "a", newline="", encoding="utf-8") as f:
+            csv.DictWriter(f, self.columns, lineterminator="\n").writerow(row)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Makes a UserError about the path of an OSError in the block."""
+    try:
+        yield
+    except OSError as e:
+        raise UserError(f"cannot be written ({e.strerror or e}); make room, and run again", path) from None
 
 
 def read(folder: str | Path) -> dict[str, list[tuple[int, float]]]:

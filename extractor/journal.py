@@ -3,7 +3,6 @@
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,7 +10,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from extractor import UserError, curves, report
+from extractor import curves, report
 
 EVERY = 20  # steps from one point of the training curves to the next
 
@@ -38,24 +37,16 @@ class Journal:
         """Add a point to the curves <kind>/<name>."""
         named = {f"{kind}/{name}": value for name, value in values.items()}
         self.table.add(step, named)
-        with self.writing():
+        with curves.writing(self.folder):  # TensorBoard's thread writes; what failed there is raised here
             for name, value in named.items():
                 self.writer.add_scalar(name, value, step)
 
     def examples(self, step: int, items: Mapping[str, dict], estimates: list, sample_rate: int):
         """Sound and spectrograms of validation items, by name."""
         self.has_examples = True
-        with self.writing():
+        with curves.writing(self.folder):
             report.add_examples(self.writer, step, items, estimates, sample_rate)
             self.writer.flush()
-
-    @contextmanager
-    def writing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as e:  # of the thread that writes, told here
-            reason = e.strerror or e
-            raise UserError(f"cannot be written ({reason}); make room, and run again", self.folder) from None
 
     def say(self, line: str):
         tqdm.write(line)

@@ -133,7 +133,7 @@ def held_of_dirty(paths: list[Path], seconds: list[float], args) -> dict[Path, f
 # --- finding and checking them ---------------------------------------------------------------------------------------
 
 def find_material(args, *, index: str | Path = "", progress: bool = False) -> Material:
-    """Find and check all recordings; with the name of an index, those alone that are new since it was made. Raises
+    """Finds and checks all recordings; with the name of an index, only those that are new since it was made. Raises
     UserError: none found, unreadable or silent ones (named), the target speaker among the dirty ones."""
     clean_paths, dirty_paths = recordings_in(args.clean, "clean"), recordings_in(args.dirty, "dirty")
     refuse_target(args, clean_paths, dirty_paths)
@@ -226,25 +226,22 @@ def refuse_target(args, clean: list[Path], dirty: list[Path]):
 
 
 def check_clean(path: Path) -> audio.Recording:
-    """Read whole: a clean recording is looked at once and used often."""
+    """Reads all of a clean recording, since it is looked at once and used often."""
     recording = audio.probe(path)
-    if max(map(level_db, blocks(recording, 0, recording.frames))) <= QUIET_DB:
+    n, rate = recording.frames, recording.rate
+    blocks = (audio.read(recording, at, min(10 * rate, n - at), rate) for at in range(0, n, 10 * rate))
+    if max(map(level_db, blocks)) <= QUIET_DB:
         raise UserError(f"silent, nowhere above {QUIET_DB} dBFS", path)
     return recording
 
 
 def check_dirty(path: Path) -> audio.Recording:
-    """Read at its start and end: there may be days of it. What else is broken shows when it is drawn."""
+    """Reads the start and the end: there may be days of it. What else is broken shows when it is drawn."""
     recording = audio.probe(path)
-    for start in (0, max(0, recording.frames - recording.rate)):
-        list(blocks(recording, start, min(recording.frames - start, recording.rate)))
+    second = min(recording.frames, recording.rate)
+    for start in (0, recording.frames - second):
+        audio.read(recording, start, second, recording.rate)
     return recording
-
-
-def blocks(recording: audio.Recording, start: int, n: int):
-    """Seconds of a recording at its own rate."""
-    for at in range(start, start + n, 10 * recording.rate):
-        yield audio.read(recording, at, min(10 * recording.rate, start + n - at), recording.rate)
 
 
 def unpacked(material: Material, folder: Path, max_bytes: float, *, progress: bool) -> Material:

@@ -15,6 +15,7 @@ import numpy as np
 import soxr
 
 from extractor import UserError
+from extractor.levels import level_db
 
 RATE = 16000
 MODULES = {  # measure -> what it imports -> what pip calls that
@@ -58,8 +59,7 @@ class Perceptual:
     """
 
     def __init__(self, sample_rate: int, enrolment: np.ndarray | None = None):
-        self.sample_rate = sample_rate
-        lacking = missing()
+        self.sample_rate, lacking = sample_rate, missing()
         self.measures = [measure for measure in PACKAGES if measure not in lacking]
         self.enrolment = None if enrolment is None else self.to_16k(enrolment)
         if enrolment is not None and (len(self.enrolment) < MIN_VOICE_S * RATE or not self.enrolment.any()):
@@ -67,15 +67,13 @@ class Perceptual:
             raise UserError(f"the speaker's clean recordings: {what}; give a minute of clean speech")
 
     def score(self, *, estimate: np.ndarray, target: np.ndarray, text: str | None = None) -> dict[str, float]:
-        """Keys of WORST, as far as installed, and `words`, the weight of `wer` in a mean. The target is not silent. [T]
-
-        text: what the target says, in English.
-        """
+        """Returns the keys of WORST, as far as installed, and `words`, the weight of `wer` in a mean. The target must
+        not be silent; text: what it says, in English. [T]"""
         estimate, target = self.to_16k(estimate), self.to_16k(target)
         if len(target) < MIN_S * RATE:
             names = [name for name in WORST if name.partition("_")[0] in self.measures]
             return dict.fromkeys(names, np.nan) | ({"words": 0.0} if "wer" in self.measures else {})
-        if power(estimate) > 10 ** (SILENCE_DB / 10) * power(target):
+        if level_db(estimate) > SILENCE_DB + level_db(target):
             return self.measure(estimate, target, text)
         possible = self.measure(target, target, text)
         return {name: WORST.get(name, x) if np.isfinite(x) else x for name, x in possible.items()}
@@ -134,9 +132,8 @@ class Perceptual:
     def transcribe(self, x: np.ndarray) -> str:
         """Of noise Whisper makes up words, which count as errors. But what it would itself reject and try again at
         random, a phrase in a loop, counts as not heard; so does, by its default, what it takes for no speech."""
-        segments, _ = self.whisper.transcribe(
-            x, language="en", beam_size=5, temperature=0.0, condition_on_previous_text=False, vad_filter=False,
-        )
+        how = {"language": "en", "beam_size": 5, "temperature": 0.0, "condition_on_previous_text": False}
+        segments, _ = self.whisper.transcribe(x, vad_filter=False, **how)
         return " ".join(segment.text for segment in segments if segment.compression_ratio <= LOOP)
 
     @cached_property
@@ -154,10 +151,6 @@ def words_of(text: str) -> list[str]:
 
 
 # --- quality, at 16 kHz ----------------------------------------------------------------------------------------------
-
-def power(x: np.ndarray) -> float:
-    return float(np.square(x).mean())
-
 
 def pesq(*, estimate: np.ndarray, target: np.ndarray) -> float:
     """MOS-LQO of ITU-T P.862.2, 1.0 to 4.64, blind to level; of long signals the mean over pieces. [T], [T] -> float"""
@@ -184,7 +177,7 @@ def estoi(*, estimate: np.ndarray, target: np.ndarray) -> float:
     from pystoi import stoi
 
     # where the estimate is zero, pystoi correlates random numbers of its own, other ones every time
-    noise = 1e-6 * power(target) ** 0.5 * np.random.default_rng(0).standard_normal(len(target))
+    noise = 1e-6 * float(np.square(target).mean()) ** 0.5 * np.random.default_rng(0).standard_normal(len(target))
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "Not enough STFT frames")
         try:

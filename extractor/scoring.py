@@ -40,12 +40,12 @@ def find_pairs(folder: Path) -> list[Pair]:
         for name in mixtures
     ]
     rate = pairs[0].mixture.rate
-    for mixture, target in ((pair.mixture, pair.target) for pair in pairs):
-        if mixture.frames != target.frames and mixture.rate == target.rate:
-            samples = f"{mixture.frames} samples, its target {target.frames}"
-            raise UserError(f"{samples}; they must be as long", mixture.path)
-        if odd := [r for r in (mixture, target) if r.rate != rate]:
-            raise UserError(f"{odd[0].rate} Hz, others {rate} Hz; all pairs must be of one rate", odd[0].path)
+    for recording in (recording for pair in pairs for recording in (pair.mixture, pair.target)):
+        if recording.rate != rate:
+            raise UserError(f"{recording.rate} Hz, others {rate} Hz; all pairs must be of one rate", recording.path)
+    for pair in pairs:
+        if (n := pair.mixture.frames) != (other := pair.target.frames):
+            raise UserError(f"{n} samples, its target {other}; they must be as long", pair.mixture.path)
     return pairs
 
 
@@ -99,12 +99,9 @@ def present(target: np.ndarray) -> bool:
 
 def describe(pair: Pair, mixture: np.ndarray, target: np.ndarray) -> dict:
     """An item of the report. An SNR that nobody listed is measured, and rounded to 5 dB to make groups."""
-    snr_db = pair.snr_db
-    if not present(target):
-        snr_db = None
-    elif snr_db is None:
-        interference = float(np.square(mixture - target).sum())
-        snr_db = 5 * round(2 * np.log10(np.square(target).sum() / interference)) if interference else None
+    snr_db = pair.snr_db if present(target) else None
+    if present(target) and snr_db is None and (interference := float(np.square(mixture - target).sum())):
+        snr_db = 5 * round(2 * np.log10(np.square(target).sum() / interference))
     item = {"name": pair.name, "kind": pair.kind, "snr_db": snr_db, "seconds": round(pair.mixture.seconds, 3)}
     return item | {"present": present(target)} | ({"text": pair.text} if pair.text else {})
 
