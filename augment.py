@@ -92,7 +92,7 @@ class Capture:
     source_band: Band | None
 
     def target(self, x: np.ndarray) -> np.ndarray:
-        """The speaker's sound as another room, microphone and band would have it."""
+        """Returns the speaker's sound as another room, microphone and band would have it."""
         args, rng = self.args, self.rng
         if chance(rng, args.p_target_room):
             room = impulse_response(rng.uniform(*args.rt60_s), rng.uniform(*args.direct_db), rng, self.sample_rate)
@@ -100,17 +100,17 @@ class Capture:
         return self.recorded(x, args.p_target_mic, self.target_band)
 
     def source(self, x: np.ndarray) -> np.ndarray:
-        """A source over the target as another microphone and band would have it."""
+        """Returns a source of interference as another microphone and band would have it."""
         return self.recorded(x, self.args.p_source_mic, self.source_band)
 
     def hiss(self, n: int) -> np.ndarray | None:
-        """Steady noise: white, or as a microphone and the band leave it, at no level in particular. -> [n] or None"""
+        """Returns steady noise, as a microphone and the band leave it, at no level in particular. -> [n] or None"""
         if not chance(self.rng, self.args.p_hiss):
             return None
         return self.source(self.rng.standard_normal(n, np.float32))
 
     def recorded(self, x: np.ndarray, p_mic: float, band: Band | None) -> np.ndarray:
-        """A sound behind the band and, with a probability of p_mic, behind a microphone."""
+        """Returns a sound behind the band and, with a probability of p_mic, behind a microphone."""
         args, rng, microphone = self.args, self.rng, None
         if chance(rng, p_mic):
             octaves = np.arange(n_points(self.sample_rate)) - np.log2(PIVOT_HZ / EQ_HZ)
@@ -138,7 +138,7 @@ def log_uniform(rng: np.random.Generator, limits: tuple[float, float]) -> float:
 # --- rooms and filters -----------------------------------------------------------------------------------------------
 
 def impulse_response(rt60_s: float, direct_db: float, rng: np.random.Generator, sample_rate: int) -> np.ndarray:
-    """The direct sound, at once and of gain 1, and noise that falls by 60 dB in rt60_s: a diffuse room. -> [N]"""
+    """Returns a diffuse room: the direct sound, of gain 1, and noise that falls by 60 dB in rt60_s. -> [N]"""
     t = np.arange(max(2, round(rt60_s * sample_rate))) / sample_rate
     room = rng.standard_normal(len(t)) * 10 ** (-3 * t / rt60_s) * (t >= DRY_S)
     energy = room @ room
@@ -148,12 +148,12 @@ def impulse_response(rt60_s: float, direct_db: float, rng: np.random.Generator, 
 
 
 def n_points(sample_rate: int) -> int:
-    """Number of points of the equaliser: octaves from EQ_HZ up to half the sample rate."""
+    """Returns the number of points of the equaliser: octaves from EQ_HZ up to half the sample rate."""
     return 1 + max(1, math.ceil(math.log2(sample_rate / 2 / EQ_HZ)))
 
 
 def kernel(sample_rate: int, microphone: Microphone | None = None, band: Band | None = None) -> np.ndarray:
-    """A filter without delay, its middle sample at time 0. -> [TAPS]"""
+    """Returns a filter without delay, whose middle sample is at time 0. -> [TAPS]"""
     hz = np.fft.rfftfreq(TAPS - 1, 1 / sample_rate)
     gain = np.ones(len(hz))
     if microphone:
@@ -167,7 +167,7 @@ def kernel(sample_rate: int, microphone: Microphone | None = None, band: Band | 
 
 
 def filtered(x: np.ndarray, kernel: np.ndarray, middle: int) -> np.ndarray:
-    """The convolution with a kernel whose sample `middle` is at time 0, by overlap-save: a third of the time that
+    """Convolves with a kernel whose sample `middle` is at time 0, by overlap-save, in a third of the time that
     scipy.signal.oaconvolve takes. [T], [N] -> [T]"""
     n = max(BLOCK_FFT, 2 << len(kernel).bit_length())
     step = n - len(kernel) + 1

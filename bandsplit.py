@@ -53,7 +53,7 @@ class BandSplitArgs(spectrum.SpectralArgs):
 
 
 def zones(args: BandSplitArgs) -> list[tuple[int, int]]:
-    """The number and the width, in bins, of the bands of every zone, from the lowest to the rest. -> [(n, W)]
+    """Returns for every zone the number and the width, in bins, of its bands; the rest is the last zone. -> [(n, W)]
 
     Bands of a zone are equally wide, so that they go through the net as one batch.
     """
@@ -224,7 +224,7 @@ class BandSplit(nn.Module):
         return estimate * level * mixture.any(-1, keepdim=True)
 
     def masks(self, mixture: Tensor) -> tuple[Tensor, Tensor]:
-        """The mask and the residual of a spectrum. complex [B, F, L] -> 2 x complex [B, F, L]"""
+        """Returns the mask and the residual of a spectrum. complex [B, F, L] -> 2 x complex [B, F, L]"""
         batch, first = len(mixture), [None, None]
         x = self.encoder(mixture)
         for i, path in enumerate(self.paths):  # in turn along time, each band alone, and along bands, each frame alone

@@ -66,7 +66,7 @@ class MixtureArgs:
 
 
 def under_conditions(index: int) -> bool:
-    """Whether a validation mixture is augmented: of every other four, one of each kind."""
+    """Says whether a validation mixture is augmented: every other four are, one of each kind."""
     return index // len(KINDS) % 2 == 1
 
 
@@ -81,7 +81,7 @@ class Pool:
         return len(self.sources)
 
     def draw(self, rng: np.random.Generator) -> tuple[Source, int]:
-        """A source and a position in it."""
+        """Draws a source and a position in it."""
         position = int(rng.integers(self.ends[-1]))
         i = int(np.searchsorted(self.ends, position, side="right"))
         return self.sources[i], position - int(self.ends[i] - self.sources[i].length)
@@ -90,7 +90,7 @@ class Pool:
 # --- the arithmetic of a mixture -------------------------------------------------------------------------------------
 
 def shift(target: np.ndarray, offset: int) -> np.ndarray:
-    """Move by `offset` samples (right if positive) under zero padding, length kept. [T] -> [T]"""
+    """Moves a signal by `offset` samples (right if positive) under zero padding. [T] -> [T]"""
     out = np.zeros_like(target)
     n = len(target) - abs(offset)
     if n > 0:
@@ -99,12 +99,12 @@ def shift(target: np.ndarray, offset: int) -> np.ndarray:
 
 
 def at_snr(interference: np.ndarray, *, under: np.ndarray, snr_db: float) -> np.ndarray:
-    """The interference, scaled to lie `snr_db` under (or, if negative, over) the other signal. [T] -> [T]"""
+    """Scales the interference to lie `snr_db` under (or, if negative, over) the other signal. [T] -> [T]"""
     return interference * np.float32(10 ** ((level_db(under) - level_db(interference) - snr_db) / 20))
 
 
 def mix(target: np.ndarray, interference: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """mixture = target + interference; all three turned down alike where one would pass full scale. -> 3 x [T]"""
+    """Returns target + interference and both, all turned down alike where one would pass full scale. -> 3 x [T]"""
     peak = max(np.abs(x).max() for x in (target + interference, target, interference))
     gain = np.float32(1 / max(1.0, peak))
     target, interference = target * gain, interference * gain
@@ -155,7 +155,7 @@ class MixtureDataset(Dataset):
         return {"mixture": mixture, "target": target, "interference": interference, "seed": seed, "unread": unread}
 
     def kind(self, rng: np.random.Generator) -> str:
-        """One of KINDS, or "alone": the target without interference."""
+        """Draws one of KINDS, or "alone": the target without interference."""
         args, u = self.args, rng.random()
         if u < args.p_no_target:
             return "absent"
@@ -175,8 +175,8 @@ class MixtureDataset(Dataset):
         return shift(clip, int(rng.integers(-reach, reach + 1)))
 
     def interference(self, rng: np.random.Generator, kind: str, capture: augment.Capture) -> np.ndarray:
-        """What lies over the target: nothing, a game or a voice, or a game and a voice, which is then louder than the
-        game by a draw from voice_db. -> [T]"""
+        """Draws what lies over the target: nothing, a game or a voice, or both, the voice then louder by a draw from
+        voice_db. -> [T]"""
         if kind == "alone":
             return np.zeros(self.n_samples, np.float32)
         pools = {"game": [self.games], "both": [self.games, self.voices]}.get(kind, [self.voices])
@@ -205,7 +205,7 @@ class MixtureDataset(Dataset):
         return np.concatenate(pieces)
 
     def played_rate(self, rng: np.random.Generator) -> int:
-        """The rate to read a recording at, so that it plays at a random speed when played at the net's rate."""
+        """Draws the rate to read a recording at: played at the net's rate, it has a random speed."""
         slowest, fastest = self.args.speed
         if slowest == fastest == 1:
             return self.sample_rate

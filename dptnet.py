@@ -71,7 +71,7 @@ PRESETS = {
 # --- frames <-> chunks -----------------------------------------------------------------------------------------------
 
 def segment(frames: Tensor, chunk_frames: int) -> Tensor:
-    """Cut frames into half-overlapping chunks; every frame lies in exactly two. [B, L, N] -> [B, S, K, N]
+    """Cuts frames into half-overlapping chunks; every frame lies in exactly two. [B, L, N] -> [B, S, K, N]
 
     Where the frames fill the chunks as they are, the authors add two chunks of nothing but padding; this does not.
     """
@@ -82,7 +82,7 @@ def segment(frames: Tensor, chunk_frames: int) -> Tensor:
 
 
 def overlap_add(chunks: Tensor, n_frames: int) -> Tensor:
-    """Sum what the chunks say of each frame: twice the frames, if they are `segment`'s. [B, S, K, N] -> [B, L, N]"""
+    """Adds up the chunks: returns twice the frames that `segment` was given. [B, S, K, N] -> [B, L, N]"""
     first, second = chunks.chunk(2, dim=2)  # the second half of chunk s lies over the first half of chunk s+1
     return rearrange(first[:, 1:] + second[:, :-1], "b s p n -> b (s p) n")[:, :n_frames]
 
@@ -145,7 +145,7 @@ class DualPath(nn.Module):
     muon_excluded = "encoder", "bottleneck", "mask", "decoder"  # between samples and vectors
 
     def __init__(self, args, layers):
-        """`layers`: an iterable of 2 * n_blocks, drawn where the layers' turn is: their weights are random numbers"""
+        """`layers` yields 2 * n_blocks, each made when its turn comes: their weights are random numbers."""
         super().__init__()
         self.args = args
         width, filters = args.bottleneck, args.n_filters
@@ -170,21 +170,21 @@ class DualPath(nn.Module):
         return estimate[:, self.args.stride :][:, :n_samples] * level
 
     def encode(self, mixture: Tensor) -> Tensor:
-        """Frames of W samples at a stride of W/2; every sample lies in two. [B, T] -> [B, L, E], not negative"""
+        """Returns frames of W samples at a stride of W/2; each sample is in two. [B, T] -> [B, L, E], not negative"""
         stride = self.args.stride
         mixture = F.pad(mixture, (stride, stride + -mixture.shape[-1] % stride))
         with precision.full(mixture):  # the estimate is made of these frames: what is rounded here is heard
             return F.relu(self.encoder(mixture.unfold(-1, self.args.kernel, stride)))
 
     def masks(self, frames: Tensor) -> Tensor:
-        """[B, L, E] -> [B, L, E], not negative, not bounded"""
+        """Returns a factor for every value of the frames, not negative, not bounded. [B, L, E] -> [B, L, E]"""
         chunks = segment(precision.at_least_fp32(self.bottleneck(self.norm(frames))), self.args.chunk_frames)
         x = overlap_add(self.head(self.paths(chunks)), frames.shape[1])
         x = torch.tanh(self.value(x)) * torch.sigmoid(self.gate(x))
         return F.relu(self.mask(x))
 
     def decode(self, frames: Tensor) -> Tensor:
-        """[B, L, E] -> [B, (L + 1) W/2]"""
+        """Overlap-adds frames to samples. [B, L, E] -> [B, (L + 1) W/2]"""
         with precision.full(frames):
             first, second = self.decoder(frames).chunk(2, dim=-1)
         halves = F.pad(first, (0, 0, 0, 1)) + F.pad(second, (0, 0, 1, 0))
@@ -203,7 +203,7 @@ class DPTNet(DualPath):
             sigma.apply(self, groups={"in_proj": 3}, leave=("encoder", "decoder"))  # queries, keys and values apart
 
     def paths(self, chunks: Tensor) -> Tensor:
-        """[B, S, K, N] -> [B, S, K, N]"""
+        """Runs the layers, in turn inside each chunk and across chunks. [B, S, K, N] -> [B, S, K, N]"""
         x, batch = rearrange(chunks, "b s k n -> k (b s) n"), chunks.shape[0]
         for layer in self.layers:  # in turn inside each chunk, along k, and across chunks, along s
             x = checkpointed(layer, x, enabled=self.args.checkpointing)

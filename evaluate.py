@@ -86,7 +86,7 @@ def main(args: EvalArgs) -> dict:
 # --- systems ---------------------------------------------------------------------------------------------------------
 
 def name_systems(sources: tuple[str, ...], out_dir: Path) -> dict[str, str]:
-    """A short name for each: that of the baseline, of the folder, or of the run that wrote the checkpoint."""
+    """Gives each a short name: that of the baseline, of the folder, or of the run that wrote the checkpoint."""
     named: dict[str, str] = {}
     for source in sources:
         path = Path(source)
@@ -111,14 +111,14 @@ def name_systems(sources: tuple[str, ...], out_dir: Path) -> dict[str, str]:
 
 
 def is_folder(source: str) -> bool:
-    """Whether the system is a folder of estimates."""
+    """Says whether the system is a folder of estimates."""
     return source not in baselines.BASELINES and Path(source).is_dir()
 
 
 def estimate(
     source: str, out_dir: Path, pairs: list[Pair], args: EvalArgs, enhance: baselines.Enhance | None
 ) -> dict[str, Path]:
-    """Makes a system's estimates: files by the names of their pairs. Where one could not be made there is none."""
+    """Makes a system's estimates. Returns name of the pair -> file, which is missing where none could be made."""
     plan = infer.InferArgs(source, str(Path(args.pairs) / "mixture"), str(out_dir), page_s=0, device=args.device)
     paths = {mixture.stem: path for mixture, path in infer.plan(plan).items()}
     for path in paths.values():
@@ -136,7 +136,7 @@ def estimate(
 
 
 def read_enrolment(folders: tuple[str, ...], sample_rate: int) -> np.ndarray | None:
-    """The first minute of clean recordings. [T]"""
+    """Reads the first minute of clean recordings. -> [T], or None without folders"""
     if not folders:
         return None
     pieces, missing = [], ENROLMENT_S * sample_rate
@@ -156,7 +156,7 @@ def read_enrolment(folders: tuple[str, ...], sample_rate: int) -> np.ndarray | N
 def score_all(
     pairs: list[Pair], estimates: dict[str, dict[str, Path]], ears: perceptual.Perceptual | None, pages: Path | None
 ) -> tuple[list[dict], dict[str, list[dict]], list[str]]:
-    """Of every pair that can be read an item, of every system a row for each of these, empty where there is no
+    """Returns an item for every pair that can be read, for every system a row for each item, empty where there is no
     estimate, and a sentence for all that could not be scored. pages: the folder that gets the sounds"""
     sample_rate = pairs[0].mixture.rate
     items, scores, failures = [], {name: [] for name in estimates}, []
@@ -184,7 +184,7 @@ def score_all(
 def score(
     pair: Pair, ears: perceptual.Perceptual | None, *, mixture: np.ndarray, target: np.ndarray, estimate: np.ndarray
 ) -> dict[str, float]:
-    """Scores by their names in MEASURES; of a silent target what has a meaning there. [T] each"""
+    """Returns scores by their names in MEASURES; with a silent target those that have a meaning there. [T] each"""
     heard = ears.score(estimate=estimate, target=target, text=pair.text) if ears and scoring.present(target) else {}
     absent = not scoring.present(target)
     mixture, target, estimate = map(torch.from_numpy, (mixture, target, estimate))
@@ -207,7 +207,7 @@ def score(
 
 
 def not_measured(items: list[dict], enrolment: np.ndarray | None) -> dict[str, str]:
-    """Measure -> what it lacks."""
+    """Returns measure -> why it has no number."""
     lacking = {}
     if enrolment is None:
         lacking["speaker"] = "give clean recordings of the speaker, EvalArgs.clean"
@@ -219,7 +219,7 @@ def not_measured(items: list[dict], enrolment: np.ndarray | None) -> dict[str, s
 # --- the report ------------------------------------------------------------------------------------------------------
 
 def print_report(report: dict):
-    """Two tables in markdown, over all systems: means and 95 % intervals over files."""
+    """Prints two tables in markdown, over all systems: means and 95 % intervals over files."""
     summary = report["summary"]
     _, ours, *_ = summary
     *_, overall = kinds = list(summary[page.MIXTURE])
@@ -241,7 +241,7 @@ def print_report(report: dict):
 
 
 def fingerprint(source: str) -> dict:
-    """The SHA-256 of a checkpoint, so that it is known later which one was scored; {} for other systems."""
+    """Returns step and SHA-256 of a checkpoint, which tell later which one was scored; {} for other systems."""
     if not Path(source).is_file():
         return {}
     return {"step": checkpoint.load(source).get("step"), "sha256": checkpoint.sha256_of(source)}

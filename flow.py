@@ -90,7 +90,7 @@ PRESETS = {
 # --- the flow: this much holds for any denoiser ----------------------------------------------------------------------
 
 def sample(denoise: Callable[[Tensor, float], Tensor], x: Tensor, steps: int) -> Tensor:
-    """From x at t = 1 to t = 0 along the ODE, in Euler steps of equal length. denoise(x_t, t) -> E[x | x_t]
+    """Follows the ODE from x at t = 1 to t = 0, in Euler steps of equal length. denoise(x_t, t) -> E[x | x_t]
 
     One step is the mean of all that x may be. The last step returns what the denoiser says.
     """
@@ -101,7 +101,7 @@ def sample(denoise: Callable[[Tensor, float], Tensor], x: Tensor, steps: int) ->
 
 
 def path(x: Tensor, start: Tensor, t: Tensor) -> Tensor:
-    """(1 - t) x + t start. [B, L, F], [B, L, F], [B] -> [B, L, F]"""
+    """Returns (1 - t) x + t start. [B, L, F], [B, L, F], [B] -> [B, L, F]"""
     t = rearrange(t, "b -> b 1 1")
     return (1 - t) * x + t * start
 
@@ -114,17 +114,17 @@ def regression(t: Tensor, sigma: float) -> Tensor:
 
 
 def compress(x: Tensor, alpha: float) -> Tensor:
-    """The magnitudes to the power of alpha, the phases as they are. complex -> complex"""
+    """Raises magnitudes to the power of alpha and keeps the phases. complex -> complex"""
     return x * (x.abs().square() + TINY).pow((alpha - 1) / 2)
 
 
 def expand(x: Tensor, alpha: float) -> Tensor:
-    """The inverse of `compress`."""
+    """Inverts `compress`."""
     return compress(x, 1 / alpha)
 
 
 def within(x: Tensor, radius: Tensor) -> Tensor:
-    """The nearest to x among the numbers of at most this magnitude. complex, real -> complex"""
+    """Limits magnitudes to a radius and keeps the phases. complex, real -> complex"""
     return x * (radius / (x.abs() + TINY)).clamp(max=1)
 
 
@@ -148,7 +148,7 @@ class Condition(NamedTuple):
 
 
 def local_level(power: Tensor) -> Tensor:
-    """[B, L, F] -> [B, L, F], the mean power around every bin"""
+    """Returns the mean power around every bin. [B, L, F] -> [B, L, F]"""
     frames, bins = AROUND
     power = F.avg_pool2d(power[:, None], (frames, 1), 1, (frames // 2, 0), count_include_pad=False)
     return F.avg_pool2d(power, (1, bins), 1, (0, bins // 2), count_include_pad=False)[:, 0]
@@ -186,7 +186,7 @@ class Denoiser(nn.Module):
             nn.init.zeros_(linear.bias)
 
     def forward(self, x: Tensor, given: Condition, t: Tensor) -> Tensor:
-        """[B, L, F], ..., [B] -> [B, L, F], at most args.reach * R"""
+        """Returns what to add to s, at most args.reach * R. [B, L, F], ..., [B] -> [B, L, F]"""
         change = regression(t, self.args.sigma) * (x - given.estimate)
         hidden = precision.at_least_fp32(self.enter(rearrange(self.features(x, change, given), "b l k -> l b k")))
         films = self.time(torch.cos(math.pi * t[:, None] * torch.arange(N_TIMES, device=t.device)))
@@ -199,7 +199,7 @@ class Denoiser(nn.Module):
         return within(out, self.args.reach * given.reach)
 
     def features(self, x: Tensor, change: Tensor, given: Condition) -> Tensor:
-        """-> [B, L, 3K + 2 n_fine]"""
+        """Returns what the net hears of every frame. -> [B, L, 3K + 2 n_fine]"""
         n, alpha = self.args.n_fine, self.args.alpha
         levels = [fullband.band_levels(s.abs(), self.means, alpha) for s in (given.mixture, given.estimate, x)]
         fine = change[..., :n] / (given.reach[..., :n] + TINY**0.5)
@@ -223,7 +223,7 @@ class Flow(nn.Module):
         return self
 
     def forward(self, mixture: Tensor, start: int = 0) -> Tensor:
-        """start: which sample of its recording is the mixture's first"""
+        """Returns the estimate; start: which sample of its recording is the mixture's first. [B, T] -> [B, T]"""
         level = spectrum.level(mixture)
         given = self.condition(mixture / level)
         white = noise(start, mixture.shape[-1]).to(mixture)[None]
@@ -236,7 +236,7 @@ class Flow(nn.Module):
 
     @torch.no_grad()
     def condition(self, mixture: Tensor) -> Condition:
-        """The spectra of a mixture of level 1 and of the estimate of the refined net. [B, T] ->"""
+        """Returns what is known of a mixture of level 1: its spectrum, the predictor's estimate, the reach. [B, T]"""
         args = self.args
         y, s = (self.frames(signal) for signal in (mixture, self.predictor(mixture)))
         around = 2 * round(PRESENCE_S / 2 * args.sample_rate / args.predictor.hop) + 1
@@ -246,19 +246,19 @@ class Flow(nn.Module):
         return Condition(compress(y, args.alpha), compress(s, args.alpha), reach)
 
     def start(self, given: Condition, white: Tensor) -> Tensor:
-        """s + sigma R z, where the flow begins. ..., [B or 1, T] -> [B, L, F]"""
+        """Returns s + sigma R z, where the flow begins. ..., [B or 1, T] -> [B, L, F]"""
         return given.estimate + self.args.sigma * given.reach * self.frames(white)
 
     def denoise(self, x: Tensor, given: Condition, t: Tensor) -> Tensor:
-        """D. [B, L, F], ..., [B] -> [B, L, F]"""
+        """Returns D. [B, L, F], ..., [B] -> [B, L, F]"""
         return given.estimate + self.denoiser(x, given, t)
 
     def frames(self, signal: Tensor) -> Tensor:
-        """[B, T] -> complex [B, L, F], not compressed"""
+        """Returns the spectrum, not compressed. [B, T] -> complex [B, L, F]"""
         return spectrum.stft(signal, self.args.predictor.n_fft, self.args.predictor.hop).mT
 
     def signal(self, x: Tensor, n_samples: int) -> Tensor:
-        """complex [B, L, F], compressed -> [B, n_samples]"""
+        """Returns the samples of a compressed spectrum. complex [B, L, F] -> [B, n_samples]"""
         predictor, x = self.args.predictor, expand(x, self.args.alpha)
         return spectrum.istft(x.mT, predictor.n_fft, predictor.hop, n_samples)
 
@@ -294,12 +294,12 @@ def loss(
 
 
 def drawn(seeds: Tensor, n_samples: int) -> tuple[Tensor, Tensor]:
-    """A time in (0, 1] and a white noise for each item, on the CPU. [B] -> [1, B], [B, n_samples]"""
+    """Draws a time in (0, 1] and white noise for each item, on the CPU. [B] -> [1, B], [B, n_samples]"""
     generators = [torch.Generator().manual_seed(seed) for seed in seeds.tolist()]
     times = 1 - torch.stack([torch.rand(1, generator=g) for g in generators], dim=1)
     return times, torch.stack([torch.randn(n_samples, generator=g) for g in generators])
 
 
 def extract(net: Flow, mixture: Tensor, start: int = 0) -> Tensor:
-    """[B, T], which sample of its recording is the first -> [B, T]"""
+    """Returns the estimate; start: which sample of its recording is the first. [B, T] -> [B, T]"""
     return net(mixture, start)

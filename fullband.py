@@ -17,6 +17,7 @@ with the lightest band-split net (docs/log.md).
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -61,20 +62,20 @@ def band_edges(n_bins: int, n_bands: int) -> list[int]:
 
 
 def band_means(n_bins: int, n_bands: int) -> Tensor:
-    """The matrix that takes the mean of every band's bins. -> [F, K]"""
+    """Returns the matrix that takes the mean of every band's bins. -> [F, K]"""
     edges = torch.tensor(band_edges(n_bins, n_bands))
     band = torch.bucketize(torch.arange(n_bins), edges, right=True) - 1
     return nn.functional.one_hot(band, n_bands) / edges.diff()
 
 
 def band_levels(magnitudes: Tensor, means: Tensor, alpha: float = 1.0) -> Tensor:
-    """As `levels`, of the bands' means. Magnitudes to the power of alpha, [..., F] -> [..., K]"""
+    """Returns `levels` of the bands' mean magnitudes to the power of alpha. [..., F] -> [..., K]"""
     with precision.full(magnitudes):
         return levels(magnitudes @ means, alpha)
 
 
 def levels(magnitudes: Tensor, alpha: float = 1.0) -> Tensor:
-    """Logarithmic, about 0 for noise at the mixture's level. Magnitudes to the power of alpha -> of the same shape"""
+    """Returns logarithms of magnitudes to the power of alpha; white noise of level 1 has about 0. [...] -> [...]"""
     return 0.5 / alpha * (magnitudes + FLOOR**alpha).log() + 0.5
 
 
@@ -104,9 +105,8 @@ class FullBand(nn.Module):
         means = band_means(args.n_bins, args.n_bands)
         self.register_buffer("means", means, persistent=False)
         self.register_buffer("members", means.sign(), persistent=False)
-        edges, starts = band_edges(args.n_bins, args.n_bands), range(0, args.n_bands, BLOCK)
-        ends = [min(start + BLOCK, args.n_bands) for start in starts]
-        self.blocks = [(slice(a, b), slice(edges[a], edges[b])) for a, b in zip(starts, ends, strict=True)]
+        edges, borders = band_edges(args.n_bins, args.n_bands), [*range(0, args.n_bands, BLOCK), args.n_bands]
+        self.blocks = [(slice(a, b), slice(edges[a], edges[b])) for a, b in pairwise(borders)]  # bands, their bins
         self.enter = nn.Linear(args.n_bands, args.width)
         self.layers = nn.ModuleList(Layer(args.width, args.hidden) for _ in range(args.n_layers))
         self.hidden = nn.Sequential(nn.LayerNorm(args.width), nn.Linear(args.width, 2 * args.width), nn.GELU())
@@ -126,7 +126,7 @@ class FullBand(nn.Module):
         return spectrum.istft(estimate.mT, n_fft, hop, mixture.shape[-1]) * level
 
     def gains(self, magnitudes: Tensor) -> Tensor:
-        """[B, L, F] -> [B, L, F], not bounded"""
+        """Returns a gain for every bin, not bounded. Magnitudes, [B, L, F] -> [B, L, F]"""
         of_bands = band_levels(magnitudes, self.means)
         x = precision.at_least_fp32(self.enter(of_bands.transpose(0, 1)))
         for layer in self.layers:

@@ -19,7 +19,7 @@ Args = fullband.FullBandArgs | bandsplit.BandSplitArgs | dptnet.DPTNetArgs | rwk
 
 
 def predicted(net: nn.Module, mixture: Tensor, start: int = 0) -> Tensor:
-    """The estimate of a net that need not know where in the recording it is. [B, T] -> [B, T]"""
+    """Returns the estimate of a net that need not know its place in the recording. [B, T] -> [B, T]"""
     return net(mixture)
 
 
@@ -53,7 +53,7 @@ PRESETS = {f"{name}-{preset}": args for name, family in FAMILIES.items() for pre
 
 
 def family_name(args) -> str:
-    """Name of the family, from the class of a net's args. Raises UserError where it is of none."""
+    """Returns the name of the family of a net's args. Raises UserError where they are of none."""
     for name, family in FAMILIES.items():
         if type(args) is family.args:
             return name
@@ -62,12 +62,12 @@ def family_name(args) -> str:
 
 
 def family_of(args) -> Family:
-    """The family, from the class of a net's args. Raises UserError where it is of none."""
+    """Returns the family of a net's args. Raises UserError where they are of none."""
     return FAMILIES[family_name(args)]
 
 
 def saved_args(state: dict, path: str | Path):
-    """Args of the net in a checkpoint, whose content is `state`. Raises UserError where this version has none such."""
+    """Returns the args of the net in a checkpoint. Raises UserError where this version has no such net."""
     if state["family"] not in FAMILIES:
         raise UserError(f"holds a {state['family']!r} net; this version knows {', '.join(FAMILIES)}", path)
     try:
@@ -77,8 +77,8 @@ def saved_args(state: dict, path: str | Path):
 
 
 def load(path: str | Path) -> tuple[nn.Module, Family]:
-    """The net of a checkpoint with its averaged weights, as plain ones, on the CPU, ready to extract. Its attribute
-    `bandwidth_hz` says how high the sound reached that it was trained on, at least and at most; None: unknown."""
+    """Returns a checkpoint's net with its averaged weights, as plain ones, on the CPU, ready to extract; its family.
+    net.bandwidth_hz says how high the sound reached that it was trained on, at least and at most; None: unknown."""
     state = checkpoint.load(path)
     args = saved_args(state, path)
     family = FAMILIES[state["family"]]
@@ -91,8 +91,8 @@ def load(path: str | Path) -> tuple[nn.Module, Family]:
 
 
 def adapted(args, path: str | Path):
-    """A net's args, completed from the checkpoint that training starts from: a net that refines another gets the args
-    of that one, which the checkpoint is of, or which its net refines, too."""
+    """Completes a net's args from the checkpoint that training starts from: a net that refines another gets the args of
+    that one, which the checkpoint holds or refines."""
     saved = saved_args(checkpoint.load(path), path)
     refined = getattr(saved, "predictor", saved)
     try:
@@ -120,7 +120,7 @@ def start_from(net: nn.Module, path: str | Path):
 
 
 def exported(path: str | Path) -> dict:
-    """What extraction needs of a checkpoint, as a checkpoint: args, and the averaged weights as plain ones."""
+    """Returns what extraction needs of a checkpoint, as a checkpoint: args, and the averaged weights as plain ones."""
     state = checkpoint.load(path)
     net, _ = load(path)
     args = asdict(net.args)
@@ -132,7 +132,7 @@ def exported(path: str | Path) -> dict:
 
 
 def same_net(path: str | Path, args) -> dict:
-    """The content of a run's checkpoint. Raises UserError where it is of another net than these args'."""
+    """Returns the content of a run's checkpoint. Raises UserError where it is of another net than these args'."""
     state = checkpoint.load(path)
     if different := differences(path, state, args):
         remedy = "give this run another MainArgs.name, or move that folder away"
@@ -141,7 +141,7 @@ def same_net(path: str | Path, args) -> dict:
 
 
 def differences(path: str | Path, state: dict, args) -> list[str]:
-    """What of the weights' shape or meaning differs between a checkpoint and `args`, a line each."""
+    """Says how the weights' shape or meaning differs between a checkpoint and `args`, a line for each field."""
     saved = saved_args(state, path)
     if type(saved) is not type(args):
         return [f"family {state['family']} there, {family_name(args)} here"]
@@ -151,6 +151,6 @@ def differences(path: str | Path, state: dict, args) -> list[str]:
 
 
 def fixed(args: dict, free: tuple[str, ...]) -> dict:
-    """Args of a net, and of the net in it, without those that may differ."""
+    """Returns the args of a net, and of the net in it, without those that may differ."""
     kept = {key: value for key, value in args.items() if key not in free}
     return {key: fixed(value, free) if isinstance(value, dict) else value for key, value in kept.items()}

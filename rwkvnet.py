@@ -42,7 +42,7 @@ class RWKVNet(DualPath):
         self.norm_out = nn.LayerNorm(args.bottleneck)  # the layers only ever add to their input
 
     def paths(self, chunks: Tensor) -> Tensor:
-        """[B, S, K, N] -> [B, S, K, N]"""
+        """Runs the layers, in turn inside each chunk and across chunks. [B, S, K, N] -> [B, S, K, N]"""
         batch, v_first = chunks.shape[0], [None, None]  # the values of the first layer of each path
         x = rearrange(chunks, "b s k n -> (b s) k n")
         for i, layer in enumerate(self.layers):  # in turn inside each chunk, along k, and across chunks, along s

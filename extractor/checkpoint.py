@@ -37,13 +37,13 @@ def load(path: str | Path) -> dict:
 
 
 def name_of(path: str | Path) -> str:
-    """The name of the run that wrote a checkpoint; of an exported checkpoint the name of its file."""
+    """Returns the name of the run that wrote a checkpoint; for an exported checkpoint that of its file."""
     path = Path(path).resolve()
     return path.parent.name if re.fullmatch(r"best|last|(step|best_until)_\d+", path.stem) else path.stem
 
 
 def sha256_of(path: str | Path) -> str:
-    """SHA-256 of a file; empty where there is none."""
+    """Returns the start of a file's SHA-256; "" where there is no file."""
     return sha256(Path(path).read_bytes()).hexdigest()[:16] if Path(path).is_file() else ""
 
 

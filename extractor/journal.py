@@ -28,13 +28,13 @@ class Journal:
         self.has_examples = False  # of this process
 
     def step(self, values: Mapping[str, float], counts: Mapping[str, int]):
-        """One more is done. Counts are shown from 1 on."""
+        """Moves the bar by a step. Counts are shown from 1 on."""
         self.bar.update()
         shown = {name: f"{value:.2f}" for name, value in values.items()}
         self.bar.set_postfix(shown | {name: n for name, n in counts.items() if n}, refresh=False)
 
     def point(self, kind: str, step: int, values: Mapping[str, float]):
-        """Add a point to the curves <kind>/<name>."""
+        """Adds a point to the curves <kind>/<name>."""
         named = {f"{kind}/{name}": value for name, value in values.items()}
         self.table.add(step, named)
         with curves.writing(self.folder):  # TensorBoard's thread writes; what failed there is raised here
@@ -42,7 +42,7 @@ class Journal:
                 self.writer.add_scalar(name, value, step)
 
     def examples(self, step: int, items: Mapping[str, dict], estimates: list, sample_rate: int):
-        """Sound and spectrograms of validation items, by name."""
+        """Shows sound and spectrograms of validation items, by name."""
         self.has_examples = True
         with curves.writing(self.folder):
             report.add_examples(self.writer, step, items, estimates, sample_rate)
@@ -72,7 +72,7 @@ class Meter:
     """The speed of steps and the time spent waiting for mixtures. `restart` leaves out what lies between steps."""
 
     def __init__(self, device: torch.device, heard_s: float):
-        """heard_s: of audio, a step"""
+        """heard_s: seconds of audio in a step"""
         self.device, self.heard_s = device, heard_s
         self.restart()
 
@@ -89,7 +89,7 @@ class Meter:
             started = time.monotonic()
 
     def read(self) -> dict[str, float]:
-        """Since the last restart or reading."""
+        """Returns the rates since the last restart or reading."""
         taken = max(1e-9, time.monotonic() - self.since)
         rates = {
             "steps_per_s": self.steps / taken, "audio_s_per_s": self.steps * self.heard_s / taken,
@@ -100,7 +100,7 @@ class Meter:
 
 
 def memory_gib(device: torch.device) -> float:
-    """The most that this process had so far, of the GPU or of the machine."""
+    """Returns the most memory that this process has had, of the GPU or of the machine."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     try:

@@ -34,13 +34,13 @@ class Material(NamedTuple):
     voices: list[audio.Recording]
 
     def held_out(self, args, before: Mapping[str, tuple[float, float]] | None = None) -> dict[Path, float]:
-        """The seconds for validation at the end of each clean clip that has some."""
+        """Returns the seconds for validation at the end of each clean clip that has some."""
         return held_out([r.path for r in self.clean], [r.seconds for r in self.clean], args, before)
 
     def split(
         self, split: str, args, sample_rate: int, held: Mapping[Path, float] | None = None
     ) -> list[list[Source]]:
-        """The clean, game and voice sources of "train" or "valid", which is recordings' ends, or all of them."""
+        """Returns the clean, game and voice sources of "train", or of "valid": recordings' ends, or all of them."""
         sources = [parts(self.clean, split, self.held_out(args) if held is None else held, sample_rate)]
         for recordings in (self.games, self.voices):
             ends = held_of_dirty([r.path for r in recordings], [r.seconds for r in recordings], args)
@@ -52,7 +52,7 @@ class Material(NamedTuple):
 def parts(
     recordings: Sequence[audio.Recording], split: str, held: Mapping[Path, float], sample_rate: int
 ) -> list[Source]:
-    """The sources of one split, of the recordings that have a part in it."""
+    """Returns the sources of one split, of the recordings that have a part in it."""
     sources = []
     for recording in recordings:
         length = recording.length(sample_rate)
@@ -66,20 +66,20 @@ def parts(
 # --- what is held out ------------------------------------------------------------------------------------------------
 
 def recording_of(clip: Path) -> tuple[Path, str]:
-    """Clips `src_3_0.wav, src_3_1.wav` were cut from recording `src_3` of their folder."""
+    """Returns folder and name of a clip's recording: `src_3_0.wav, src_3_1.wav` were cut from `src_3`."""
     return clip.parent, re.sub(r"^(src_\d+)_\d+$", r"\1", clip.stem)
 
 
 def held_out(
     clips: list[Path], seconds: list[float], args, before: Mapping[str, tuple[float, float]] | None = None
 ) -> dict[Path, float]:
-    """Seconds for validation, at the end of each of these clips: of recordings drawn by their names all clips, until
-    they make up `valid_share`; but of a recording that would make it more than thrice as much, or leave none, its end.
+    """Returns the seconds for validation at the end of each clip that has some. Recordings are drawn by their names and
+    held out, all their clips, until these make up `valid_share`. Of a recording that would make it more than thrice as
+    much, or leave none for training, the end is held out.
 
-    `before` has the length of each clip that an earlier run knew, and what it held out of it, or 0. All of them stay
-    what they were, so that no net is validated on what it was trained on, and more is drawn from other recordings
-    alone; unless what is held out would be none by now, more than thrice the share, or all: then as if there had been
-    no such run."""
+    `before` has the length of each clip that an earlier run knew, and the seconds that it held out. These stay as they
+    were, so that no net is validated on what it was trained on; more is drawn from other recordings alone. Where that
+    would hold out nothing, more than thrice the share, or all, the earlier run is forgotten."""
     lengths = dict(zip(clips, seconds, strict=True))
     held = remembered(lengths, before or {})
     old = {recording_of(clip) for clip in held}
@@ -106,9 +106,8 @@ def held_out(
 
 
 def remembered(lengths: Mapping[Path, float], before: Mapping[str, tuple[float, float]]) -> dict[Path, float]:
-    """What was held out before of each of these clips that was there: by its path; or, where there is nothing at the
-    old one now, by its name and length. Of a recording that was cut anew, so that a clip has another length by now,
-    nothing is known."""
+    """Returns what an earlier run held out of each clip that it knew, by path; or, where there is nothing at that path
+    now, by name and length. Where a clip has another length by now, its recording was cut anew: nothing is known."""
     there = {os.path.abspath(path): known for path, known in before.items()}
     moved = {(Path(path).name, length): held for path, (length, held) in there.items() if not os.path.exists(path)}
     found, cut_anew = {}, set()
@@ -122,8 +121,8 @@ def remembered(lengths: Mapping[Path, float], before: Mapping[str, tuple[float, 
 
 
 def held_of_dirty(paths: list[Path], seconds: list[float], args) -> dict[Path, float]:
-    """Seconds for validation, at the end of each of these dirty recordings: a share of every one, but of those where
-    that would be shorter than an item, what would be drawn if they were clean clips."""
+    """Returns the seconds for validation at the end of each dirty recording: a share of each. Where a share would be
+    shorter than an item, recordings are drawn as clean clips are."""
     lengths = dict(zip(paths, seconds, strict=True))
     short = {path: length for path, length in lengths.items() if args.valid_share * length < args.segment_s}
     ends = {path: args.valid_share * length for path, length in lengths.items() if path not in short}
@@ -155,12 +154,12 @@ def find_material(args, *, index: str | Path = "", progress: bool = False) -> Ma
 
 
 def in_voices(path: Path, args) -> bool:
-    """Whether a recording, or the given folder that it lies in, is in a scene of voices."""
+    """Says whether a recording, or the given folder that it lies in, is in a scene of voices."""
     return args.voices in path.relative_to(given(path, args).parent).parts
 
 
 def given(path: Path, args) -> Path:
-    """The dirty folder, among those named, that a recording lies in."""
+    """Returns the dirty folder, among those named, that a recording lies in."""
     return next(Path(name) for name in reversed(args.dirty) if path.is_relative_to(name))
 
 
@@ -176,7 +175,7 @@ def recordings_in(names: tuple[str, ...], kind: str) -> list[Path]:
 
 
 def speakers(args, clean: list[Path]) -> set[str]:
-    """The names of the speakers: the folders below clean/, or above it; the given folders where none is clean/."""
+    """Names the speakers, by the folders below clean/, or above it; by the given folders where none is clean/."""
     named = {Path(name).resolve().name for name in args.clean if "clean" not in Path(name).parts}
     for path in clean:
         if "clean" in (parts := path.parts[:-1]):
@@ -186,8 +185,8 @@ def speakers(args, clean: list[Path]) -> set[str]:
 
 
 def unlike_captures(args, clean: Sequence[audio.Recording]) -> list[str]:
-    """A sentence for everything in which the recordings that are to be extracted differ from the clean ones. They are
-    those of `args.captures`, or, where that is empty, of dirty/<speaker> beside the dirty folders, if there is one."""
+    """Returns a sentence for every way in which recordings to extract differ from the clean ones. They are those of
+    `args.captures`, or, where that is empty, of dirty/<speaker> beside the dirty folders, if there is one."""
     folders = args.captures or tuple(
         str(folder) for name in sorted(speakers(args, [r.path for r in clean]))
         for folder in dict.fromkeys(Path(dirty).parent / name for dirty in args.dirty) if folder.is_dir()
@@ -245,7 +244,7 @@ def check_dirty(path: Path) -> audio.Recording:
 
 
 def unpacked(material: Material, folder: Path, max_bytes: float, *, progress: bool) -> Material:
-    """The material with its compressed recordings decoded, once for all runs: training need not wait for them."""
+    """Decodes the compressed recordings, once for all runs, so that training need not wait for them."""
     everything = iter(unpack([r for kind in material for r in kind], folder, max_bytes, progress=progress))
     material = Material(*([next(everything) for _ in kind] for kind in material))
     if decoded := [r for kind in material for r in kind if r.unpacked]:

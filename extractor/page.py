@@ -25,8 +25,8 @@ FILES = "index_files"  # beside index.html, as browsers name it
 
 
 def add_sound(folder: str | Path, signals: dict[str, np.ndarray], sample_rate: int) -> str:
-    """The signals of one item, [T] each, in a file that the page loads when they are wanted. Returns its place, which
-    depends on what is heard: the page that is there keeps its own until it is written anew.
+    """Writes the signals of one item, [T] each, to a file that the page loads when they are wanted. Returns its place,
+    which depends on what is heard: the page that is there keeps its own until it is written anew.
 
     FLAC of 16 bits inside a script, since a page that no server sent may load scripts, but nothing else. Signals that
     pass full scale are all turned down by the same factor.
@@ -45,7 +45,7 @@ def add_sound(folder: str | Path, signals: dict[str, np.ndarray], sample_rate: i
 
 
 def write(folder: str | Path, report: dict):
-    """index.html of a report as evaluate.py and infer.py make them; sounds that it does not name are removed."""
+    """Writes index.html for a report of evaluate.py or infer.py and removes sounds that it does not name."""
     report = report | {"measures": {name: m._asdict() for name, m in MEASURES.items()}}
     filled = {"{{title}}": html.escape(str(report["name"])), "{{data}}": _script(report)}
     page = re.sub("{{title}}|{{data}}", lambda gap: filled[gap[0]], TEMPLATE.read_text(encoding="utf-8"))
@@ -58,7 +58,7 @@ def write(folder: str | Path, report: dict):
 
 
 def _script(x) -> str:
-    """JSON that is safe inside a script element, whatever names are in it."""
+    """Returns JSON that is safe inside a script element, whatever names are in it."""
     return tables.to_json(x).replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
@@ -67,7 +67,7 @@ def _script(x) -> str:
 def show(
     outputs: dict[Path, Path], head: dict, out_dir: str, path_of_net: str, page_s: float, *, others: Iterable[str]
 ):
-    """Write the page of everything that infer.py has put into a folder, also in earlier calls. Of files that have not
+    """Writes the page of everything that infer.py has put into a folder, also in earlier calls. Of files that have not
     changed it keeps what it knows. outputs: recording -> estimate; head: of the report; path_of_net: the checkpoint;
     page_s: seconds that are shown of each; others: estimates of another net, by name, which are left out"""
     folder = Path(out_dir)
@@ -100,7 +100,7 @@ def show(
 
 
 def shown_before(folder: Path, name: str) -> dict[str, tuple[dict, dict, dict]]:
-    """Name of the file -> what `look` returned for the page that is there. Empty where that is of another net."""
+    """Returns file name -> what `look` returned for the page that is there; {} where that is of another net."""
     before = tables.read_json(folder / "scores.json")
     try:
         shown = zip(before["items"], before["scores"][MIXTURE], before["scores"][name], strict=True)
@@ -116,7 +116,7 @@ def look(source: Path, out: Path, state: dict, folder: Path, name: str) -> tuple
     hop = hop_of(rate)
 
     def powers(recording: audio.Recording) -> np.ndarray:
-        """Of every hop, read block by block. -> [L]"""
+        """Returns the power of every hop, read block by block. -> [L]"""
         starts, block = range(0, n_samples, 1000 * hop), 1000 * hop
         with audio.kept_open(recording):
             blocks = (audio.read(recording, start, min(block, n_samples - start), rate) for start in starts)

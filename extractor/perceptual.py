@@ -37,7 +37,7 @@ LOOP = 2.4          # Whisper's own limit: text that gzip packs closer is one ph
 
 
 def missing() -> dict[str, str]:
-    """Measure -> what pip has to install for it, and why if it is there and does not work."""
+    """Returns measure -> what pip has to install for it, and why if it is there and does not work."""
     lacking = defaultdict(list)
     for measure, module, package in ((measure, *pair) for measure, of in MODULES.items() for pair in of.items()):
         if importlib.util.find_spec(module.partition(".")[0]) is None:
@@ -96,8 +96,8 @@ class Perceptual:
         return scores
 
     def likeness(self, estimate: np.ndarray) -> float:
-        """Cosine between the voices of the estimate and of the enrolment, 0 to 1. A second of the speaker against a
-        minute gives 0.8, four 0.9; another voice 0.6: compare it with the target's own."""
+        """Returns the cosine between the voices of the estimate and of the enrolment, 0 to 1. A second of the speaker
+        gives 0.8, four give 0.9; another voice gives 0.6. Compare it with the target's own."""
         if self.enrolment is None or len(estimate) < MIN_VOICE_S * RATE:
             return np.nan
         return float(self.embedding(estimate) @ self.voice)
@@ -107,8 +107,8 @@ class Perceptual:
         return self.embedding(self.enrolment)
 
     def embedding(self, x: np.ndarray) -> np.ndarray:
-        """At the level of the training, up or down, for level alone moves it by 0.15. Pauses stay in: a detector of
-        speech would cut every system's estimate elsewhere, and keeps all of a noisy one."""
+        """Describes a voice, at the level of the encoder's training, for level alone moves it by 0.15. Pauses stay: a
+        detector of speech would cut every system's estimate elsewhere, and keeps all of a noisy one."""
         from resemblyzer import normalize_volume
 
         return self.encoder.embed_utterance(normalize_volume(x, VOICE_DB))
@@ -120,7 +120,7 @@ class Perceptual:
         return VoiceEncoder("cpu", verbose=False)
 
     def word_errors(self, estimate: np.ndarray, text: str | None) -> dict[str, float]:
-        """Words substituted, deleted and inserted over the words of the text; above 1 where more is heard than said."""
+        """Counts words substituted, deleted and inserted over the words of the text; above 1 where much is made up."""
         from jiwer import process_words
 
         words = words_of(text or "")
@@ -130,8 +130,8 @@ class Perceptual:
         return {"wer": alignment.wer, "words": float(len(words))}
 
     def transcribe(self, x: np.ndarray) -> str:
-        """Of noise Whisper makes up words, which count as errors. But what it would itself reject and try again at
-        random, a phrase in a loop, counts as not heard; so does, by its default, what it takes for no speech."""
+        """Returns what Whisper hears. Words that it makes up from noise count as errors. A phrase in a loop, which it
+        would itself reject and try again at random, counts as not heard; so does what it takes for no speech."""
         how = {"language": "en", "beam_size": 5, "temperature": 0.0, "condition_on_previous_text": False}
         segments, _ = self.whisper.transcribe(x, vad_filter=False, **how)
         return " ".join(segment.text for segment in segments if segment.compression_ratio <= LOOP)
@@ -146,14 +146,14 @@ class Perceptual:
 
 
 def words_of(text: str) -> list[str]:
-    """Lower case, without punctuation; what a hyphen, a dash or a slash joins is several words."""
+    """Returns words in lower case without punctuation; a hyphen, a dash or a slash separates words."""
     return re.sub(r"[^\w\s]", "", re.sub(r"[-‐-―/]", " ", text.lower())).split()
 
 
 # --- quality, at 16 kHz ----------------------------------------------------------------------------------------------
 
 def pesq(*, estimate: np.ndarray, target: np.ndarray) -> float:
-    """MOS-LQO of ITU-T P.862.2, 1.0 to 4.64, blind to level; of long signals the mean over pieces. [T], [T] -> float"""
+    """Returns the MOS-LQO of ITU-T P.862.2, 1.0 to 4.64, blind to level; the mean over 20 s each. [T], [T] -> float"""
     n_pieces = -(-len(target) // (PESQ_S * RATE))
     pieces = zip(np.array_split(estimate, n_pieces), np.array_split(target, n_pieces), strict=True)
     scores = [x for x in (pesq_of_piece(e, t) for e, t in pieces) if np.isfinite(x)]
@@ -161,7 +161,7 @@ def pesq(*, estimate: np.ndarray, target: np.ndarray) -> float:
 
 
 def pesq_of_piece(estimate: np.ndarray, target: np.ndarray) -> float:
-    """NaN where PESQ finds no utterance in the target, the worst where only the estimate is to blame."""
+    """Returns NaN where PESQ finds no utterance in the target, the worst where only the estimate is to blame."""
     from pesq import NoUtterancesError
     from pesq import pesq as p862
 
@@ -173,7 +173,7 @@ def pesq_of_piece(estimate: np.ndarray, target: np.ndarray) -> float:
 
 
 def estoi(*, estimate: np.ndarray, target: np.ndarray) -> float:
-    """Extended STOI (Jensen and Taal 2016), 0 to 1, blind to level. [T], [T] -> float"""
+    """Returns the extended STOI (Jensen and Taal 2016), 0 to 1, blind to level. [T], [T] -> float"""
     from pystoi import stoi
 
     # where the estimate is zero, pystoi correlates random numbers of its own, other ones every time
@@ -187,8 +187,8 @@ def estoi(*, estimate: np.ndarray, target: np.ndarray) -> float:
 
 
 def dnsmos(estimate: np.ndarray) -> dict[str, float]:
-    """P.835 without a reference: overall, speech, background, 1 to 5; deaf to a second talker, and a level 20 dB lower
-    costs 0.4. It takes no sample above full scale: such an estimate is turned down for it. Under 9 s it is repeated."""
+    """Guesses P.835 without a reference: overall, speech, background, 1 to 5. It is deaf to a second talker; a level
+    20 dB lower costs 0.4. An estimate above full scale is turned down for it; one under 9 s it repeats."""
     from speechmos import dnsmos as p835
 
     found = p835.run(estimate / max(1.0, np.abs(estimate).max()), sr=RATE)

@@ -29,7 +29,7 @@ class Progress:
     seconds: float = 0.0
 
     def ended(self, args) -> str:
-        """Why there is nothing more to do, if so."""
+        """Says why there is nothing more to do; "" where there is."""
         if self.step >= args.steps:
             return f"{args.folder} has its {self.step} steps already; raise MainArgs.steps to go on"
         if args.patience and self.step - self.best_step >= args.patience * args.valid_every:
@@ -39,7 +39,7 @@ class Progress:
 
 
 def saver(args, run_metadata: dict, net: nn.Module, average: nn.Module, optimizers: Optimizers):
-    """save(name, progress) writes a checkpoint with `run_metadata` and all that changes."""
+    """Returns save(name, progress), which writes a checkpoint with `run_metadata` and all that changes."""
     def save(name: str, progress: Progress):
         sigma.refresh(average)
         checkpoint.save(args.folder / name, {
@@ -100,7 +100,8 @@ def resume(
     path: Path, state: dict, args, net: nn.Module, average: nn.Module, optimizers: Optimizers,
     validation_fingerprint: str,
 ) -> Progress:
-    """Go on from last.pt, whose content is `state`. Raises UserError where it had other optimizers."""
+    """Puts a last.pt, whose content is `state`, into net, average and optimizers. Returns how far the run has come.
+    Raises UserError where it had other optimizers."""
     anew = state.get("validation_fingerprint") != validation_fingerprint
     if anew:
         print(f"{path}: validation is of other mixtures or by another loss than before; what is best is judged anew")

@@ -16,7 +16,7 @@ N_FFT = 2048
 
 
 def spectrogram(signals: dict[str, np.ndarray], sample_rate: int) -> Figure:
-    """One panel a signal, [T] each, in mel bands; one colour scale for all, 80 dB under the loudest band."""
+    """Draws a panel for each signal, [T], in mel bands; all have one colour scale, 80 dB under the loudest band."""
     mel = librosa.feature.melspectrogram
     powers = (mel(y=np.asarray(x), sr=sample_rate, n_fft=N_FFT) for x in signals.values())
     levels = [librosa.power_to_db(power, amin=1e-12, top_db=None) for power in powers]
@@ -31,7 +31,7 @@ def spectrogram(signals: dict[str, np.ndarray], sample_rate: int) -> Figure:
 
 
 def cuts(levels: np.ndarray, hop_s: float, spans: list[tuple], lines: dict[str, float]) -> Figure:
-    """The level curve of a recording, row by row, over its clips and what was left out. [L] dBFS
+    """Draws the level curve of a recording, row by row, over its clips and what was left out. [L] dBFS
 
     spans: (start_s, end_s, name of the clip or "", which end is cut inside speech); lines: levels to draw, dBFS.
     """
@@ -66,7 +66,7 @@ def save(figure: Figure, path: str | Path):
 
 
 def add_examples(writer, step: int, items: Mapping[str, dict], estimates: list, sample_rate: int):
-    """Audio and spectrograms of validation items to TensorBoard, under their names."""
+    """Writes sound and spectrograms of validation items to TensorBoard, under their names."""
     for (name, item), estimate in zip(items.items(), estimates, strict=True):
         signals = {"mixture": item["mixture"], "target": item["target"], "estimate": estimate}
         figure = spectrogram({kind: signal.numpy() for kind, signal in signals.items()}, sample_rate)

@@ -18,7 +18,7 @@ from extractor import UserError
 # --- command line ----------------------------------------------------------------------------------------------------
 
 def command_line(args, **named: Mapping[str, object]):
-    """The dataclass `args` with the fields that the command line names replaced: `--data.snr-db -5 10`.
+    """Returns the dataclass `args` with the fields replaced that the command line names: `--data.snr-db -5 10`.
     Unknown fields and values of a wrong type end the script here.
 
     named: by field, the objects that can be put there by name: with model=PRESETS, `--model fullband-light` puts
@@ -39,7 +39,7 @@ def command_line(args, **named: Mapping[str, object]):
 
 
 def one_sentence(kind, error, trace):
-    """A user's mistake as one sentence, anything else with its traceback; the exit status is 1 either way."""
+    """Prints a user's mistake as one sentence, anything else with its traceback; the exit status is 1 either way."""
     if issubclass(kind, UserError):
         print(f"error: {error}", file=sys.stderr)
     elif issubclass(kind, KeyboardInterrupt):
@@ -90,7 +90,7 @@ ALWAYS = ("torch", "numpy", "scipy", "soxr", "soundfile")
 
 
 def run_info(args, folder: str | Path, packages: Iterable[str] = ()) -> dict:
-    """The head of a report: name of the folder, date, commit, args, and versions of packages."""
+    """Returns the head of a report: name of the folder, date, commit, args, and versions of packages."""
     return {
         "name": Path(folder).resolve().name,
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -101,7 +101,7 @@ def run_info(args, folder: str | Path, packages: Iterable[str] = ()) -> dict:
 
 
 def commit() -> str | None:
-    """The git commit of this program, with a + where files have changed since; None where there is no git."""
+    """Returns the git commit of this program, with a + where files have changed since; None without git."""
     command = "git describe --always --abbrev=40 --exclude=* --dirty=+".split()
     try:
         found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
@@ -111,7 +111,7 @@ def commit() -> str | None:
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Package -> version, of the packages that are installed."""
+    """Returns package -> version, of those packages that are installed."""
     found = {}
     for package in packages:
         with suppress(metadata.PackageNotFoundError):

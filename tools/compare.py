@@ -44,7 +44,7 @@ def main(args: CompareArgs) -> dict[str, dict[str, tuple[Interval, str]]]:
 
 
 def same_pair(ours: tuple[dict, ...], theirs: tuple[dict, ...]) -> bool:
-    """Whether two items are the same pair: equal length, presence of the target and scores of the mixture."""
+    """Says whether two items are the same pair: equal length, presence of the target and scores of the mixture."""
     (our_item, _, our_mixture), (their_item, _, their_mixture) = ours, theirs
     both = [m for m in ("si_sdr", "sdr") if our_mixture.get(m) is not None is not their_mixture.get(m)]
     alike = all(our_item.get(key) == their_item.get(key) for key in ("seconds", "present"))
@@ -57,7 +57,7 @@ def cell(found: tuple[Interval, str], measure: str) -> str:
 
 
 def read(folder: str, system: str) -> tuple[dict[str, tuple[dict, dict, dict]], str]:
-    """Name of the pair -> its item, the system's row and the mixture's; and the system's name."""
+    """Returns name of the pair -> its item, the system's row and the mixture's; and the system's name."""
     path = Path(folder) if folder.endswith(".json") else Path(folder) / "scores.json"
     report = tables.read_json(path)
     if not report.get("summary"):  # infer.py's has none

@@ -62,7 +62,7 @@ def main(args: PairArgs):
 
 
 def split(args: PairArgs, seen: Path) -> set[Path]:
-    """The recordings of the scenes; all others are linked into a folder, each under the name of its dirty folder."""
+    """Returns the recordings of the scenes; links all others into a folder, each below the name of its dirty folder."""
     unseen, found = set(), set()
     for folder in map(Path, args.dirty):
         for path in audio.find(folder):
