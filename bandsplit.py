@@ -183,9 +183,9 @@ class Decoder(nn.Module):
 
     def __init__(self, args: BandSplitArgs):
         super().__init__()
-        self.zones, n_bands = zones(args), sum(n for n, _ in zones(args))
+        self.zones = zones(args)
         self.norm = nn.RMSNorm(args.width, eps=1e-6)
-        self.hidden = BandLinear(n_bands, args.width, 4 * args.width)
+        self.hidden = BandLinear(sum(n for n, _ in self.zones), args.width, 4 * args.width)
         self.linears = nn.ModuleList(BandLinear(n, 2 * args.width, 4 * w) for n, w in self.zones)
         for linear, (_, w) in zip(self.linears, self.zones, strict=True):
             nn.init.normal_(linear.weight, std=1e-3)
@@ -201,10 +201,7 @@ class Decoder(nn.Module):
 
 
 class BandSplit(nn.Module):
-    """[B, T] -> [B, T], any T >= 1.
-
-    f(a x) = a f(x) for a > 0, zeros to zeros, and no item of a batch sees another.
-    """
+    """[B, T] -> [B, T], any T >= 1. f(a x) = a f(x) for a > 0, zeros to zeros, and no item of a batch sees another."""
 
     muon_excluded = "encoder", "decoder"  # between spectra and vectors
 

@@ -241,9 +241,6 @@ class Reported(Dataset):
     def __init__(self, mixtures: MixtureDataset):
         self.mixtures = mixtures
 
-    def __len__(self) -> int:
-        return len(self.mixtures)
-
     def __getitem__(self, key: tuple[int, int]) -> dict[str, torch.Tensor | str]:
         try:
             return self.mixtures[key] | {"error": ""}

@@ -147,7 +147,7 @@ def read_enrolment(folders: tuple[str, ...], sample_rate: int) -> np.ndarray | N
         if not missing:
             break
     if not pieces:
-        raise UserError("no recordings there; name folders of the speaker's clean recordings", ", ".join(folders))
+        raise UserError(f"{', '.join(folders)}: no recordings there; name folders of the speaker's clean recordings")
     return np.concatenate(pieces)
 
 

@@ -71,10 +71,10 @@ def same_sounds(hashes: list[np.ndarray], frames: list[np.ndarray], groups: list
         wanted = (owner[theirs] > a) & related(groups[a][mine], all_groups[theirs])
         mine, theirs = mine[wanted], theirs[wanted]
         offset = all_frames[theirs] - frames[a][mine]
-        found += [m for b in np.unique(owner[theirs]) if (m := _match(
-            a, int(b), frames[a][mine][owner[theirs] == b], offset[owner[theirs] == b]
-        ))]
-    return found
+        for b in np.unique(owner[theirs]):
+            of_b = owner[theirs] == b
+            found.append(_match(a, int(b), frames[a][mine[of_b]], offset[of_b]))
+    return list(filter(None, found))
 
 
 def _match(a: int, b: int, frames: np.ndarray, offset: np.ndarray) -> Match | None:

@@ -170,7 +170,7 @@ def recordings_in(names: tuple[str, ...], kind: str) -> list[Path]:
         raise UserError(f"there is no such folder of {kind} recordings", missing[0])
     found = {path for name in names for path in audio.find(name)}
     if not found:
-        raise UserError(f"no {kind} recordings; put {', '.join(audio.SUFFIXES[:4])} files there", ", ".join(names))
+        raise UserError(f"{', '.join(names)}: no {kind} recordings; put {', '.join(audio.SUFFIXES[:4])} files there")
     return sorted(found)
 
 

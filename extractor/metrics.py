@@ -112,11 +112,9 @@ def shares(*, estimate: Tensor, mixture: Tensor, reference: Tensor, sample_rate:
 
 
 def tiles(x: Tensor, n_fft: int, window: Tensor) -> Tensor:
-    """The STFT in pieces of 16 bins x 16 frames. [..., T] -> [..., bands, times, 256]"""
-    batch = x.shape[:-1]
-    spectrum = torch.stft(
-        x.reshape(-1, x.shape[-1]), n_fft, n_fft // 2, window=window, pad_mode="constant", return_complex=True
-    )
+    """Returns the STFT in pieces of 16 bins x 16 frames. [..., T] -> [..., bands, times, 256]"""
+    batch, x = x.shape[:-1], x.reshape(-1, x.shape[-1])
+    spectrum = torch.stft(x, n_fft, n_fft // 2, window=window, pad_mode="constant", return_complex=True)
     spectrum = F.pad(spectrum, (0, -spectrum.shape[-1] % TILE_FRAMES, 0, -spectrum.shape[-2] % TILE_BINS))
     spectrum = rearrange(spectrum, "b (f i) (l j) -> b f l (i j)", i=TILE_BINS, j=TILE_FRAMES)
     return spectrum.reshape(*batch, *spectrum.shape[1:])

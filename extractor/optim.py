@@ -35,8 +35,7 @@ def make_optimizers(net: nn.Module, *, lr: float, muon: float, weight_decay: flo
 
 def decay_groups(net: nn.Module, weight_decay: float, *, but: Sequence[nn.Parameter] = ()) -> list[dict]:
     """What is trained, but for some: norms, biases and gains do not decay."""
-    others = {id(p) for p in but}
-    matrices, rest = [], []
+    others, matrices, rest = {id(p) for p in but}, [], []
     for name, p in net.named_parameters():
         if p.requires_grad and id(p) not in others:
             (rest if p.ndim < 2 or name.endswith("bias") else matrices).append(p)  # biases of several bands have axes

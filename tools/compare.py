@@ -26,11 +26,11 @@ def main(args: CompareArgs) -> dict[str, dict[str, tuple[Interval, str]]]:
     """Returns kind -> measure -> what ours has over theirs."""
     ours, our_name = read(args.ours, args.our_system)
     theirs, their_name = read(args.theirs, args.their_system)
+    both, remedy = f"{args.ours} and {args.theirs}", "score both on the same pairs"
     if not (names := [name for name in ours if name in theirs]):
-        raise UserError(f"{args.ours} and {args.theirs} have no pair in common; score both on the same pairs")
+        raise UserError(f"{both} have no pair in common; {remedy}")
     if other := [name for name in names if not same_pair(ours[name], theirs[name])]:
-        what = f"other mixtures have the same name ({few(other)}); score both on the same pairs"
-        raise UserError(what, f"{args.ours} and {args.theirs}")
+        raise UserError(f"{both}: other mixtures have the same name ({few(other)}); {remedy}")
     items = [ours[name][0] for name in names]
     found = differences(items, *([result[name][1] for name in names] for result in (ours, theirs)))
 
