@@ -91,11 +91,8 @@ class Pool:
 
 def shift(target: np.ndarray, offset: int) -> np.ndarray:
     """Moves a signal by `offset` samples (right if positive) under zero padding. [T] -> [T]"""
-    out = np.zeros_like(target)
-    n = len(target) - abs(offset)
-    if n > 0:
-        out[max(0, offset) :][:n] = target[max(0, -offset) :][:n]
-    return out
+    right, left = max(0, offset), max(0, -offset)
+    return np.pad(target, (right, left))[left:][: len(target)]
 
 
 def at_snr(interference: np.ndarray, *, under: np.ndarray, snr_db: float) -> np.ndarray:

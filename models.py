@@ -81,7 +81,7 @@ def load(path: str | Path) -> tuple[nn.Module, Family]:
     net.bandwidth_hz says how high the sound reached that it was trained on, at least and at most; None: unknown."""
     state = checkpoint.load(path)
     args = saved_args(state, path)
-    family = FAMILIES[state["family"]]
+    family = family_of(args)
     net = family.net(args)
     checkpoint.load_weights(state["ema"], net, path)
     sigma.refresh(net)

@@ -36,7 +36,7 @@ def level(signal: Tensor) -> Tensor:
 
 
 def window(n_fft: int, device: torch.device) -> Tensor:
-    """Hann's, of energy 1."""
+    """Returns Hann's window, of energy 1. -> [n_fft]"""
     hann = torch.hann_window(n_fft, device=device)
     return hann / hann.square().sum().sqrt()
 
@@ -49,7 +49,7 @@ def stft(signal: Tensor, n_fft: int, hop: int) -> Tensor:
 
 
 def istft(spectrum: Tensor, n_fft: int, hop: int, n_samples: int) -> Tensor:
-    """The inverse of `stft`. complex [B, F, L] -> [B, n_samples]"""
+    """Inverts `stft`. complex [B, F, L] -> [B, n_samples]"""
     return Inverse.apply(spectrum.mT, n_fft, hop, n_samples)
 
 
@@ -59,24 +59,21 @@ class Inverse(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, spectrum: Tensor, n_fft: int, hop: int, n_samples: int) -> Tensor:
-        shape = window(n_fft, spectrum.device)
-        ctx.window, ctx.sizes = shape, (len(spectrum[0]), n_fft, hop, n_samples)
-        ctx.weight = Inverse.overlap(shape.square().expand(1, len(spectrum[0]), -1), hop)
+        ctx.window, ctx.hop, ctx.inside = window(n_fft, spectrum.device), hop, slice(n_fft // 2, n_fft // 2 + n_samples)
+        ctx.weight = Inverse.overlap(ctx.window.square().expand(1, spectrum.shape[1], -1), hop)
         if spectrum.is_cuda:  # at some sizes cuFFT reads the imaginary parts of the two bins that have none
             spectrum = spectrum.clone()
             spectrum[..., :: n_fft // 2].imag.zero_()
-        frames = torch.fft.irfft(spectrum, n_fft).mul_(shape)
-        inside = slice(n_fft // 2, n_fft // 2 + n_samples)
-        return Inverse.overlap(frames, hop)[:, inside] / ctx.weight[:, inside]
+        frames = torch.fft.irfft(spectrum, n_fft).mul_(ctx.window)
+        return Inverse.overlap(frames, hop)[:, ctx.inside] / ctx.weight[:, ctx.inside]
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, gradient: Tensor):
-        n_frames, n_fft, hop, n_samples = ctx.sizes
-        inside = slice(n_fft // 2, n_fft // 2 + n_samples)
-        padded = gradient.new_zeros(len(gradient), (n_frames - 1) * hop + n_fft)
-        torch.div(gradient, ctx.weight[:, inside], out=padded[:, inside])
-        out = torch.fft.rfft(padded.unfold(-1, n_fft, hop) * (ctx.window * (2 / n_fft)))
+        n_fft = len(ctx.window)
+        padded = gradient.new_zeros(len(gradient), ctx.weight.shape[1])
+        torch.div(gradient, ctx.weight[:, ctx.inside], out=padded[:, ctx.inside])
+        out = torch.fft.rfft(padded.unfold(-1, n_fft, ctx.hop) * (ctx.window * (2 / n_fft)))
         out[..., 0] /= 2  # the two bins that have no other half
         out[..., -1] /= 2
         return out, None, None, None
