@@ -221,8 +221,8 @@ def not_measured(items: list[dict], enrolment: np.ndarray | None) -> dict[str, s
 def print_report(report: dict):
     """Prints two tables in markdown, over all systems: means and 95 % intervals over files."""
     summary = report["summary"]
-    _, ours, *_ = summary
-    *_, overall = kinds = list(summary[page.MIXTURE])
+    kinds, ours = list(summary[page.MIXTURE]), list(summary)[1]
+    overall = kinds[-1]
     shown = [(k, "si_sdri") for k in kinds] + [(overall, "gained")] + [(k, "residual_level") for k in kinds]
     elsewhere = "si_sdri", "gained", "residual_level", "dnsmos_sig", "dnsmos_bak"
     rest = [(overall, m) for m in MEASURES if m not in elsewhere]

@@ -46,7 +46,7 @@ def main(args: CompareArgs) -> dict[str, dict[str, tuple[Interval, str]]]:
 def same_pair(ours: tuple[dict, ...], theirs: tuple[dict, ...]) -> bool:
     """Says whether two items are the same pair: equal length, presence of the target and scores of the mixture."""
     (our_item, _, our_mixture), (their_item, _, their_mixture) = ours, theirs
-    both = [m for m in ("si_sdr", "sdr") if our_mixture.get(m) is not None is not their_mixture.get(m)]
+    both = [m for m in ("si_sdr", "sdr") if None not in (our_mixture.get(m), their_mixture.get(m))]
     alike = all(our_item.get(key) == their_item.get(key) for key in ("seconds", "present"))
     return alike and all(abs(our_mixture[m] - their_mixture[m]) < 0.01 for m in both)
 
