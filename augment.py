@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.fft import irfft, rfft
 
-from extractor import UserError
+from extractor import check_limits, check_shares, require
 
 DRY_S = 0.002      # between the direct sound and the room's
 EQ_HZ = 62.5       # the lowest point of an equaliser; the others lie octaves above
@@ -42,19 +42,14 @@ class AugmentArgs:
     hiss_db: tuple[float, float] = (15.0, 50.0)   # uniform; how far it lies under the mixture
 
     def __post_init__(self):
-        for name in (f.name for f in fields(self) if f.name.startswith("p_")):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"AugmentArgs.{name} = {getattr(self, name)}: give a share, 0 to 1")
-        least = {"cutoff_hz": 100.0, "low_cut_hz": 1.0, "rt60_s": 0.01, "direct_db": -100.0, "hiss_db": -100.0}
-        most = {"rt60_s": 10.0}
-        for name in least:
-            low, high = getattr(self, name)
-            if not least[name] <= low <= high <= most.get(name, math.inf):
-                limits = f"from {least[name]:g} on" + (f", to {most[name]:g}" if name in most else "")
-                raise UserError(f"AugmentArgs.{name} = {low, high}: give two numbers in order, {limits}")
+        check_shares(self)
+        check_limits(self, "cutoff_hz", 100)
+        check_limits(self, "low_cut_hz", 1)
+        check_limits(self, "rt60_s", 0.01, 10)
+        check_limits(self, "direct_db", -100)
+        check_limits(self, "hiss_db", -100)
         for name in ("eq_db", "tilt_db"):
-            if not 0 <= getattr(self, name) <= 40:
-                raise UserError(f"AugmentArgs.{name} = {getattr(self, name)}: give 0 to 40 dB")
+            require(self, name, 0 <= getattr(self, name) <= 40, "give 0 to 40 dB")
 
 
 # of half of the validation mixtures, whatever training does
@@ -62,19 +57,15 @@ CONDITIONS = AugmentArgs(
     p_band=0.5, p_target_band=0.25, p_source_band=0.25, cutoff_hz=(4000.0, 18000.0), p_target_mic=0.5, p_source_mic=0.5,
     p_target_room=0.25, p_hiss=0.25,
 )
-OFF = AugmentArgs(
-    p_band=0.0, p_target_band=0.0, p_source_band=0.0, p_target_mic=0.0, p_source_mic=0.0, p_target_room=0.0, p_hiss=0.0
-)
+OFF = AugmentArgs(**{field.name: 0.0 for field in fields(AugmentArgs) if field.name.startswith("p_")})
 
 
 def chance(rng: np.random.Generator, share: float) -> bool:
-    """Draws nothing where there is none, so that what is off changes no other draw."""
+    """True with this probability. A share of 0 draws nothing, so that what is off changes no other draw."""
     return share > 0 and rng.random() < share
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# what is drawn for a mixture
-
+# --- what is drawn for a mixture -------------------------------------------------------------------------------------
 
 class Band(NamedTuple):
     """What a capture keeps: what lies below a cutoff."""
@@ -90,68 +81,64 @@ class Microphone(NamedTuple):
     low_cut_hz: float     # below it 12 dB an octave are lost
 
 
-class Capture(NamedTuple):
-    """How one mixture is captured."""
+@dataclass(frozen=True)
+class Capture:
+    """How one mixture is captured. Signals are [T] -> [T]."""
 
     args: AugmentArgs
+    rng: np.random.Generator  # the item's own
+    sample_rate: int
     target_band: Band | None  # None: all there is
     source_band: Band | None
 
+    def target(self, x: np.ndarray) -> np.ndarray:
+        """Returns the speaker's sound as another room, microphone and band would have it."""
+        args, rng = self.args, self.rng
+        if chance(rng, args.p_target_room):
+            room = impulse_response(rng.uniform(*args.rt60_s), rng.uniform(*args.direct_db), rng, self.sample_rate)
+            x = filtered(x, room, middle=0)
+        return self.recorded(x, args.p_target_mic, self.target_band)
 
-def draw(args: AugmentArgs, rng: np.random.Generator) -> Capture:
+    def source(self, x: np.ndarray) -> np.ndarray:
+        """Returns a source of interference as another microphone and band would have it."""
+        return self.recorded(x, self.args.p_source_mic, self.source_band)
+
+    def hiss(self, n: int) -> np.ndarray | None:
+        """Returns steady noise, as a microphone and the band leave it, at no level in particular. -> [n] or None"""
+        if not chance(self.rng, self.args.p_hiss):
+            return None
+        return self.source(self.rng.standard_normal(n, np.float32))
+
+    def recorded(self, x: np.ndarray, p_mic: float, band: Band | None) -> np.ndarray:
+        """Returns a sound behind the band and, with a probability of p_mic, behind a microphone."""
+        args, rng, microphone = self.args, self.rng, None
+        if chance(rng, p_mic):
+            octaves = np.arange(n_points(self.sample_rate)) - np.log2(PIVOT_HZ / EQ_HZ)
+            gains_db = rng.uniform(-args.tilt_db, args.tilt_db) * octaves
+            gains_db += rng.uniform(-args.eq_db, args.eq_db, len(octaves))
+            microphone = Microphone(gains_db, log_uniform(rng, args.low_cut_hz))
+        if band is microphone is None:
+            return x
+        return filtered(x, kernel(self.sample_rate, microphone, band), middle=TAPS // 2)
+
+
+def draw(args: AugmentArgs, rng: np.random.Generator, sample_rate: int) -> Capture:
+    """Draws where a mixture ends in frequency: as a whole, or its target alone, or its interference alone."""
     both, target, source = (chance(rng, share) for share in (args.p_band, args.p_target_band, args.p_source_band))
     if not (both or target or source):
-        return Capture(args, None, None)
+        return Capture(args, rng, sample_rate, None, None)
     band = Band(log_uniform(rng, args.cutoff_hz), log_uniform(rng, EDGE))
-    return Capture(args, band if both or target else None, band if both or not target else None)
+    return Capture(args, rng, sample_rate, band if both or target else None, band if both or not target else None)
 
 
 def log_uniform(rng: np.random.Generator, limits: tuple[float, float]) -> float:
     return float(np.exp(rng.uniform(*np.log(limits))))
 
 
-def target(x: np.ndarray, capture: Capture, rng: np.random.Generator, sample_rate: int) -> np.ndarray:
-    """The speaker's sound as another room, microphone and band would have it. [T] -> [T]"""
-    args = capture.args
-    if chance(rng, args.p_target_room):
-        room = impulse_response(rng.uniform(*args.rt60_s), rng.uniform(*args.direct_db), rng, sample_rate)
-        x = filtered(x, room, middle=0)
-    return heard_by(x, args.p_target_mic, capture.target_band, args, rng, sample_rate)
-
-
-def source(x: np.ndarray, capture: Capture, rng: np.random.Generator, sample_rate: int) -> np.ndarray:
-    """A source over the target as another microphone and band would have it. [T] -> [T]"""
-    return heard_by(x, capture.args.p_source_mic, capture.source_band, capture.args, rng, sample_rate)
-
-
-def hiss(n: int, capture: Capture, rng: np.random.Generator, sample_rate: int) -> np.ndarray | None:
-    """n samples of steady noise, white, or as a microphone and the band leave it, at no level in particular; None where
-    a mixture gets none. -> [n]"""
-    if not chance(rng, capture.args.p_hiss):
-        return None
-    return source(rng.standard_normal(n, np.float32), capture, rng, sample_rate)
-
-
-def heard_by(
-    x: np.ndarray, mic: float, band: Band | None, args: AugmentArgs, rng: np.random.Generator, sample_rate: int
-) -> np.ndarray:
-    microphone = None
-    if chance(rng, mic):
-        octaves = np.arange(n_points(sample_rate)) - np.log2(PIVOT_HZ / EQ_HZ)
-        gains_db = rng.uniform(-args.tilt_db, args.tilt_db) * octaves
-        gains_db += rng.uniform(-args.eq_db, args.eq_db, len(octaves))
-        microphone = Microphone(gains_db, log_uniform(rng, args.low_cut_hz))
-    if band is microphone is None:
-        return x
-    return filtered(x, kernel(sample_rate, microphone, band), middle=TAPS // 2)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# single ones
-
+# --- rooms and filters -----------------------------------------------------------------------------------------------
 
 def impulse_response(rt60_s: float, direct_db: float, rng: np.random.Generator, sample_rate: int) -> np.ndarray:
-    """The direct sound, at once and of gain 1, and noise that falls by 60 dB in rt60_s: a diffuse room. -> [N]"""
+    """Returns a diffuse room: the direct sound, of gain 1, and noise that falls by 60 dB in rt60_s. -> [N]"""
     t = np.arange(max(2, round(rt60_s * sample_rate))) / sample_rate
     room = rng.standard_normal(len(t)) * 10 ** (-3 * t / rt60_s) * (t >= DRY_S)
     energy = room @ room
@@ -161,12 +148,12 @@ def impulse_response(rt60_s: float, direct_db: float, rng: np.random.Generator, 
 
 
 def n_points(sample_rate: int) -> int:
-    """Number of points of the equaliser: octaves from EQ_HZ up to half the sample rate."""
+    """Returns the number of points of the equaliser: octaves from EQ_HZ up to half the sample rate."""
     return 1 + max(1, math.ceil(math.log2(sample_rate / 2 / EQ_HZ)))
 
 
 def kernel(sample_rate: int, microphone: Microphone | None = None, band: Band | None = None) -> np.ndarray:
-    """A filter without delay, its middle sample at time 0. -> [TAPS]"""
+    """Returns a filter without delay, whose middle sample is at time 0. -> [TAPS]"""
     hz = np.fft.rfftfreq(TAPS - 1, 1 / sample_rate)
     gain = np.ones(len(hz))
     if microphone:
@@ -180,7 +167,7 @@ def kernel(sample_rate: int, microphone: Microphone | None = None, band: Band | 
 
 
 def filtered(x: np.ndarray, kernel: np.ndarray, middle: int) -> np.ndarray:
-    """The convolution with a kernel whose sample `middle` is at time 0, by overlap-save: a third of the time that
+    """Convolves with a kernel whose sample `middle` is at time 0, by overlap-save, in a third of the time that
     scipy.signal.oaconvolve takes. [T], [N] -> [T]"""
     n = max(BLOCK_FFT, 2 << len(kernel).bit_length())
     step = n - len(kernel) + 1

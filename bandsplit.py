@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from extractor import UserError, check_counts, precision, rwkv7, sigma, spectrum
-from extractor.layers import attend, checkpointed
+from extractor import check_counts, precision, require, rwkv7, sigma, spectrum
+from extractor.layers import Attention, checkpointed
 
 Mixer = Literal["attention", "lstm", "rwkv7"]
 Zones = tuple[tuple[float, float], ...]
@@ -28,10 +28,7 @@ QUIET = 1e-8  # power of a band, over that of the mixture: below it a band count
 
 
 @dataclass(frozen=True)
-class BandSplitArgs:
-    sample_rate: int = 44100   # Hz; travels with the weights
-    n_fft: int = 2048          # samples, even
-    hop: int = 512             # samples; at most n_fft/4
+class BandSplitArgs(spectrum.SpectralArgs):
     bands: Zones = FINE        # (up to Hz, width of a band in Hz), ascending; one more band takes the rest
     width: int = 64            # D; attention, rwkv7: must divide by n_heads
     n_blocks: int = 4          # each a path along time and a path along the bands
@@ -42,52 +39,37 @@ class BandSplitArgs:
     checkpointing: bool = False  # recompute every path in the backward pass: slower, far less memory
 
     def __post_init__(self):
-        spectrum.check(self)
+        super().__post_init__()
         check_counts(self, "width", "n_blocks", "n_heads", "hidden")
-        if self.mixer not in get_args(Mixer):
-            raise UserError(f"BandSplitArgs.mixer = {self.mixer!r}: give one of {', '.join(get_args(Mixer))}")
-        if self.mixer == "attention" and self.width % (2 * self.n_heads):
-            raise UserError(
-                f"BandSplitArgs.width = {self.width}: attention turns pairs; give an even multiple of "
-                f"n_heads = {self.n_heads}"
-            )
+        require(self, "mixer", self.mixer in get_args(Mixer), f"give one of {', '.join(get_args(Mixer))}")
+        if self.mixer == "attention":
+            remedy = f"attention turns pairs; give an even multiple of n_heads = {self.n_heads}"
+            require(self, "width", self.width % (2 * self.n_heads) == 0, remedy)
         if self.mixer == "rwkv7":
             rwkv7.check_heads(self, "width")
-        if self.sigma_reparam and self.mixer != "attention":
-            raise UserError(f"BandSplitArgs.sigma_reparam is for attention, not {self.mixer}; set it to False")
+        usable = self.mixer == "attention" or not self.sigma_reparam
+        require(self, "sigma_reparam", usable, f"it is for attention, not {self.mixer}; set it to False")
         zones(self)
-
-    @property
-    def n_bins(self) -> int:
-        return self.n_fft // 2 + 1
 
 
 def zones(args: BandSplitArgs) -> list[tuple[int, int]]:
-    """The number and the width, in bins, of the bands of every zone, from the lowest to the rest. -> [(n, W)]
+    """Returns for every zone the number and the width, in bins, of its bands; the rest is the last zone. -> [(n, W)]
 
     Bands of a zone are equally wide, so that they go through the net as one batch.
     """
     found, start, bin_hz = [], 0, args.sample_rate / args.n_fft
     for up_to_hz, width_hz in args.bands:
-        if not up_to_hz < args.sample_rate / 2:
-            raise UserError(
-                f"BandSplitArgs.bands: {up_to_hz} Hz is not below half the sample rate, {args.sample_rate / 2}; "
-                "leave it out: the rest is a band of its own"
-            )
+        half = f"{up_to_hz} Hz is not below half the sample rate, {args.sample_rate / 2}"
+        require(args, "bands", up_to_hz < args.sample_rate / 2, f"{half}; leave it out: the rest is a band of its own")
         width = round(width_hz / bin_hz) if 0 < width_hz < math.inf else 0
         n = round((up_to_hz / bin_hz - start) / width) if width > 0 else 0
-        if n < 1:
-            raise UserError(
-                f"BandSplitArgs.bands: no band of {width_hz} Hz fits between {start * bin_hz:.0f} and {up_to_hz} Hz, a "
-                f"bin being {bin_hz:.1f} Hz; give a wider band, a higher limit or a larger n_fft"
-            )
+        none = f"no band of {width_hz} Hz fits between {start * bin_hz:.0f} and {up_to_hz} Hz"
+        bins = f"a bin is {bin_hz:.1f} Hz wide"
+        require(args, "bands", n >= 1, f"{none}, {bins}; give a wider band, a higher limit or a larger n_fft")
         found.append((n, width))
         start += n * width
-    if start >= args.n_bins:
-        raise UserError(
-            f"BandSplitArgs.bands end at bin {start}, and no bin of {args.n_bins} is left for the last one; "
-            f"lower {args.bands[-1][0]} Hz"
-        )
+        none = f"they end at bin {start}, and no bin of {args.n_bins} is left for the last one"
+        require(args, "bands", start < args.n_bins, f"{none}; lower {up_to_hz} Hz")
     return [*found, (1, args.n_bins - start)]
 
 
@@ -100,15 +82,14 @@ PRESETS = {
 }
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# paths: a sequence comes first, so that the LSTM reads it without a copy. All: [S, N, D], first -> [S, N, D], first,
-# where `first` is what RWKV-7 hands from the first path of a kind to the later ones
-
+# --- paths: [S, N, D], first -> [S, N, D], first ---------------------------------------------------------------------
+# A sequence comes first, so that the LSTM reads it without a copy. `first` is what RWKV-7 hands from the first path of
+# a kind to the later ones.
 
 class LSTMPath(nn.Module):
     """BSRNN's: norm, bidirectional LSTM, linear, residual."""
 
-    def __init__(self, args: BandSplitArgs):
+    def __init__(self, args: BandSplitArgs, block: int):
         super().__init__()
         self.norm = nn.RMSNorm(args.width, eps=1e-6)
         self.lstm = nn.LSTM(args.width, args.hidden, bidirectional=True)
@@ -116,31 +97,6 @@ class LSTMPath(nn.Module):
 
     def forward(self, x: Tensor, first: None) -> tuple[Tensor, None]:
         return x + self.linear(precision.lstm(self.lstm, self.norm(x))), first
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention along the first axis, with rotary positions. [S, N, D] -> [S, N, D]"""
-
-    def __init__(self, dim: int, n_heads: int):
-        super().__init__()
-        self.n_heads = n_heads
-        self.in_proj, self.out_proj = nn.Linear(dim, 3 * dim, bias=False), nn.Linear(dim, dim, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        qkv = rearrange(self.in_proj(x), "s n (three h d) -> three n h s d", three=3, h=self.n_heads)
-        q, k, v = qkv.contiguous()  # strided rows miss the CPU's caches
-        return self.out_proj(rearrange(attend(rotate(q), rotate(k), v), "n h s d -> s n (h d)"))
-
-
-def rotate(x: Tensor) -> Tensor:
-    """RoPE (Su et al. 2021, arXiv 2104.09864): component i and i + d/2 of position s turn by s 10000^(-2i/d), so that
-    a product of two tells how far apart they are. [..., S, d] -> [..., S, d]"""
-    length, dim = x.shape[-2:]
-    frequencies = 10000 ** (-torch.arange(0, dim, 2, device=x.device) / dim)
-    angles = torch.arange(length, device=x.device)[:, None] * frequencies
-    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
-    a, b = x.chunk(2, dim=-1)
-    return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
 
 
 class ConvSwiGLU(nn.Module):
@@ -160,10 +116,10 @@ class ConvSwiGLU(nn.Module):
 class AttentionPath(nn.Module):
     """A pre-norm transformer layer."""
 
-    def __init__(self, args: BandSplitArgs):
+    def __init__(self, args: BandSplitArgs, block: int):
         super().__init__()
         self.norm_attention, self.norm_feedforward = (nn.RMSNorm(args.width, eps=1e-6) for _ in range(2))
-        self.attention = Attention(args.width, args.n_heads)
+        self.attention = Attention(args.width, args.n_heads, bias=False, rotary=True)
         self.feedforward = ConvSwiGLU(args.width, args.hidden)
 
     def forward(self, x: Tensor, first: None) -> tuple[Tensor, None]:
@@ -183,13 +139,13 @@ class RWKV7Path(nn.Module):
         return rearrange(x, "n s d -> s n d"), first
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# spectrum <-> bands
+PATHS = {"attention": AttentionPath, "lstm": LSTMPath, "rwkv7": RWKV7Path}
 
+
+# --- spectrum <-> bands ----------------------------------------------------------------------------------------------
 
 class BandLinear(nn.Module):
-    """A linear map of its own for every band, all in one product: single ones cost more to start than to compute.
-    [K, N, in] -> [K, N, out]"""
+    """Every band's own linear map; one product is faster than K small ones. [K, N, in] -> [K, N, out]"""
 
     def __init__(self, n_bands: int, dim_in: int, dim_out: int):
         super().__init__()
@@ -227,9 +183,9 @@ class Decoder(nn.Module):
 
     def __init__(self, args: BandSplitArgs):
         super().__init__()
-        self.zones, n_bands = zones(args), sum(n for n, _ in zones(args))
+        self.zones = zones(args)
         self.norm = nn.RMSNorm(args.width, eps=1e-6)
-        self.hidden = BandLinear(n_bands, args.width, 4 * args.width)
+        self.hidden = BandLinear(sum(n for n, _ in self.zones), args.width, 4 * args.width)
         self.linears = nn.ModuleList(BandLinear(n, 2 * args.width, 4 * w) for n, w in self.zones)
         for linear, (_, w) in zip(self.linears, self.zones, strict=True):
             nn.init.normal_(linear.weight, std=1e-3)
@@ -245,10 +201,7 @@ class Decoder(nn.Module):
 
 
 class BandSplit(nn.Module):
-    """[B, T] -> [B, T], any T >= 1.
-
-    f(a x) = a f(x) for a > 0, zeros to zeros, and no item of a batch sees another.
-    """
+    """[B, T] -> [B, T], any T >= 1. f(a x) = a f(x) for a > 0, zeros to zeros, and no item of a batch sees another."""
 
     muon_excluded = "encoder", "decoder"  # between spectra and vectors
 
@@ -256,7 +209,7 @@ class BandSplit(nn.Module):
         super().__init__()
         self.args = args
         self.encoder, self.decoder = Encoder(args), Decoder(args)
-        self.paths = nn.ModuleList(make_path(args, i // 2) for i in range(2 * args.n_blocks))
+        self.paths = nn.ModuleList(PATHS[args.mixer](args, i // 2) for i in range(2 * args.n_blocks))
         if args.sigma_reparam:
             sigma.apply(self, groups={"in_proj": 3})  # the queries, keys and values
 
@@ -268,16 +221,10 @@ class BandSplit(nn.Module):
         return estimate * level * mixture.any(-1, keepdim=True)
 
     def masks(self, mixture: Tensor) -> tuple[Tensor, Tensor]:
-        """The mask and the residual of a spectrum. complex [B, F, L] -> 2 x complex [B, F, L]"""
+        """Returns the mask and the residual of a spectrum. complex [B, F, L] -> 2 x complex [B, F, L]"""
         batch, first = len(mixture), [None, None]
         x = self.encoder(mixture)
         for i, path in enumerate(self.paths):  # in turn along time, each band alone, and along bands, each frame alone
             x = rearrange(x, "here (there b) d -> there (here b) d", b=batch)
             x, first[i % 2] = checkpointed(path, x, first[i % 2], enabled=self.args.checkpointing)
         return self.decoder(x, batch)
-
-
-def make_path(args: BandSplitArgs, block: int) -> nn.Module:
-    if args.mixer == "rwkv7":
-        return RWKV7Path(args, block)
-    return {"attention": AttentionPath, "lstm": LSTMPath}[args.mixer](args)

@@ -7,7 +7,8 @@ that an item needs is read from the disk.
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -16,11 +17,11 @@ import torch
 from torch.utils.data import Dataset
 
 import augment
-from extractor import UserError, audio
+from extractor import UserError, audio, check_counts, check_limits, check_shares, require
 from extractor.levels import QUIET_DB, level_db
 from extractor.material import Material, Source
 
-KINDS = ("game", "voice", "both", "absent")  # of validation mixtures: what lies over the target
+KINDS = ("game", "voice", "both", "absent")  # of validation mixtures: what lies over the target; absent: none, a voice
 TRIES = 20      # draws of a source before silence is taken for an answer
 
 
@@ -45,44 +46,28 @@ class MixtureArgs:
     seed: int = 0
 
     def __post_init__(self):
-        if not 0.01 <= self.segment_s < math.inf:
-            raise UserError(f"MixtureArgs.segment_s = {self.segment_s}: give a length of 0.01 s or more")
-        if not 0 <= self.max_shift < 1:
-            raise UserError(f"MixtureArgs.max_shift = {self.max_shift}: give a share of the segment, 0 to below 1")
-        for name in ("snr_db", "voice_db"):
-            low, high = getattr(self, name)
-            if low > high:
-                raise UserError(f"MixtureArgs.{name} = {low, high}: the lower end comes first")
-        low, high = self.speed
-        if not 0.25 <= low <= high <= 4:
-            raise UserError(f"MixtureArgs.speed = {low, high}: give two numbers in order, each from 0.25 to 4")
-        for name in (f.name for f in fields(self) if f.name.startswith("p_")):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"MixtureArgs.{name} = {getattr(self, name)}: give a share, 0 to 1")
-        if self.p_no_target + self.p_no_interference > 1:
-            shares = f"p_no_target = {self.p_no_target}, p_no_interference = {self.p_no_interference}"
-            raise UserError(f"MixtureArgs.{shares}: give at most 1 together")
-        if self.seed < 0 or self.n_valid < 1:
-            raise UserError(f"MixtureArgs.seed = {self.seed}, n_valid = {self.n_valid}: give 0 or more, 1 or more")
-        if not 0 < self.valid_share < 1:
-            raise UserError(f"MixtureArgs.valid_share = {self.valid_share}: give a share between 0 and 1")
+        require(self, "segment_s", 0.01 <= self.segment_s < math.inf, "give a length of 0.01 s or more")
+        require(self, "max_shift", 0 <= self.max_shift < 1, "give a share of the segment, 0 to below 1")
+        check_limits(self, "snr_db")
+        check_limits(self, "voice_db")
+        check_limits(self, "speed", 0.25, 4)
+        check_shares(self)
+        remedy = f"with p_no_interference = {self.p_no_interference} give at most 1 together"
+        require(self, "p_no_target", self.p_no_target + self.p_no_interference <= 1, remedy)
+        require(self, "valid_share", 0 < self.valid_share < 1, "give a share between 0 and 1")
+        check_counts(self, "n_valid")
+        require(self, "seed", self.seed >= 0, "give 0 or more")
 
     def of_validation(self) -> "MixtureArgs":
-        """These args where only what a frozen validation mixture depends on is kept; folders may be written in several
-        ways, and what they hold is compared apart."""
+        """Keeps only what a frozen validation mixture depends on. What is in the folders is compared elsewhere."""
         return replace(
             self, clean=(), dirty=(), captures=(), audio_stream=0, speed=(1.0, 1.0),
             p_no_target=0.0, p_no_interference=0.0, p_two_sources=0.0, p_voice=0.0,
         )
 
 
-def of_kind(kind: str) -> tuple[bool, str]:
-    """Whether the target is there in a mixture of this kind, and what lies over it."""
-    return (False, "voice") if kind == "absent" else (True, kind)
-
-
 def under_conditions(index: int) -> bool:
-    """Whether a validation mixture is augmented: of every other four, one of each kind."""
+    """Says whether a validation mixture is augmented: every other four are, one of each kind."""
     return index // len(KINDS) % 2 == 1
 
 
@@ -97,39 +82,31 @@ class Pool:
         return len(self.sources)
 
     def draw(self, rng: np.random.Generator) -> tuple[Source, int]:
-        """A source and a position in it."""
+        """Draws a source and a position in it."""
         position = int(rng.integers(self.ends[-1]))
         i = int(np.searchsorted(self.ends, position, side="right"))
         return self.sources[i], position - int(self.ends[i] - self.sources[i].length)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# the arithmetic of a mixture
-
+# --- the arithmetic of a mixture -------------------------------------------------------------------------------------
 
 def shift(target: np.ndarray, offset: int) -> np.ndarray:
-    """Move by `offset` samples (right if positive) under zero padding, length kept. [T] -> [T]"""
-    out = np.zeros_like(target)
-    n = len(target) - abs(offset)
-    if n > 0:
-        out[max(0, offset) :][:n] = target[max(0, -offset) :][:n]
-    return out
+    """Moves a signal by `offset` samples (right if positive) under zero padding. [T] -> [T]"""
+    right, left = max(0, offset), max(0, -offset)
+    return np.pad(target, (right, left))[left:][: len(target)]
 
 
 def at_snr(interference: np.ndarray, *, under: np.ndarray, snr_db: float) -> np.ndarray:
-    """The interference, scaled to lie `snr_db` under (or, if negative, over) the other signal. [T] -> [T]"""
+    """Scales the interference to lie `snr_db` under (or, if negative, over) the other signal. [T] -> [T]"""
     return interference * np.float32(10 ** ((level_db(under) - level_db(interference) - snr_db) / 20))
 
 
 def mix(target: np.ndarray, interference: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """mixture = target + interference; all three turned down alike where one would pass full scale. -> 3 x [T]"""
+    """Returns target + interference and both, all turned down alike where one would pass full scale. -> 3 x [T]"""
     peak = max(np.abs(x).max() for x in (target + interference, target, interference))
     gain = np.float32(1 / max(1.0, peak))
     target, interference = target * gain, interference * gain
     return target + interference, target, interference
-
-
-# ---------------------------------------------------------------------------------------------------------------------
 
 
 class MixtureDataset(Dataset):
@@ -137,9 +114,8 @@ class MixtureDataset(Dataset):
     for what a loss may draw, "unread": [], how many draws from recordings failed on the way.
 
     mixture = target + interference. `augmented`: what is done to them, by default nothing; in validation, to half of
-    them (`under_conditions`).
-    `held`: seconds of clean clips that are for validation; by default what `Material.held_out` draws.
-    Raises UserError where nothing can be read any more."""
+    them (`under_conditions`). `held`: seconds of clean clips that are for validation; by default what
+    `Material.held_out` draws. Raises UserError where nothing can be read any more."""
 
     def __init__(
         self, material: Material, args: MixtureArgs, sample_rate: int, *, split: str,
@@ -160,35 +136,33 @@ class MixtureDataset(Dataset):
     def __getitem__(self, key: tuple[int, int]) -> dict[str, torch.Tensor]:
         (epoch, index), unread = key, self.unread
         rng = np.random.default_rng((self.args.seed, self.split == "valid", epoch, index))
-        present, over = self.kind(rng) if self.split == "train" else of_kind(KINDS[index % len(KINDS)])
+        kind = self.kind(rng) if self.split == "train" else KINDS[index % len(KINDS)]
         as_recorded = self.split == "valid" and not under_conditions(index)
-        capture = augment.draw(augment.OFF if as_recorded else self.augment, rng)
-        target = self.target(rng, capture) if present else np.zeros(self.n_samples, np.float32)
-        interference = self.interference(rng, over, capture)
+        capture = augment.draw(augment.OFF if as_recorded else self.augment, rng, self.sample_rate)
+        target = np.zeros(self.n_samples, np.float32)
+        if kind != "absent":
+            target = capture.target(self.loud(rng, self.clean_draw))
+        interference = self.interference(rng, kind, capture)
         if level_db(target) > QUIET_DB and level_db(interference) > QUIET_DB:
             interference = at_snr(interference, under=target, snr_db=rng.uniform(*self.args.snr_db))
-        if (noise := augment.hiss(self.n_samples, capture, rng, self.sample_rate)) is not None:
-            mixture, snr_db = target + interference, rng.uniform(*capture.args.hiss_db)
-            interference = interference + at_snr(noise, under=mixture, snr_db=snr_db)
-        names, signals = ("mixture", "target", "interference"), mix(target, interference)
-        item = {name: torch.from_numpy(x) for name, x in zip(names, signals, strict=True)}
-        numbers = {"seed": rng.integers(1 << 62), "unread": self.unread - unread}
-        return item | {name: torch.tensor(number) for name, number in numbers.items()}
+        if (noise := capture.hiss(self.n_samples)) is not None:
+            snr_db = rng.uniform(*capture.args.hiss_db)
+            interference = interference + at_snr(noise, under=target + interference, snr_db=snr_db)
+        mixture, target, interference = map(torch.from_numpy, mix(target, interference))
+        seed, unread = torch.tensor(rng.integers(1 << 62)), torch.tensor(self.unread - unread)
+        return {"mixture": mixture, "target": target, "interference": interference, "seed": seed, "unread": unread}
 
-    def kind(self, rng: np.random.Generator) -> tuple[bool, str]:
-        """Whether the target is there, and what lies over it: "game", "voice", "both", or "nothing"."""
+    def kind(self, rng: np.random.Generator) -> str:
+        """Draws one of KINDS, or "alone": the target without interference."""
         args, u = self.args, rng.random()
         if u < args.p_no_target:
-            return of_kind("absent")
+            return "absent"
         if u < args.p_no_target + args.p_no_interference:
-            return True, "nothing"
-        return True, "both" if rng.random() < args.p_two_sources else "voice" if rng.random() < args.p_voice else "game"
-
-    def target(self, rng: np.random.Generator, capture: augment.Capture) -> np.ndarray:
-        """A clean clip, cropped at random if longer, shifted under zero padding. -> [T]"""
-        return augment.target(self.loud(rng, self.clean_draw), capture, rng, self.sample_rate)
+            return "alone"
+        return "both" if rng.random() < args.p_two_sources else "voice" if rng.random() < args.p_voice else "game"
 
     def clean_draw(self, rng: np.random.Generator) -> np.ndarray:
+        """Reads a clean clip, cropped at random if longer, shifted under zero padding. -> [T]"""
         source, _ = self.clean.draw(rng)
         spare = source.length - self.n_samples
         start = source.start + (int(rng.integers(spare + 1)) if spare > 0 else 0)
@@ -198,31 +172,28 @@ class MixtureDataset(Dataset):
         reach = round(self.args.max_shift * self.n_samples)
         return shift(clip, int(rng.integers(-reach, reach + 1)))
 
-    def interference(self, rng: np.random.Generator, over: str, capture: augment.Capture) -> np.ndarray:
-        if over == "nothing":
+    def interference(self, rng: np.random.Generator, kind: str, capture: augment.Capture) -> np.ndarray:
+        """Draws what lies over the target: nothing, a game or a voice, or both, the voice then louder by a draw from
+        voice_db. -> [T]"""
+        if kind == "alone":
             return np.zeros(self.n_samples, np.float32)
-        if over == "both" and self.games and self.voices:
-            return self.over(rng, *(self.dirty_segment(rng, pool, capture) for pool in (self.games, self.voices)))
-        return self.dirty_segment(rng, {"game": self.games, "voice": self.voices}.get(over) or self.dirty, capture)
-
-    def over(self, rng: np.random.Generator, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """Both, the second one louder than the first by a draw from voice_db. [T], [T] -> [T]"""
-        if min(level_db(first), level_db(second)) > QUIET_DB:
-            second = at_snr(second, under=first, snr_db=-rng.uniform(*self.args.voice_db))
-        return first + second
-
-    def dirty_segment(self, rng: np.random.Generator, pool: Pool, capture: augment.Capture) -> np.ndarray:
-        segment = self.loud(rng, lambda rng: self.dirty_draw(rng, pool))
-        return augment.source(segment, capture, rng, self.sample_rate)
+        pools = {"game": [self.games], "both": [self.games, self.voices]}.get(kind, [self.voices])
+        pools = pools if all(pools) else [self.dirty]  # there may be no voices, or nothing else
+        segments = [capture.source(self.loud(rng, partial(self.dirty_draw, pool=pool))) for pool in pools]
+        if len(segments) == 1:
+            return segments[0]
+        game, voice = segments
+        if min(level_db(game), level_db(voice)) > QUIET_DB:
+            voice = at_snr(voice, under=game, snr_db=-rng.uniform(*self.args.voice_db))
+        return game + voice
 
     def dirty_draw(self, rng: np.random.Generator, pool: Pool) -> np.ndarray:
-        """A segment from a random position; where the recording ends it goes on from its start, so that every second
-        is equally likely, in long files and short ones. -> [T]"""
+        """Reads a segment from a random position. At the end of the recording it goes on from its start, so that every
+        second is equally likely, in long files and short ones. -> [T]"""
         source, position = pool.draw(rng)
         rate = self.played_rate(rng)
-        start, at, end = (
-            n * rate // self.sample_rate for n in (source.start, source.start + position, source.start + source.length)
-        )
+        places = source.start, source.start + position, source.start + source.length
+        start, at, end = (n * rate // self.sample_rate for n in places)
         end = max(end, start + 1)
         pieces, missing = [], self.n_samples
         while missing:
@@ -232,7 +203,7 @@ class MixtureDataset(Dataset):
         return np.concatenate(pieces)
 
     def played_rate(self, rng: np.random.Generator) -> int:
-        """The rate to read at, so that samples taken for ones at the net's rate play at a random speed."""
+        """Draws the rate to read a recording at: played at the net's rate, it has a random speed."""
         slowest, fastest = self.args.speed
         if slowest == fastest == 1:
             return self.sample_rate
@@ -243,7 +214,7 @@ class MixtureDataset(Dataset):
         return max(1, min(max(nearest, least), most) if least <= most else nearest) * step
 
     def loud(self, rng: np.random.Generator, draw) -> np.ndarray:
-        """Draw until it is not silence; a file that fails is named once and drawn over."""
+        """Draws until it finds more than silence. A file that cannot be read is named once."""
         out, failed = np.zeros(self.n_samples, np.float32), 0
         for _ in range(TRIES):
             try:
@@ -262,27 +233,24 @@ class MixtureDataset(Dataset):
 
 
 class Reported(Dataset):
-    """The items of a MixtureDataset and "error": "", or where one cannot be made, silence and what went wrong: what a
-    DataLoader's worker raises would come back as a traceback in a text."""
+    """The items of a MixtureDataset with an "error", which is "" for an item that could be made. An exception in a
+    DataLoader's worker would arrive as a traceback in a text."""
 
     def __init__(self, mixtures: MixtureDataset):
         self.mixtures = mixtures
-
-    def __len__(self) -> int:
-        return len(self.mixtures)
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, torch.Tensor | str]:
         try:
             return self.mixtures[key] | {"error": ""}
         except UserError as e:
-            silence = torch.zeros(self.mixtures.n_samples)
-            signals = dict.fromkeys(("mixture", "target", "interference"), silence)
-            return signals | {"seed": torch.tensor(0), "unread": torch.tensor(0), "error": str(e)}
+            silence, zero = torch.zeros(self.mixtures.n_samples), torch.tensor(0)
+            signals = {"mixture": silence, "target": silence, "interference": silence}
+            return signals | {"seed": zero, "unread": zero, "error": str(e)}
 
 
 class TrainingSampler:
-    """Training items from a step on, as (epoch, index), without end; a sampler. Of the `batch_size` items of a step it
-    gives `n`, from number `first` on: the others are for other processes."""
+    """Yields the keys (epoch, index) of training items from a step on, without end. Of the `batch_size` items of every
+    step it yields `n`, from number `first` on; the others are for other processes."""
 
     def __init__(self, step: int, batch_size: int, steps_per_epoch: int, first: int, n: int):
         self.step, self.batch_size, self.steps_per_epoch = step, batch_size, steps_per_epoch

@@ -16,44 +16,46 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from extractor import UserError, check_counts, precision, sigma, spectrum
-from extractor.layers import attend, checkpointed
-
-
-def check_dual_path(args):
-    """Raises UserError where the args that every dual-path network has cannot work."""
-    name = type(args).__name__
-    for field in ("kernel", "chunk_frames"):
-        if getattr(args, field) < 2 or getattr(args, field) % 2:
-            raise UserError(f"{name}.{field} = {getattr(args, field)}: give an even number of at least 2")
-    check_counts(args, "sample_rate", "n_filters", "bottleneck", "n_blocks", "n_heads")
-    if args.fourier and args.n_filters != 2 * args.kernel:
-        raise UserError(f"{name}.fourier needs n_filters = 2 * kernel = {2 * args.kernel}, not {args.n_filters}")
+from extractor import check_counts, precision, require, sigma, spectrum
+from extractor.layers import Attention, checkpointed
 
 
 @dataclass(frozen=True)
-class DPTNetArgs:
+class DualPathArgs:
+    """The fields that every dual-path network has."""
+
     sample_rate: int = 44100   # Hz; travels with the weights
     kernel: int = 32           # W, samples, even; the encoder's stride is W/2
     n_filters: int = 256       # E
     bottleneck: int = 64       # N; must divide by n_heads
-    hidden: int = 64           # H
-    n_blocks: int = 3          # D
+    n_blocks: int = 3          # D; each a layer inside the chunks and one across
     n_heads: int = 4
     chunk_frames: int = 150    # K, even; sqrt(2 L) balances the two paths
     fourier: bool = False      # start the two filterbanks from a windowed Fourier frame instead of noise; needs E = 2W
     checkpointing: bool = False  # recompute every layer in the backward pass: slower, far less memory
-    sigma_reparam: bool = False  # matrices but the filterbanks' and LSTMs' as gamma / sigma(W) * W (extractor/sigma.py)
 
     def __post_init__(self):
-        check_dual_path(self)
-        check_counts(self, "hidden")
-        if self.bottleneck % self.n_heads:
-            raise UserError(f"DPTNetArgs.bottleneck = {self.bottleneck}: give a multiple of n_heads = {self.n_heads}")
+        for name in ("kernel", "chunk_frames"):
+            value = getattr(self, name)
+            require(self, name, value >= 2 and value % 2 == 0, "give an even number of at least 2")
+        check_counts(self, "sample_rate", "n_filters", "bottleneck", "n_blocks", "n_heads")
+        fits = not self.fourier or self.n_filters == 2 * self.kernel
+        require(self, "fourier", fits, f"it needs n_filters = 2 * kernel = {2 * self.kernel}, not {self.n_filters}")
+        require(self, "bottleneck", self.bottleneck % self.n_heads == 0, f"give a multiple of n_heads = {self.n_heads}")
 
     @property
     def stride(self) -> int:
         return self.kernel // 2
+
+
+@dataclass(frozen=True)
+class DPTNetArgs(DualPathArgs):
+    hidden: int = 64           # H
+    sigma_reparam: bool = False  # matrices but the filterbanks' and LSTMs' as gamma / sigma(W) * W (extractor/sigma.py)
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_counts(self, "hidden")
 
 
 PRESETS = {
@@ -66,12 +68,10 @@ PRESETS = {
 }
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# frames <-> chunks
-
+# --- frames <-> chunks -----------------------------------------------------------------------------------------------
 
 def segment(frames: Tensor, chunk_frames: int) -> Tensor:
-    """Cut frames into half-overlapping chunks; every frame lies in exactly two. [B, L, N] -> [B, S, K, N]
+    """Cuts frames into half-overlapping chunks; every frame lies in exactly two. [B, L, N] -> [B, S, K, N]
 
     Where the frames fill the chunks as they are, the authors add two chunks of nothing but padding; this does not.
     """
@@ -82,14 +82,12 @@ def segment(frames: Tensor, chunk_frames: int) -> Tensor:
 
 
 def overlap_add(chunks: Tensor, n_frames: int) -> Tensor:
-    """Sum what the chunks say of each frame: twice the frames, if they are `segment`'s. [B, S, K, N] -> [B, L, N]"""
+    """Adds up the chunks: returns twice the frames that `segment` was given. [B, S, K, N] -> [B, L, N]"""
     first, second = chunks.chunk(2, dim=2)  # the second half of chunk s lies over the first half of chunk s+1
     return rearrange(first[:, 1:] + second[:, :-1], "b s p n -> b (s p) n")[:, :n_frames]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# frames <-> samples
-
+# --- frames <-> samples ----------------------------------------------------------------------------------------------
 
 class GlobalNorm(nn.Module):
     """gLN: one mean and one variance over all frames and features of an item. [B, L, E] -> [B, L, E]"""
@@ -116,26 +114,7 @@ def fourier_frame(kernel: int) -> Tensor:
     return torch.cat([basis, -basis])
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# layers: a sequence comes first, so that the LSTM, which costs most, reads it without a copy
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention along the first axis. [L, B, N] -> [L, B, N]"""
-
-    def __init__(self, dim: int, n_heads: int):
-        super().__init__()
-        self.n_heads = n_heads
-        self.in_proj, self.out_proj = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
-        nn.init.xavier_uniform_(self.in_proj.weight)
-        nn.init.zeros_(self.in_proj.bias)
-        nn.init.zeros_(self.out_proj.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        qkv = rearrange(self.in_proj(x), "l b (three h d) -> three b h l d", three=3, h=self.n_heads)
-        q, k, v = qkv.contiguous()  # strided rows miss the CPU's caches: up to 1.8 times as slow
-        return self.out_proj(rearrange(attend(q, k, v), "b h l d -> l b (h d)"))
-
+# --- layers, a sequence first: the LSTM, which costs most, then reads it without a copy ------------------------------
 
 class Layer(nn.Module):
     """The improved transformer layer: attention, then an LSTM in place of the first feed-forward projection, each
@@ -154,21 +133,19 @@ class Layer(nn.Module):
         return self.norm_lstm(x + self.linear(F.relu(precision.lstm(self.lstm, x))))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# the net
-
+# --- the net ---------------------------------------------------------------------------------------------------------
 
 class DualPath(nn.Module):
-    """Filterbanks around a mask on frames that are cut into chunks. A family adds `paths`, which runs the layers.
-    [B, T] -> [B, T]; any T >= 1.
+    """Filterbanks around a mask on frames that are cut into chunks. [B, T] -> [B, T]; any T >= 1.
 
+    A family adds `paths`, [B, S, K, N] -> [B, S, K, N]: the layers, in turn inside each chunk and across chunks.
     f(a x) = a f(x) for a > 0, zeros to zeros, and no item of a batch sees another.
     """
 
     muon_excluded = "encoder", "bottleneck", "mask", "decoder"  # between samples and vectors
 
     def __init__(self, args, layers):
-        """`layers`: an iterable of 2 * n_blocks, drawn where the layers' turn is: their weights are random numbers"""
+        """`layers` yields 2 * n_blocks, each made when its turn comes: their weights are random numbers."""
         super().__init__()
         self.args = args
         width, filters = args.bottleneck, args.n_filters
@@ -193,25 +170,21 @@ class DualPath(nn.Module):
         return estimate[:, self.args.stride :][:, :n_samples] * level
 
     def encode(self, mixture: Tensor) -> Tensor:
-        """Frames of W samples at a stride of W/2; every sample lies in two. [B, T] -> [B, L, E], not negative"""
+        """Returns frames of W samples at a stride of W/2; each sample is in two. [B, T] -> [B, L, E], not negative"""
         stride = self.args.stride
         mixture = F.pad(mixture, (stride, stride + -mixture.shape[-1] % stride))
         with precision.full(mixture):  # the estimate is made of these frames: what is rounded here is heard
             return F.relu(self.encoder(mixture.unfold(-1, self.args.kernel, stride)))
 
     def masks(self, frames: Tensor) -> Tensor:
-        """[B, L, E] -> [B, L, E], not negative, not bounded"""
+        """Returns a factor for every value of the frames, not negative, not bounded. [B, L, E] -> [B, L, E]"""
         chunks = segment(precision.at_least_fp32(self.bottleneck(self.norm(frames))), self.args.chunk_frames)
         x = overlap_add(self.head(self.paths(chunks)), frames.shape[1])
         x = torch.tanh(self.value(x)) * torch.sigmoid(self.gate(x))
         return F.relu(self.mask(x))
 
-    def paths(self, chunks: Tensor) -> Tensor:
-        """The layers, in turn inside each chunk, along k, and across chunks, along s. [B, S, K, N] -> [B, S, K, N]"""
-        raise NotImplementedError
-
     def decode(self, frames: Tensor) -> Tensor:
-        """[B, L, E] -> [B, (L + 1) W/2]"""
+        """Overlap-adds frames to samples. [B, L, E] -> [B, (L + 1) W/2]"""
         with precision.full(frames):
             first, second = self.decoder(frames).chunk(2, dim=-1)
         halves = F.pad(first, (0, 0, 0, 1)) + F.pad(second, (0, 0, 1, 0))
@@ -219,10 +192,7 @@ class DualPath(nn.Module):
 
 
 class DPTNet(DualPath):
-    """[B, T] -> [B, T]; any T >= 1.
-
-    f(a x) = a f(x) for a > 0, zeros to zeros, and no item of a batch sees another.
-    """
+    """The network of the paper, with what `DualPath` promises. [B, T] -> [B, T]"""
 
     def __init__(self, args: DPTNetArgs):
         layers = (Layer(args.bottleneck, args.hidden, args.n_heads) for _ in range(2 * args.n_blocks))
@@ -233,7 +203,7 @@ class DPTNet(DualPath):
             sigma.apply(self, groups={"in_proj": 3}, leave=("encoder", "decoder"))  # queries, keys and values apart
 
     def paths(self, chunks: Tensor) -> Tensor:
-        """[B, S, K, N] -> [B, S, K, N]"""
+        """Runs the layers, in turn inside each chunk and across chunks. [B, S, K, N] -> [B, S, K, N]"""
         x, batch = rearrange(chunks, "b s k n -> k (b s) n"), chunks.shape[0]
         for layer in self.layers:  # in turn inside each chunk, along k, and across chunks, along s
             x = checkpointed(layer, x, enabled=self.args.checkpointing)

@@ -18,19 +18,9 @@ import torch
 from tqdm import tqdm
 
 import infer
-from extractor import UserError, audio, baselines, checkpoint, curves, metrics, page, perceptual, script, tables
-from extractor.scoring import (
-    MEASURES,
-    Pair,
-    describe,
-    differences,
-    find_estimates,
-    find_pairs,
-    means,
-    present,
-    read_estimate,
-)
-from extractor.script import command_line
+from extractor import UserError, audio, baselines, checkpoint, curves, metrics, page, perceptual, scoring, tables
+from extractor.scoring import MEASURES, Pair
+from extractor.script import command_line, run_info
 
 ENROLMENT_S = 60  # of clean speech that stand for the voice
 
@@ -52,8 +42,7 @@ class EvalArgs:
 
 def main(args: EvalArgs) -> dict:
     """Returns the content of scores.json."""
-    out_dir = Path(args.out_dir)
-    pairs = find_pairs(Path(args.pairs))
+    out_dir, pairs = Path(args.out_dir), scoring.find_pairs(Path(args.pairs))
     sample_rate = pairs[0].mixture.rate
     systems = name_systems(args.systems, out_dir)
     enrolment = read_enrolment(args.clean, sample_rate)
@@ -62,7 +51,7 @@ def main(args: EvalArgs) -> dict:
         {"name": name, "source": source} | fingerprint(source) for name, source in systems.items()
     )]
     enhancers = {s: baselines.build(s, sample_rate) for s in systems.values() if s in baselines.BASELINES}
-    folders = {s: find_estimates(Path(s), pairs) for s in systems.values() if is_folder(s)}
+    folders = {s: scoring.find_estimates(Path(s), pairs) for s in systems.values() if is_folder(s)}
 
     # what can be refused has been by now; from here on it takes time
     estimates = {page.MIXTURE: {pair.name: pair.mixture.path for pair in pairs}} | {
@@ -71,15 +60,21 @@ def main(args: EvalArgs) -> dict:
     }
     items, scores, failures = score_all(pairs, estimates, ears, out_dir if args.page else None)
     if not items:
-        raise UserError(f"{args.pairs}: no pair could be scored ({failures[0]})")
+        raise UserError(f"no pair could be scored ({failures[0]})", args.pairs)
 
+    packages = [*perceptual.PACKAGES.values(), *(b.package for b in baselines.BASELINES.values())]
+    ours = next(iter(systems))  # is compared with each of the others
     report = {
-        **script.run_info(args, out_dir, packages()), "sample_rate": sample_rate, "systems": described,
-        "items": items, "scores": scores, **summarise(items, scores), "failures": failures,
+        **run_info(args, out_dir, " ".join(packages).split()), "sample_rate": sample_rate,
+        "systems": described, "items": items, "scores": scores,
+        "summary": {name: scoring.means(items, rows) for name, rows in scores.items()},
+        "against": {name: scoring.differences(items, scores[ours], scores[name]) for name in scores if name != ours},
+        "failures": failures,
     }
     tables.write_json(out_dir / "scores.json", report)
     if args.page:
-        page.write(out_dir, report | {"curves": {name: learned(source) for name, source in systems.items()}})
+        learned = {name: curves.read(Path(source).parent) for name, source in systems.items() if Path(source).is_file()}
+        page.write(out_dir, report | {"curves": learned})
     print_report(report)
     if ears and (lacking := not_measured(items, enrolment)):
         print("\nnot measured: " + "; ".join(f"{MEASURES[m].title} ({why})" for m, why in lacking.items()))
@@ -88,12 +83,10 @@ def main(args: EvalArgs) -> dict:
     return report
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# systems
-
+# --- systems ---------------------------------------------------------------------------------------------------------
 
 def name_systems(sources: tuple[str, ...], out_dir: Path) -> dict[str, str]:
-    """A short name for each: that of the baseline, of the folder, or of the run that wrote the checkpoint."""
+    """Gives each a short name: that of the baseline, of the folder, or of the run that wrote the checkpoint."""
     named: dict[str, str] = {}
     for source in sources:
         path = Path(source)
@@ -105,27 +98,27 @@ def name_systems(sources: tuple[str, ...], out_dir: Path) -> dict[str, str]:
             name = checkpoint.name_of(path)
         else:
             known = ", ".join(baselines.BASELINES)
-            raise UserError(f"{source}: no checkpoint, no folder of estimates, and no enhancer known here ({known})")
+            raise UserError(f"no checkpoint, no folder of estimates, and no enhancer known here ({known})", source)
         if source in named.values():
-            raise UserError(f"{source}: named twice among the systems; name it once")
+            raise UserError("named twice among the systems; name it once", source)
         names = (name, *(re.sub(r"[/\\:]", "_", full) for full in (source, str(path.resolve()))))
         named[next(n for n in names if n not in ("", *page.SIGNALS, *named))] = source
     folders = {Path(source).resolve(): source for source in named.values() if is_folder(source)}
     for name, source in named.items():
         if not is_folder(source) and (theirs := folders.get((out_dir / "estimate" / name).resolve())):
-            raise UserError(f"{theirs}: {source} would write its own estimates there; choose another out_dir")
+            raise UserError(f"{source} would write its own estimates there; choose another out_dir", theirs)
     return named
 
 
 def is_folder(source: str) -> bool:
-    """Whether the system is a folder of estimates."""
+    """Says whether the system is a folder of estimates."""
     return source not in baselines.BASELINES and Path(source).is_dir()
 
 
 def estimate(
     source: str, out_dir: Path, pairs: list[Pair], args: EvalArgs, enhance: baselines.Enhance | None
 ) -> dict[str, Path]:
-    """Makes a system's estimates: files by the names of their pairs. Where one could not be made there is none."""
+    """Makes a system's estimates. Returns name of the pair -> file, which is missing where none could be made."""
     plan = infer.InferArgs(source, str(Path(args.pairs) / "mixture"), str(out_dir), page_s=0, device=args.device)
     paths = {mixture.stem: path for mixture, path in infer.plan(plan).items()}
     for path in paths.values():
@@ -143,31 +136,27 @@ def estimate(
 
 
 def read_enrolment(folders: tuple[str, ...], sample_rate: int) -> np.ndarray | None:
-    """The first minute of clean recordings. [T]"""
+    """Reads the first minute of clean recordings. -> [T], or None without folders"""
     if not folders:
         return None
     pieces, missing = [], ENROLMENT_S * sample_rate
-    for folder in folders:
-        for path in audio.find(folder):
-            if not missing:
-                break
-            recording = audio.probe(path)
-            n = min(missing, recording.length(sample_rate))
-            pieces.append(audio.read(recording, 0, n, sample_rate))
-            missing -= n
+    for path in (path for folder in folders for path in audio.find(folder)):
+        recording = audio.probe(path)
+        pieces.append(audio.read(recording, 0, min(missing, recording.length(sample_rate)), sample_rate))
+        missing -= len(pieces[-1])
+        if not missing:
+            break
     if not pieces:
         raise UserError(f"{', '.join(folders)}: no recordings there; name folders of the speaker's clean recordings")
     return np.concatenate(pieces)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# scores
-
+# --- scores ----------------------------------------------------------------------------------------------------------
 
 def score_all(
     pairs: list[Pair], estimates: dict[str, dict[str, Path]], ears: perceptual.Perceptual | None, pages: Path | None
 ) -> tuple[list[dict], dict[str, list[dict]], list[str]]:
-    """Of every pair that can be read an item, of every system a row for each of these, empty where there is no
+    """Returns an item for every pair that can be read, for every system a row for each item, empty where there is no
     estimate, and a sentence for all that could not be scored. pages: the folder that gets the sounds"""
     sample_rate = pairs[0].mixture.rate
     items, scores, failures = [], {name: [] for name in estimates}, []
@@ -177,26 +166,27 @@ def score_all(
         except UserError as e:
             failures.append(str(e))  # nothing to compare with
             continue
-        items.append(describe(pair, mixture, target))
+        items.append(scoring.describe(pair, mixture, target))
         signals = {page.MIXTURE: mixture, page.TARGET: target}
         for name, paths in estimates.items():
             try:
-                signals[name] = read_estimate(paths[pair.name], pair)
-                row = score(mixture=mixture, target=target, estimate=signals[name], sample_rate=sample_rate)
-                if ears and present(target):
-                    row |= perceptual_scores(ears, signals[name], target, pair.text)
+                signals[name] = scoring.read_estimate(paths[pair.name], pair)
             except UserError as e:
                 failures.append(f"{name}: {e}")
-                row = {}
-            scores[name].append(row)
+                scores[name].append({})
+                continue
+            scores[name].append(score(pair, ears, mixture=mixture, target=target, estimate=signals[name]))
         if pages:
             items[-1]["sound"] = page.add_sound(pages, signals, sample_rate)
     return items, scores, failures
 
 
-def score(*, mixture: np.ndarray, target: np.ndarray, estimate: np.ndarray, sample_rate: int) -> dict[str, float]:
-    """What needs no other package, by its name in MEASURES; of a silent target what has a meaning there. [T] each"""
-    absent = not present(target)
+def score(
+    pair: Pair, ears: perceptual.Perceptual | None, *, mixture: np.ndarray, target: np.ndarray, estimate: np.ndarray
+) -> dict[str, float]:
+    """Returns scores by their names in MEASURES; with a silent target those that have a meaning there. [T] each"""
+    heard = ears.score(estimate=estimate, target=target, text=pair.text) if ears and scoring.present(target) else {}
+    absent = not scoring.present(target)
     mixture, target, estimate = map(torch.from_numpy, (mixture, target, estimate))
     if absent:
         return {"residual_level": metrics.relative_level(estimate=estimate, reference=mixture).item()}
@@ -205,27 +195,19 @@ def score(*, mixture: np.ndarray, target: np.ndarray, estimate: np.ndarray, samp
          "sdr": metrics.sdr(estimate=x, reference=target).item()} for x in (mixture, estimate)
     )
     gain = after["si_sdr"] - before["si_sdr"]
-    shares = metrics.shares(estimate=estimate, mixture=mixture, reference=target, sample_rate=sample_rate)
+    shares = metrics.shares(estimate=estimate, mixture=mixture, reference=target, sample_rate=pair.mixture.rate)
     row = after | {
         "si_sdri": gain, "sdri": after["sdr"] - before["sdr"], "gained": 100.0 * (gain > 1),
         "level_error": metrics.level_error(estimate=estimate, reference=target).item(),
         "target_loss": 100 * shares.target_loss.item(), "leakage": shares.leakage.item(),
         "high_lost": 100 * shares.high_lost.item(), "high_kept": shares.high_kept.item(),
     }
-    return {name: value for name, value in row.items() if np.isfinite(value)}
-
-
-def perceptual_scores(
-    ears: perceptual.Perceptual, estimate: np.ndarray, target: np.ndarray, text: str | None
-) -> dict[str, float]:
-    heard = ears.score(estimate=estimate, target=target, text=text)
-    if "wer" in heard:
-        heard["wer"] *= 100
-    return {name: float(value) for name, value in heard.items() if np.isfinite(value)}
+    row |= {name: 100 * value if name == "wer" else value for name, value in heard.items()}
+    return {name: float(value) for name, value in row.items() if np.isfinite(value)}
 
 
 def not_measured(items: list[dict], enrolment: np.ndarray | None) -> dict[str, str]:
-    """Measure -> what it lacks."""
+    """Returns measure -> why it has no number."""
     lacking = {}
     if enrolment is None:
         lacking["speaker"] = "give clean recordings of the speaker, EvalArgs.clean"
@@ -234,62 +216,35 @@ def not_measured(items: list[dict], enrolment: np.ndarray | None) -> dict[str, s
     return lacking | {m: f"not installed: {p}; see requirements-eval.txt" for m, p in perceptual.missing().items()}
 
 
-def summarise(items: list[dict], scores: dict[str, list[dict]]) -> dict:
-    """Means by kind with their intervals, and what the first system after the mixture has over each of the others."""
-    ours = list(scores)[1]
-    return {
-        "summary": {name: means(items, rows) for name, rows in scores.items()},
-        "against": {name: differences(items, scores[ours], rows) for name, rows in scores.items() if name != ours},
-    }
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# the report
-
+# --- the report ------------------------------------------------------------------------------------------------------
 
 def print_report(report: dict):
-    """Two tables in markdown, over all systems: means and 95 % intervals over files."""
-    summary, against = report["summary"], report["against"]
-    kinds = list(summary[page.MIXTURE])
+    """Prints two tables in markdown, over all systems: means and 95 % intervals over files."""
+    summary = report["summary"]
+    kinds, ours = list(summary[page.MIXTURE]), list(summary)[1]
     overall = kinds[-1]
-    columns = [(kind, "si_sdri") for kind in kinds] + [(overall, "gained")]
-    columns += [(kind, "residual_level") for kind in kinds]
+    shown = [(k, "si_sdri") for k in kinds] + [(overall, "gained")] + [(k, "residual_level") for k in kinds]
     elsewhere = "si_sdri", "gained", "residual_level", "dnsmos_sig", "dnsmos_bak"
     rest = [(overall, m) for m in MEASURES if m not in elsewhere]
-    for table in (columns, rest):
-        table = [(kind, m) for kind, m in table if any(m in by_kind[kind] for by_kind in summary.values())]
-        if not table:
-            continue
-        head = [f"{MEASURES[m].title}, {kind}" if m == "si_sdri" else MEASURES[m].title for kind, m in table]
-        rows = [
-            [name, *(s[kind][m].text(MEASURES[m]) if m in s[kind] else "-" for kind, m in table)]
-            for name, s in summary.items()
-        ]
-        print("\n" + tables.markdown(["system", *head], rows))
-    ours = list(summary)[1]
-    for name, by_kind in against.items():
-        words = [
-            f"{MEASURES[m].title} {found.text(MEASURES[m])} {verdict}"
-            for m, (found, verdict) in by_kind[overall].items() if m in ("si_sdri", "dnsmos", "speaker", "wer")
-        ]
+    for columns in (shown, rest):
+        columns = [(k, m) for k, m in columns if any(m in by_kind[k] for by_kind in summary.values())]
+        head = [f"{MEASURES[m].title}, {k}" if m == "si_sdri" else MEASURES[m].title for k, m in columns]
+        rows = [[name] for name in summary]
+        for row, by_kind in zip(rows, summary.values(), strict=True):
+            row += [by_kind[k][m].text(MEASURES[m]) if m in by_kind[k] else "-" for k, m in columns]
+        if columns:
+            print("\n" + tables.markdown(["system", *head], rows))
+    for name, by_kind in report["against"].items():
+        found = {m: by_kind[overall][m] for m in ("si_sdri", "dnsmos", "speaker", "wer") if m in by_kind[overall]}
+        words = (f"{MEASURES[m].title} {gap.text(MEASURES[m])} {verdict}" for m, (gap, verdict) in found.items())
         print(f"\n{ours} against {name}, {overall}: " + "; ".join(words))
 
 
-def packages() -> list[str]:
-    """Names of the packages that the scores depend on."""
-    return " ".join([*perceptual.PACKAGES.values(), *(b.package for b in baselines.BASELINES.values())]).split()
-
-
 def fingerprint(source: str) -> dict:
-    """The SHA-256 of a checkpoint, so that it is known later which one was scored; {} for other systems."""
+    """Returns step and SHA-256 of a checkpoint, which tell later which one was scored; {} for other systems."""
     if not Path(source).is_file():
         return {}
     return {"step": checkpoint.load(source).get("step"), "sha256": checkpoint.sha256_of(source)}
-
-
-def learned(source: str) -> dict:
-    """The curves of the run that wrote a checkpoint."""
-    return curves.read(Path(source).parent) if Path(source).is_file() else {}
 
 
 args = EvalArgs(

@@ -24,7 +24,7 @@ The noise is a function of the absolute position in the recording: pieces of it 
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import torch
@@ -34,7 +34,7 @@ from torch import Tensor, nn
 
 import bandsplit
 import fullband
-from extractor import UserError, check_counts, precision, spectrum
+from extractor import UserError, check_counts, precision, require, spectrum
 from losses import LossArgs, log_mse
 
 PREDICTORS = {fullband.FullBandArgs: fullband.FullBand, bandsplit.BandSplitArgs: bandsplit.BandSplit}
@@ -61,59 +61,24 @@ class FlowArgs:
     steps: int = 1       # N; 1 is another predictive net, and no number was better so far (docs/log.md)
 
     def __post_init__(self):
-        if isinstance(self.predictor, dict):  # as it comes out of a checkpoint
-            object.__setattr__(self, "predictor", predictor_args(self.predictor))
+        if isinstance(self.predictor, dict):  # as it comes out of a checkpoint; by now there may be more fields
+            known = (args for args in PREDICTORS if self.predictor.keys() <= {field.name for field in fields(args)})
+            object.__setattr__(self, "predictor", next(known, dict)(**self.predictor))
         if type(self.predictor) not in PREDICTORS:
             known = ", ".join(args.__name__ for args in PREDICTORS)
             raise UserError(f"FlowArgs.predictor is a {type(self.predictor).__name__}: give one of {known}")
         check_counts(self, "n_bands", "n_fine", "width", "hidden", "n_layers", "steps")
+        n_bins = self.predictor.n_bins
         for name, least in (("n_bands", 2), ("n_fine", 1)):
-            if not least <= getattr(self, name) <= self.n_bins:
-                raise UserError(
-                    f"FlowArgs.{name} = {getattr(self, name)}: give at least {least} and at most the {self.n_bins} "
-                    "bins of predictor.n_fft"
-                )
-        if not 0 < self.alpha <= 1:
-            raise UserError(f"FlowArgs.alpha = {self.alpha}: give more than 0 and at most 1")
+            limits = f"give at least {least} and at most the {n_bins} bins of predictor.n_fft"
+            require(self, name, least <= getattr(self, name) <= n_bins, limits)
+        require(self, "alpha", 0 < self.alpha <= 1, "give more than 0 and at most 1")
         for name in ("sigma", "reach"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise UserError(f"FlowArgs.{name} = {getattr(self, name)}: give a finite number over 0")
+            require(self, name, 0 < getattr(self, name) < math.inf, "give a finite number over 0")
 
     @property
     def sample_rate(self) -> int:
         return self.predictor.sample_rate
-
-    @property
-    def n_fft(self) -> int:
-        return self.predictor.n_fft
-
-    @property
-    def hop(self) -> int:
-        return self.predictor.hop
-
-    @property
-    def n_bins(self) -> int:
-        return self.n_fft // 2 + 1
-
-
-def predictor_args(saved: dict):
-    """The args of a predictive net from their `asdict`. Raises TypeError where they are of no net known here."""
-    for args in PREDICTORS:
-        if saved.keys() <= {field.name for field in fields(args)}:  # it may have more by now
-            return args(**saved)
-    raise TypeError(f"no predictor here has the fields {', '.join(saved)}")
-
-
-def adapt(args: FlowArgs, saved) -> FlowArgs:
-    """The args with the net that is refined: the one of a checkpoint, of these args, or the one in it that a flow
-    refines. Where the checkpoint is of neither, as they are."""
-    predictor = saved.predictor if type(saved) is FlowArgs else saved
-    return replace(args, predictor=predictor) if type(predictor) in PREDICTORS else args
-
-
-def part(net: nn.Module, saved) -> nn.Module:
-    """What takes the weights of a checkpoint of these args: the net that is refined, or all of a flow."""
-    return net.predictor if type(saved) in PREDICTORS else net
 
 
 PRESETS = {
@@ -122,12 +87,10 @@ PRESETS = {
 }
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# the flow: this much holds for any denoiser
-
+# --- the flow: this much holds for any denoiser ----------------------------------------------------------------------
 
 def sample(denoise: Callable[[Tensor, float], Tensor], x: Tensor, steps: int) -> Tensor:
-    """From x at t = 1 to t = 0 along the ODE, in Euler steps of equal length. denoise(x_t, t) -> E[x | x_t]
+    """Follows the ODE from x at t = 1 to t = 0, in Euler steps of equal length. denoise(x_t, t) -> E[x | x_t]
 
     One step is the mean of all that x may be. The last step returns what the denoiser says.
     """
@@ -138,7 +101,7 @@ def sample(denoise: Callable[[Tensor, float], Tensor], x: Tensor, steps: int) ->
 
 
 def path(x: Tensor, start: Tensor, t: Tensor) -> Tensor:
-    """(1 - t) x + t start. [B, L, F], [B, L, F], [B] -> [B, L, F]"""
+    """Returns (1 - t) x + t start. [B, L, F], [B, L, F], [B] -> [B, L, F]"""
     t = rearrange(t, "b -> b 1 1")
     return (1 - t) * x + t * start
 
@@ -151,22 +114,22 @@ def regression(t: Tensor, sigma: float) -> Tensor:
 
 
 def compress(x: Tensor, alpha: float) -> Tensor:
-    """The magnitudes to the power of alpha, the phases as they are. complex -> complex"""
+    """Raises magnitudes to the power of alpha and keeps the phases. complex -> complex"""
     return x * (x.abs().square() + TINY).pow((alpha - 1) / 2)
 
 
 def expand(x: Tensor, alpha: float) -> Tensor:
-    """The inverse of `compress`."""
-    return x * (x.abs().square() + TINY).pow((1 / alpha - 1) / 2)
+    """Inverts `compress`."""
+    return compress(x, 1 / alpha)
 
 
 def within(x: Tensor, radius: Tensor) -> Tensor:
-    """The nearest to x among the numbers of at most this magnitude. complex, real -> complex"""
+    """Limits magnitudes to a radius and keeps the phases. complex, real -> complex"""
     return x * (radius / (x.abs() + TINY)).clamp(max=1)
 
 
 def noise(start: int, n_samples: int) -> Tensor:
-    """White, of level 1: sample `start` of a noise that is always the same, and those after it. -> [n_samples]
+    """White noise of level 1 that is always the same, from its sample `start` on. -> [n_samples]
 
     In samples rather than in bins, so that no piece of a recording need start where a frame does.
     """
@@ -175,9 +138,7 @@ def noise(start: int, n_samples: int) -> Tensor:
     return drawn[start - blocks[0] * BLOCK :][:n_samples]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# what is known beforehand
-
+# --- what is known beforehand ----------------------------------------------------------------------------------------
 
 class Condition(NamedTuple):
     """All [B, L, F], the first two complex and compressed."""
@@ -187,7 +148,7 @@ class Condition(NamedTuple):
 
 
 def local_level(power: Tensor) -> Tensor:
-    """[B, L, F] -> [B, L, F], the mean power around every bin"""
+    """Returns the mean power around every bin. [B, L, F] -> [B, L, F]"""
     frames, bins = AROUND
     power = F.avg_pool2d(power[:, None], (frames, 1), 1, (frames // 2, 0), count_include_pad=False)
     return F.avg_pool2d(power, (1, bins), 1, (0, bins // 2), count_include_pad=False)[:, 0]
@@ -202,34 +163,30 @@ def presence(estimate: Tensor, mixture: Tensor, n_frames: int) -> Tensor:
     return ((db - ABSENT_DB) / (PRESENT_DB - ABSENT_DB)).clamp(0, 1)[..., None]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# nets
-
+# --- nets ------------------------------------------------------------------------------------------------------------
 
 class Denoiser(nn.Module):
     """What to add to s. It hears the levels of K bands, as the net of fullband.py does, of y, s and x_t, and of x_t's
     lowest bins where they lie between s and the reach; t scales and shifts what enters every layer (FiLM, Perez et al.
     2018, arXiv 1709.07871). Out comes the sum of s, x_t - s and y - s, each times a complex mask. Untrained it is 0:
-    the flow begins as its predictor. x_t - s comes times what a Gaussian would make of it, so that a mask of about 1 is
-    right at all times, and the noise of t = 1, which knows nothing of x, is never let in: without that one step was 0.5
-    to 1 dB worse after the first 300 steps of training.
-    """
+    the flow begins as its predictor. x_t - s comes times what a Gaussian would make of it: a mask of about 1 is right
+    at all times, and the noise of t = 1 is never let in (without: 0.5 to 1 dB worse after 300 steps of training)."""
 
     def __init__(self, args: FlowArgs):
         super().__init__()
-        self.args = args
-        self.register_buffer("means", fullband.band_means(args.n_bins, args.n_bands), persistent=False)
+        self.args, n_bins = args, args.predictor.n_bins
+        self.register_buffer("means", fullband.band_means(n_bins, args.n_bands), persistent=False)
         self.enter = nn.Linear(3 * args.n_bands + 2 * args.n_fine, args.width)
         self.time = nn.Sequential(nn.Linear(N_TIMES, 64), nn.SiLU(), nn.Linear(64, 2 * args.width * args.n_layers))
         self.layers = nn.ModuleList(fullband.Layer(args.width, args.hidden) for _ in range(args.n_layers))
         self.norm = nn.LayerNorm(args.width)
-        self.masks = nn.Linear(args.width, 3 * 2 * args.n_bins)
+        self.masks = nn.Linear(args.width, 3 * 2 * n_bins)
         for linear in (self.time[2], self.masks):
             nn.init.zeros_(linear.weight)
             nn.init.zeros_(linear.bias)
 
     def forward(self, x: Tensor, given: Condition, t: Tensor) -> Tensor:
-        """[B, L, F], ..., [B] -> [B, L, F], at most args.reach * R"""
+        """Returns what to add to s, at most args.reach * R. [B, L, F], ..., [B] -> [B, L, F]"""
         change = regression(t, self.args.sigma) * (x - given.estimate)
         hidden = precision.at_least_fp32(self.enter(rearrange(self.features(x, change, given), "b l k -> l b k")))
         films = self.time(torch.cos(math.pi * t[:, None] * torch.arange(N_TIMES, device=t.device)))
@@ -242,7 +199,7 @@ class Denoiser(nn.Module):
         return within(out, self.args.reach * given.reach)
 
     def features(self, x: Tensor, change: Tensor, given: Condition) -> Tensor:
-        """-> [B, L, 3K + 2 n_fine]"""
+        """Returns what the net hears of every frame. -> [B, L, 3K + 2 n_fine]"""
         n, alpha = self.args.n_fine, self.args.alpha
         levels = [fullband.band_levels(s.abs(), self.means, alpha) for s in (given.mixture, given.estimate, x)]
         fine = change[..., :n] / (given.reach[..., :n] + TINY**0.5)
@@ -266,7 +223,7 @@ class Flow(nn.Module):
         return self
 
     def forward(self, mixture: Tensor, start: int = 0) -> Tensor:
-        """start: which sample of its recording is the mixture's first"""
+        """Returns the estimate; start: which sample of its recording is the mixture's first. [B, T] -> [B, T]"""
         level = spectrum.level(mixture)
         given = self.condition(mixture / level)
         white = noise(start, mixture.shape[-1]).to(mixture)[None]
@@ -279,44 +236,42 @@ class Flow(nn.Module):
 
     @torch.no_grad()
     def condition(self, mixture: Tensor) -> Condition:
-        """The spectra of a mixture of level 1 and of the estimate of the refined net. [B, T] ->"""
+        """Returns what is known of a mixture of level 1: its spectrum, the predictor's estimate, the reach. [B, T]"""
         args = self.args
         y, s = (self.frames(signal) for signal in (mixture, self.predictor(mixture)))
-        around = 2 * round(PRESENCE_S / 2 * args.sample_rate / args.hop) + 1
+        around = 2 * round(PRESENCE_S / 2 * args.sample_rate / args.predictor.hop) + 1
         power = s.abs().square()
         there = presence(power, y.abs().square(), around)
         reach = (local_level(power) * there).pow(args.alpha / 2)
         return Condition(compress(y, args.alpha), compress(s, args.alpha), reach)
 
     def start(self, given: Condition, white: Tensor) -> Tensor:
-        """s + sigma R z, where the flow begins. ..., [B or 1, T] -> [B, L, F]"""
+        """Returns s + sigma R z, where the flow begins. ..., [B or 1, T] -> [B, L, F]"""
         return given.estimate + self.args.sigma * given.reach * self.frames(white)
 
     def denoise(self, x: Tensor, given: Condition, t: Tensor) -> Tensor:
-        """D. [B, L, F], ..., [B] -> [B, L, F]"""
+        """Returns D. [B, L, F], ..., [B] -> [B, L, F]"""
         return given.estimate + self.denoiser(x, given, t)
 
     def frames(self, signal: Tensor) -> Tensor:
-        """[B, T] -> complex [B, L, F], not compressed"""
-        return spectrum.stft(signal, self.args.n_fft, self.args.hop).mT
+        """Returns the spectrum, not compressed. [B, T] -> complex [B, L, F]"""
+        return spectrum.stft(signal, self.args.predictor.n_fft, self.args.predictor.hop).mT
 
     def signal(self, x: Tensor, n_samples: int) -> Tensor:
-        """complex [B, L, F], compressed -> [B, n_samples]"""
-        return spectrum.istft(expand(x, self.args.alpha).mT, self.args.n_fft, self.args.hop, n_samples)
+        """Returns the samples of a compressed spectrum. complex [B, L, F] -> [B, n_samples]"""
+        predictor, x = self.args.predictor, expand(x, self.args.alpha)
+        return spectrum.istft(x.mT, predictor.n_fft, predictor.hop, n_samples)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# training
-
+# --- training --------------------------------------------------------------------------------------------------------
 
 def loss(
     net: Flow, mixture: Tensor, target: Tensor, args: LossArgs, seeds: Tensor | None = None
 ) -> tuple[Tensor, dict[str, float]]:
     """The log-MSE of the denoiser in compressed bins, plus (1 - t) times that of its waveform: near t = 1 the mean of
-    compressed bins is not that of waveforms. At random times in training, otherwise at the sampler's; the logarithm
-    weighs them: each counts by the share of its error that goes. Of the args, only tau is used.
-    seeds: an item's time and noise come from its own, so that no batch, thread or process matters; without, from torch
-    [B, T], [B, T], [B] -> scalar, its parts by name"""
+    compressed bins is not that of waveforms. Times are random in training, otherwise the sampler's; by the logarithm
+    each counts by the share of its error that goes. Of the args, only tau is used. An item's time and noise come from
+    its own seed, so that no batch, thread or process matters. [B, T], [B, T], [B] -> scalar, its parts by name"""
     level, batch = spectrum.level(mixture), len(mixture)
     given = net.condition(mixture / level)
     bins = compress(net.frames(target / level), net.args.alpha)
@@ -330,9 +285,8 @@ def loss(
     in_bins, in_time = [], []
     for t in times:
         estimate = net.denoise(path(x, start, t), given, t)
-        real = {"error": x - estimate, "mixture": given.mixture}
-        real = {name: torch.view_as_real(s).flatten(1) for name, s in real.items()}
-        in_bins.append(log_mse(**real, tau=args.tau))
+        error, y = (torch.view_as_real(s).flatten(1) for s in (x - estimate, given.mixture))
+        in_bins.append(log_mse(error=error, mixture=y, tau=args.tau))
         error = target - net.signal(estimate, mixture.shape[-1]) * level
         in_time.append((1 - t) * log_mse(error=error, mixture=mixture, tau=args.tau))
     in_bins, in_time = torch.stack(in_bins).mean(), torch.stack(in_time).mean()
@@ -340,12 +294,12 @@ def loss(
 
 
 def drawn(seeds: Tensor, n_samples: int) -> tuple[Tensor, Tensor]:
-    """A time in (0, 1] and a white noise for each item, on the CPU. [B] -> [1, B], [B, n_samples]"""
+    """Draws a time in (0, 1] and white noise for each item, on the CPU. [B] -> [1, B], [B, n_samples]"""
     generators = [torch.Generator().manual_seed(seed) for seed in seeds.tolist()]
     times = 1 - torch.stack([torch.rand(1, generator=g) for g in generators], dim=1)
     return times, torch.stack([torch.randn(n_samples, generator=g) for g in generators])
 
 
 def extract(net: Flow, mixture: Tensor, start: int = 0) -> Tensor:
-    """[B, T], which sample of its recording is the first -> [B, T]"""
+    """Returns the estimate; start: which sample of its recording is the first. [B, T] -> [B, T]"""
     return net(mixture, start)

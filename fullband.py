@@ -17,12 +17,13 @@ with the lightest band-split net (docs/log.md).
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from extractor import UserError, check_counts, precision, spectrum
+from extractor import check_counts, precision, require, spectrum
 from extractor.layers import checkpointed
 
 BLOCK = 16    # bands whose bins are in one product
@@ -30,10 +31,7 @@ FLOOR = 1e-3  # of a band's magnitude, over that of white noise at the mixture's
 
 
 @dataclass(frozen=True)
-class FullBandArgs:
-    sample_rate: int = 44100   # Hz; travels with the weights
-    n_fft: int = 2048          # samples, even
-    hop: int = 512             # samples; at most n_fft/4
+class FullBandArgs(spectrum.SpectralArgs):
     n_bands: int = 160         # K, at most F
     width: int = 192           # D
     hidden: int = 96           # H
@@ -41,16 +39,10 @@ class FullBandArgs:
     checkpointing: bool = False  # recompute every layer in the backward pass: slower, less memory
 
     def __post_init__(self):
-        spectrum.check(self)
+        super().__post_init__()
         check_counts(self, "n_bands", "width", "hidden", "n_layers")
-        if not 2 <= self.n_bands <= self.n_bins:
-            raise UserError(
-                f"FullBandArgs.n_bands = {self.n_bands}: give at least 2 and at most the {self.n_bins} bins of n_fft"
-            )
-
-    @property
-    def n_bins(self) -> int:
-        return self.n_fft // 2 + 1
+        limits = f"give at least 2 and at most the {self.n_bins} bins of n_fft"
+        require(self, "n_bands", 2 <= self.n_bands <= self.n_bins, limits)
 
 
 PRESETS = {
@@ -70,26 +62,24 @@ def band_edges(n_bins: int, n_bands: int) -> list[int]:
 
 
 def band_means(n_bins: int, n_bands: int) -> Tensor:
-    """The matrix that takes the mean of every band's bins. -> [F, K]"""
+    """Returns the matrix that takes the mean of every band's bins. -> [F, K]"""
     edges = torch.tensor(band_edges(n_bins, n_bands))
     band = torch.bucketize(torch.arange(n_bins), edges, right=True) - 1
     return nn.functional.one_hot(band, n_bands) / edges.diff()
 
 
 def band_levels(magnitudes: Tensor, means: Tensor, alpha: float = 1.0) -> Tensor:
-    """As `levels`, of the bands' means. Magnitudes to the power of alpha, [..., F] -> [..., K]"""
+    """Returns `levels` of the bands' mean magnitudes to the power of alpha. [..., F] -> [..., K]"""
     with precision.full(magnitudes):
         return levels(magnitudes @ means, alpha)
 
 
 def levels(magnitudes: Tensor, alpha: float = 1.0) -> Tensor:
-    """Logarithmic, about 0 for noise at the mixture's level. Magnitudes to the power of alpha -> of the same shape"""
+    """Returns logarithms of magnitudes to the power of alpha; white noise of level 1 has about 0. [...] -> [...]"""
     return 0.5 / alpha * (magnitudes + FLOOR**alpha).log() + 0.5
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# layers: a sequence comes first, so that the LSTM, which reads it, needs no copy
-
+# --- layers, a sequence first: the LSTM then reads it without a copy -------------------------------------------------
 
 class Layer(nn.Module):
     """Norm, bidirectional LSTM, linear, residual. [L, B, D] -> [L, B, D]"""
@@ -115,9 +105,8 @@ class FullBand(nn.Module):
         means = band_means(args.n_bins, args.n_bands)
         self.register_buffer("means", means, persistent=False)
         self.register_buffer("members", means.sign(), persistent=False)
-        edges, starts = band_edges(args.n_bins, args.n_bands), range(0, args.n_bands, BLOCK)
-        ends = [min(start + BLOCK, args.n_bands) for start in starts]
-        self.blocks = [(slice(a, b), slice(edges[a], edges[b])) for a, b in zip(starts, ends, strict=True)]
+        edges, borders = band_edges(args.n_bins, args.n_bands), [*range(0, args.n_bands, BLOCK), args.n_bands]
+        self.blocks = [(slice(a, b), slice(edges[a], edges[b])) for a, b in pairwise(borders)]  # bands, their bins
         self.enter = nn.Linear(args.n_bands, args.width)
         self.layers = nn.ModuleList(Layer(args.width, args.hidden) for _ in range(args.n_layers))
         self.hidden = nn.Sequential(nn.LayerNorm(args.width), nn.Linear(args.width, 2 * args.width), nn.GELU())
@@ -137,7 +126,7 @@ class FullBand(nn.Module):
         return spectrum.istft(estimate.mT, n_fft, hop, mixture.shape[-1]) * level
 
     def gains(self, magnitudes: Tensor) -> Tensor:
-        """[B, L, F] -> [B, L, F], not bounded"""
+        """Returns a gain for every bin, not bounded. Magnitudes, [B, L, F] -> [B, L, F]"""
         of_bands = band_levels(magnitudes, self.means)
         x = precision.at_least_fp32(self.enter(of_bands.transpose(0, 1)))
         for layer in self.layers:
@@ -148,7 +137,7 @@ class FullBand(nn.Module):
         return 2 * precision.at_least_fp32(self.mask(x)) * torch.addcmul(offset, slope, levels(magnitudes)).sigmoid()
 
     def in_bins(self, of_bands: Tensor) -> Tensor:
-        """A bin has what its band has: as products, whose backward pass is some, too, of a few bands each, since one of
-        all would be of zeros. [B, L, K] -> [B, L, F]"""
+        """Gives every bin the value of its band, by products of a few bands each: one of all would be mostly zeros.
+        [B, L, K] -> [B, L, F]"""
         some = (F.linear(of_bands[..., bands], self.members[bins, bands]) for bands, bins in self.blocks)
         return precision.at_least_fp32(torch.cat([*some], dim=-1))

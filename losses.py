@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from extractor import UserError
+from extractor import require
 from extractor.metrics import EPS, decibel, energy
 
 
@@ -14,10 +14,8 @@ class LossArgs:
     treble_weight: float = 0.15  # 0 to 1: how much of the log-MSE is that of second differences, see `sharpened`
 
     def __post_init__(self):
-        if not self.tau > 0:
-            raise UserError(f"LossArgs.tau = {self.tau}: give more than 0")
-        if not 0 <= self.treble_weight <= 1:
-            raise UserError(f"LossArgs.treble_weight = {self.treble_weight}: give a share, 0 to 1")
+        require(self, "tau", self.tau > 0, "give more than 0")
+        require(self, "treble_weight", 0 <= self.treble_weight <= 1, "give a share, 0 to 1")
 
 
 def log_mse(*, error: Tensor, mixture: Tensor, tau: float) -> Tensor:
@@ -31,8 +29,7 @@ def log_mse(*, error: Tensor, mixture: Tensor, tau: float) -> Tensor:
 
 
 def sharpened(signal: Tensor) -> Tensor:
-    """Its second differences: 12 dB more per octave, so that the treble of a voice, which is far under its vowels,
-    counts beside them. [..., T] -> [..., max(0, T - 2)]"""
+    """Second differences, 12 dB more per octave: a voice's treble is far weaker. [..., T] -> [..., max(0, T - 2)]"""
     return signal.diff(n=2)
 
 

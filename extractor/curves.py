@@ -2,7 +2,8 @@
 
 import csv
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from extractor import UserError, tables
@@ -11,7 +12,7 @@ NAME = "curves.csv"
 
 
 class Table:
-    """The file, to be added to. Of what is there, rows after `step` are taken back: that is where a run goes on."""
+    """The file that a run adds to. Rows after `step`, where the run goes on, are removed first."""
 
     def __init__(self, folder: str | Path, step: int):
         self.path = Path(folder) / NAME
@@ -19,20 +20,26 @@ class Table:
         tables.write(self.path, self.columns, (row for row in rows if int(row["step"]) <= step), delimiter=",")
 
     def add(self, step: int, values: Mapping[str, float]):
-        """Raises UserError where it cannot be written."""
+        """Adds a row, and columns for new names. Raises UserError where the file cannot be written."""
         if new := [name for name in values if name not in self.columns]:
             self.columns += new
             tables.write(self.path, self.columns, _rows(self.path)[1], delimiter=",")
         row = {"step": step, **{name: float(value) for name, value in values.items()}}
-        try:
-            with open(self.path, "a", newline="", encoding="utf-8") as f:
-                csv.DictWriter(f, self.columns, lineterminator="\n").writerow(row)
-        except OSError as e:
-            raise UserError(f"{self.path}: cannot be written ({e.strerror or e}); make room, and run again") from None
+        with writing(self.path), open(self.path, "a", newline="", encoding="utf-8") as f:
+            csv.DictWriter(f, self.columns, lineterminator="\n").writerow(row)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns an OSError in the block into a UserError about the path."""
+    try:
+        yield
+    except OSError as e:
+        raise UserError(f"cannot be written ({e.strerror or e}); make room, and run again", path) from None
 
 
 def read(folder: str | Path) -> dict[str, list[tuple[int, float]]]:
-    """Name of the curve -> (step, value), in order. Empty where there is none."""
+    """Returns name of the curve -> (step, value), in order; {} where there is no table."""
     found: dict[str, dict[int, float]] = defaultdict(dict)
     for row in _rows(Path(folder) / NAME)[1]:
         for name, value in row.items():
@@ -42,7 +49,7 @@ def read(folder: str | Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def _rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Columns, and the rows that are whole: a kill may leave half of the last one."""
+    """Returns the columns and the rows that are whole: a kill may leave half of the last one."""
     if not path.is_file():
         return ["step"], []
     *lines, _ = path.read_text(encoding="utf-8").split("\n")  # what follows the last end of line is no row

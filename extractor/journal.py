@@ -3,7 +3,6 @@
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,7 +10,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from extractor import UserError, curves, report
+from extractor import curves, report
 
 EVERY = 20  # steps from one point of the training curves to the next
 
@@ -29,33 +28,25 @@ class Journal:
         self.has_examples = False  # of this process
 
     def step(self, values: Mapping[str, float], counts: Mapping[str, int]):
-        """One more is done. Counts are shown from 1 on."""
+        """Moves the bar by a step. Counts are shown from 1 on."""
         self.bar.update()
         shown = {name: f"{value:.2f}" for name, value in values.items()}
         self.bar.set_postfix(shown | {name: n for name, n in counts.items() if n}, refresh=False)
 
     def point(self, kind: str, step: int, values: Mapping[str, float]):
-        """Add a point to the curves <kind>/<name>."""
+        """Adds a point to the curves <kind>/<name>."""
         named = {f"{kind}/{name}": value for name, value in values.items()}
         self.table.add(step, named)
-        with self.writing():
+        with curves.writing(self.folder):  # TensorBoard's thread writes; what failed there is raised here
             for name, value in named.items():
                 self.writer.add_scalar(name, value, step)
 
     def examples(self, step: int, items: Mapping[str, dict], estimates: list, sample_rate: int):
-        """Sound and spectrograms of validation items, by name."""
+        """Shows sound and spectrograms of validation items, by name."""
         self.has_examples = True
-        with self.writing():
+        with curves.writing(self.folder):
             report.add_examples(self.writer, step, items, estimates, sample_rate)
             self.writer.flush()
-
-    @contextmanager
-    def writing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as e:  # of the thread that writes, told here
-            reason = e.strerror or e
-            raise UserError(f"{self.folder}: cannot be written ({reason}); make room, and run again") from None
 
     def say(self, line: str):
         tqdm.write(line)
@@ -81,7 +72,7 @@ class Meter:
     """The speed of steps and the time spent waiting for mixtures. `restart` leaves out what lies between steps."""
 
     def __init__(self, device: torch.device, heard_s: float):
-        """heard_s: of audio, a step"""
+        """heard_s: seconds of audio in a step"""
         self.device, self.heard_s = device, heard_s
         self.restart()
 
@@ -89,20 +80,16 @@ class Meter:
         self.steps, self.waited, self.since = 0, 0.0, time.monotonic()
 
     def waiting(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """Yield the batches, one a step, and note how long each was waited for."""
-        batches = iter(batches)
-        while True:
-            started = time.monotonic()
-            try:
-                batch = next(batches)
-            except StopIteration:
-                return
+        """Yields the batches, one a step, and notes how long each was waited for."""
+        started = time.monotonic()
+        for batch in batches:
             self.waited += time.monotonic() - started
             self.steps += 1
             yield batch
+            started = time.monotonic()
 
     def read(self) -> dict[str, float]:
-        """Since the last restart or reading."""
+        """Returns the rates since the last restart or reading."""
         taken = max(1e-9, time.monotonic() - self.since)
         rates = {
             "steps_per_s": self.steps / taken, "audio_s_per_s": self.steps * self.heard_s / taken,
@@ -113,7 +100,7 @@ class Meter:
 
 
 def memory_gib(device: torch.device) -> float:
-    """The most that this process had so far, of the GPU or of the machine."""
+    """Returns the most memory that this process has had, of the GPU or of the machine."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     try:

@@ -23,7 +23,7 @@ PAIRS = 1 << 19   # equal hashes looked at at a time: those of hours are billion
 
 
 def landmarks(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Hashes and the frames that they stand at. [T] at RATE -> 2 x [n] int64"""
+    """Returns hashes and the frames that they stand at. [T] at RATE -> 2 x [n] int64"""
     if len(x) < N_FFT:
         return np.zeros((2, 0), np.int64)
     frames = np.lib.stride_tricks.sliding_window_view(x, N_FFT)[::HOP] * np.hanning(N_FFT).astype(np.float32)
@@ -54,7 +54,7 @@ class Match(NamedTuple):
 
 
 def same_sounds(hashes: list[np.ndarray], frames: list[np.ndarray], groups: list[np.ndarray], related) -> list[Match]:
-    """Pairs of recordings that share a sound, a < b.
+    """Returns pairs of recordings that share a sound, a < b.
 
     groups: of every hash a number; only pairs of hashes for which related(group, group) are looked at (arrays in, bools
     out), since there are recordings that may be alike.
@@ -81,7 +81,7 @@ def same_sounds(hashes: list[np.ndarray], frames: list[np.ndarray], groups: list
 
 
 def _match(a: int, b: int, frames: np.ndarray, offset: np.ndarray) -> Match | None:
-    """Votes for one offset, to a frame or two, against what chance would give it."""
+    """Counts votes for one offset, to a frame or two, against what chance would give it."""
     low = offset.min()
     votes = np.bincount(offset - low, minlength=3)
     votes = votes[:-2] + votes[1:-1] + votes[2:]

@@ -18,7 +18,7 @@ def hop_of(rate: int) -> int:
 
 
 def hop_powers(x: np.ndarray, hop: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of every hop its power, mean over channels, and the sample which, with the one before, is nearest to zero.
+    """Returns for every hop its power, mean over channels, and the sample which, with the one before, is nearest to 0.
 
     [T, channels] -> 2 x [ceil(T / hop)]; the last hop may be a part of one.
     """
@@ -31,12 +31,12 @@ def hop_powers(x: np.ndarray, hop: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def to_db(power):
-    """dBFS, of one power or of an array; -140 for nothing at all."""
+    """Returns dBFS of one power or of an array; -140 for nothing at all."""
     return 10 * np.log10(power + 1e-14)
 
 
 def smooth_levels(powers: np.ndarray) -> np.ndarray:
-    """Over three hops. [L] -> [L] dBFS"""
+    """Averages powers over three hops. [L] -> [L] dBFS"""
     padded = np.pad(powers.astype(np.float64), 1, mode="edge")
     return to_db((padded[:-2] + padded[1:-1] + padded[2:]) / 3)
 
@@ -57,12 +57,12 @@ def background_and_speech(levels: np.ndarray, *, above: float | None = None) -> 
 
 
 def speech_threshold(background_db: float, speech_db: float) -> float:
-    """Levels above it are speech: 5 dB above the background, but at most 30 dB below the speech."""
+    """Returns the level above which is speech: background + 5 dB, but at least the speech's level - 30 dB."""
     return max(background_db + 5, speech_db - 30)
 
 
 def channel_of(products: np.ndarray) -> int | None:
-    """The loudest channel, where the channels' mean has 6 dB less power than if they were unrelated: they would cancel.
+    """Returns the loudest channel where the channels' mean has 6 dB less power than if they were unrelated; else None.
 
     products: the sums over time of channel times channel. [C, C]
     """
@@ -71,6 +71,6 @@ def channel_of(products: np.ndarray) -> int | None:
 
 
 def level_db(x: np.ndarray) -> float:
-    """Mean power in dBFS; -inf for silence."""
+    """Returns the mean power in dBFS; -inf for silence. [T] ->"""
     with np.errstate(divide="ignore"):
         return float(10 * np.log10(np.float64(x @ x) / len(x)))

@@ -27,68 +27,59 @@ class Source(NamedTuple):
 
 
 class Material(NamedTuple):
-    """The recordings that were found, checked, and what they are for."""
+    """The recordings that were found and checked, by what they are for."""
 
     clean: list[audio.Recording]
     games: list[audio.Recording]   # all dirty scenes but the voices
     voices: list[audio.Recording]
 
     def held_out(self, args, before: Mapping[str, tuple[float, float]] | None = None) -> dict[Path, float]:
-        """Seconds for validation, at the end of each of these clean clips."""
+        """Returns the seconds for validation at the end of each clean clip that has some."""
         return held_out([r.path for r in self.clean], [r.seconds for r in self.clean], args, before)
 
     def split(
         self, split: str, args, sample_rate: int, held: Mapping[Path, float] | None = None
-    ) -> tuple[list[Source], list[Source], list[Source]]:
-        """Sources of "train" or "valid": what is held out is at the end of recordings, or all of them."""
-        clean = parts(self.clean, split, self.held_out(args) if held is None else held, sample_rate)
-        dirty = []
+    ) -> list[list[Source]]:
+        """Returns the clean, game and voice sources of "train", or of "valid": recordings' ends, or all of them."""
+        sources = [parts(self.clean, split, self.held_out(args) if held is None else held, sample_rate)]
         for recordings in (self.games, self.voices):
             ends = held_of_dirty([r.path for r in recordings], [r.seconds for r in recordings], args)
-            dirty.append(parts(recordings, split, ends, sample_rate) or [
-                part(r, split, args.valid_share, sample_rate, least=1) for r in recordings  # of a few samples
-            ])
-        return clean, *dirty
+            whole = [Source(r, 0, r.length(sample_rate)) for r in recordings]  # a few samples are for both
+            sources.append(parts(recordings, split, ends, sample_rate) or whole)
+        return sources
 
 
 def parts(
     recordings: Sequence[audio.Recording], split: str, held: Mapping[Path, float], sample_rate: int
 ) -> list[Source]:
-    """The sources of one split, of the recordings that have a part in it."""
-    sources = [part(r, split, held.get(r.path, 0.0) / r.seconds, sample_rate) for r in recordings]
-    return [source for source in sources if source.length]
+    """Returns the sources of one split, of the recordings that have a part in it."""
+    sources = []
+    for recording in recordings:
+        length = recording.length(sample_rate)
+        border = round((1 - held.get(recording.path, 0.0) / recording.seconds) * length)
+        start, end = (0, border) if split == "train" else (border, length)
+        if start < end:
+            sources.append(Source(recording, start, end - start))
+    return sources
 
 
-def part(recording: audio.Recording, split: str, valid_share: float, sample_rate: int, *, least: int = 0) -> Source:
-    """The end of a recording is for validation, the rest for training; `least` samples for either, though they be the
-    same."""
-    length = recording.length(sample_rate)
-    border = max(least, round((1 - valid_share) * length))
-    if split == "train" or length - border < least:
-        return Source(recording, 0, border)
-    return Source(recording, border, length - border)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# what is held out
-
+# --- what is held out ------------------------------------------------------------------------------------------------
 
 def recording_of(clip: Path) -> tuple[Path, str]:
-    """Clips `src_3_0.wav, src_3_1.wav` were cut from recording `src_3` of their folder."""
-    found = re.fullmatch(r"(src_\d+)(_\d+)?", clip.stem)
-    return clip.parent, found[1] if found else clip.stem
+    """Returns folder and name of a clip's recording: `src_3_0.wav, src_3_1.wav` were cut from `src_3`."""
+    return clip.parent, re.sub(r"^(src_\d+)_\d+$", r"\1", clip.stem)
 
 
 def held_out(
     clips: list[Path], seconds: list[float], args, before: Mapping[str, tuple[float, float]] | None = None
 ) -> dict[Path, float]:
-    """Seconds for validation, at the end of each of these clips: of recordings drawn by their names all clips, until
-    they make up `valid_share`; but of a recording that would make it more than thrice as much, or leave none, its end.
+    """Returns the seconds for validation at the end of each clip that has some. Recordings are drawn by their names and
+    held out, all their clips, until these make up `valid_share`. Of a recording that would make it more than thrice as
+    much, or leave none for training, the end is held out.
 
-    `before` has the length of each clip that an earlier run knew, and what it held out of it, or 0. All of them stay
-    what they were, so that no net is validated on what it was trained on, and more is drawn from other recordings
-    alone; unless what is held out would be none by now, more than thrice the share, or all: then as if there had been
-    no such run."""
+    `before` has the length of each clip that an earlier run knew, and the seconds that it held out. These stay as they
+    were, so that no net is validated on what it was trained on; more is drawn from other recordings alone. Where that
+    would hold out nothing, more than thrice the share, or all, the earlier run is forgotten."""
     lengths = dict(zip(clips, seconds, strict=True))
     held = remembered(lengths, before or {})
     old = {recording_of(clip) for clip in held}
@@ -99,7 +90,8 @@ def held_out(
     of_before = sum(held.values())
     if of_before > min(3 * enough, 0.99 * sum(seconds)) or not (of_before or order):
         held, order = {}, [*recordings]
-    order.sort(key=lambda name: drawn(*name, args.seed))
+    # a recording has the same place in this draw whatever others there are
+    order.sort(key=lambda name: sha256(os.fsencode(f"{args.seed}/{name[0].name}/{name[1]}")).digest())
     for name in order:
         found, missing = recordings[name], enough - sum(held.values())
         if missing <= 0:
@@ -113,15 +105,9 @@ def held_out(
     return {clip: length for clip, length in held.items() if length}
 
 
-def drawn(folder: Path, recording: str, seed: int) -> str:
-    """A recording's place in the draw: the same one whatever others there are."""
-    return sha256(os.fsencode(f"{seed}/{folder.name}/{recording}")).hexdigest()
-
-
 def remembered(lengths: Mapping[Path, float], before: Mapping[str, tuple[float, float]]) -> dict[Path, float]:
-    """What was held out before of each of these clips that was there: by its path; or, where there is nothing at the
-    old one now, by its name and length. Of a recording that was cut anew, so that a clip has another length by now,
-    nothing is known."""
+    """Returns what an earlier run held out of each clip that it knew, by path; or, where there is nothing at that path
+    now, by name and length. Where a clip has another length by now, its recording was cut anew: nothing is known."""
     there = {os.path.abspath(path): known for path, known in before.items()}
     moved = {(Path(path).name, length): held for path, (length, held) in there.items() if not os.path.exists(path)}
     found, cut_anew = {}, set()
@@ -135,20 +121,18 @@ def remembered(lengths: Mapping[Path, float], before: Mapping[str, tuple[float, 
 
 
 def held_of_dirty(paths: list[Path], seconds: list[float], args) -> dict[Path, float]:
-    """Seconds for validation, at the end of each of these dirty recordings: a share of every one, but of those where
-    that would be shorter than an item, what would be drawn if they were clean clips."""
+    """Returns the seconds for validation at the end of each dirty recording: a share of each. Where a share would be
+    shorter than an item, recordings are drawn as clean clips are."""
     lengths = dict(zip(paths, seconds, strict=True))
     short = {path: length for path, length in lengths.items() if args.valid_share * length < args.segment_s}
     ends = {path: args.valid_share * length for path, length in lengths.items() if path not in short}
     return ends | held_out(list(short), list(short.values()), args)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# finding and checking them
-
+# --- finding and checking them ---------------------------------------------------------------------------------------
 
 def find_material(args, *, index: str | Path = "", progress: bool = False) -> Material:
-    """Find and check all recordings; with the name of an index, those alone that are new since it was made. Raises
+    """Finds and checks all recordings; with the name of an index, only those that are new since it was made. Raises
     UserError: none found, unreadable or silent ones (named), the target speaker among the dirty ones."""
     clean_paths, dirty_paths = recordings_in(args.clean, "clean"), recordings_in(args.dirty, "dirty")
     refuse_target(args, clean_paths, dirty_paths)
@@ -163,39 +147,35 @@ def find_material(args, *, index: str | Path = "", progress: bool = False) -> Ma
     finally:  # what was looked at is known, though it be stopped
         known.save()
     if problems:
-        more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
-        named = "; ".join(problems[:5])
-        raise UserError(f"recordings that cannot be used ({len(problems)}), move them away: {named}{more}")
+        named = "; ".join([*problems[:5], *([f"and {len(problems) - 5} more"] if len(problems) > 5 else [])])
+        raise UserError(f"recordings that cannot be used ({len(problems)}), move them away: {named}")
     games, voices = ([r for r in dirty if in_voices(r.path, args) == wanted] for wanted in (False, True))
     return Material(clean, games, voices)
 
 
 def in_voices(path: Path, args) -> bool:
-    """Whether a recording, or the given folder that it lies in, is in a scene of voices."""
+    """Says whether a recording, or the given folder that it lies in, is in a scene of voices."""
     return args.voices in path.relative_to(given(path, args).parent).parts
 
 
 def given(path: Path, args) -> Path:
-    """The dirty folder, among those named, that a recording lies in."""
+    """Returns the dirty folder, among those named, that a recording lies in."""
     return next(Path(name) for name in reversed(args.dirty) if path.is_relative_to(name))
 
 
 def recordings_in(names: tuple[str, ...], kind: str) -> list[Path]:
     if not names:
         raise UserError(f"MixtureArgs.{kind} = (): name a folder of {kind} recordings")
-    found = []
-    for name in names:
-        if not name or not Path(name).is_dir():
-            raise UserError(f"{name}: there is no such folder of {kind} recordings")
-        found += audio.find(name)
+    if missing := [name for name in names if not name or not Path(name).is_dir()]:
+        raise UserError(f"there is no such folder of {kind} recordings", missing[0])
+    found = {path for name in names for path in audio.find(name)}
     if not found:
         raise UserError(f"{', '.join(names)}: no {kind} recordings; put {', '.join(audio.SUFFIXES[:4])} files there")
-    return sorted(set(found))
+    return sorted(found)
 
 
 def speakers(args, clean: list[Path]) -> set[str]:
-    """Whose the clean recordings are: the folder below clean/, or above it where it has none; without a folder of that
-    name, the given one."""
+    """Names the speakers, by the folders below clean/, or above it; by the given folders where none is clean/."""
     named = {Path(name).resolve().name for name in args.clean if "clean" not in Path(name).parts}
     for path in clean:
         if "clean" in (parts := path.parts[:-1]):
@@ -205,8 +185,8 @@ def speakers(args, clean: list[Path]) -> set[str]:
 
 
 def unlike_captures(args, clean: Sequence[audio.Recording]) -> list[str]:
-    """A sentence for everything in which the recordings that are to be extracted differ from the clean ones. They are
-    those of `args.captures`, or, where that is empty, of dirty/<speaker> beside the dirty folders, if there is one."""
+    """Returns a sentence for every way in which recordings to extract differ from the clean ones. They are those of
+    `args.captures`, or, where that is empty, of dirty/<speaker> beside the dirty folders, if there is one."""
     folders = args.captures or tuple(
         str(folder) for name in sorted(speakers(args, [r.path for r in clean]))
         for folder in dict.fromkeys(Path(dirty).parent / name for dirty in args.dirty) if folder.is_dir()
@@ -224,54 +204,49 @@ def unlike_captures(args, clean: Sequence[audio.Recording]) -> list[str]:
 
 
 def refuse_target(args, clean: list[Path], dirty: list[Path]):
-    """Recordings in dirty/<speaker>/ have the target in them, and so has voices/<speaker>.wav: as interference they
-    would teach the net to remove it."""
+    """Raises UserError for what has the target in it, such as dirty/<speaker>/ and voices/<speaker>.wav: as
+    interference it would teach the net to remove the target."""
     targets = speakers(args, clean)
-    real = {p: os.path.realpath(p) for p in clean + dirty}
+    real = {path: Path(os.path.realpath(path)) for path in clean + dirty}
     try:
-        top = os.path.commonpath([os.path.dirname(p) for p in real.values()])
+        top = Path(os.path.commonpath([path.parent for path in real.values()]))
     except ValueError:  # on two drives
-        top = os.sep
-    same = {real[p] for p in clean}
+        top = Path(os.sep)
+    same = {real[path] for path in clean}
     for path in dirty:
-        below = Path(real[path][len(top) :].lstrip(os.sep))
-        if Path(top) == Path(top).parent:  # they share no folder: a user's own may have the speaker's name
-            below = path.relative_to(given(path, args).parent)
-        folders_named, files_named = {*below.parts[:-1]} & targets, {path.stem, below.stem} & targets
-        if folders_named or files_named or real[path] in same:
-            alone = files_named and not folders_named
-            what = f"{path}: a dirty recording" if alone else f"{path.parent}: a dirty folder"
-            whose = ", ".join(folders_named or files_named) or "clean files"
-            raise UserError(
-                f"{what} that holds the target speaker ({whose}); it is for infer.py, never training noise: leave it "
-                "out of MixtureArgs.dirty"
-            )
+        # where they share no folder, a folder above all the recordings may have the speaker's name
+        below = path.relative_to(given(path, args).parent) if top == top.parent else real[path].relative_to(top)
+        folders, files = {*below.parts[:-1]} & targets, {path.stem, below.stem} & targets
+        if folders or files or real[path] in same:
+            what = "recording" if files and not folders else "folder"
+            whose = ", ".join(folders or files) or "clean files"
+            remedy = "it is for infer.py, never training noise: leave it out of MixtureArgs.dirty"
+            where = path if what == "recording" else path.parent
+            raise UserError(f"a dirty {what} that holds the target speaker ({whose}); {remedy}", where)
 
 
 def check_clean(path: Path, audio_stream: int = 0) -> audio.Recording:
-    """Read whole: a clean recording is looked at once and used often."""
+    """Reads all of a clean recording, since it is looked at once and used often."""
     recording = audio.probe(path, audio_stream)
-    if max(map(level_db, blocks(recording, 0, recording.frames))) <= QUIET_DB:
-        raise UserError(f"{path}: silent, nowhere above {QUIET_DB} dBFS")
+    n, rate = recording.frames, recording.rate
+    with audio.kept_open(recording):
+        blocks = (audio.read(recording, at, min(10 * rate, n - at), rate) for at in range(0, n, 10 * rate))
+        if max(map(level_db, blocks)) <= QUIET_DB:
+            raise UserError(f"silent, nowhere above {QUIET_DB} dBFS", path)
     return recording
 
 
 def check_dirty(path: Path, audio_stream: int = 0) -> audio.Recording:
-    """Read at its start and end: there may be days of it. What else is broken shows when it is drawn."""
+    """Reads the start and the end: there may be days of it. What else is broken shows when it is drawn."""
     recording = audio.probe(path, audio_stream)
-    for start in (0, max(0, recording.frames - recording.rate)):
-        list(blocks(recording, start, min(recording.frames - start, recording.rate)))
+    second = min(recording.frames, recording.rate)
+    for start in (0, recording.frames - second):
+        audio.read(recording, start, second, recording.rate)
     return recording
 
 
-def blocks(recording: audio.Recording, start: int, n: int):
-    """Seconds of a recording at its own rate."""
-    for at in range(start, start + n, 10 * recording.rate):
-        yield audio.read(recording, at, min(10 * recording.rate, start + n - at), recording.rate)
-
-
 def unpacked(material: Material, folder: Path, max_bytes: float, *, progress: bool) -> Material:
-    """Compressed recordings, decoded once for all runs, so that training need not wait for them; see unpack.py."""
+    """Decodes the compressed recordings, once for all runs, so that training need not wait for them."""
     everything = iter(unpack([r for kind in material for r in kind], folder, max_bytes, progress=progress))
     material = Material(*([next(everything) for _ in kind] for kind in material))
     if decoded := [r for kind in material for r in kind if r.unpacked]:

@@ -38,8 +38,7 @@ def si_sdri(*, estimate: Tensor, mixture: Tensor, reference: Tensor) -> Tensor:
 
 
 def relative_level(*, estimate: Tensor, reference: Tensor) -> Tensor:
-    """Level of the estimate over that of the reference, dB. Over the mixture it says what is left where the target is
-    absent. [..., T], [..., T] -> [...]"""
+    """Level of the estimate over that of the reference. With the mixture for reference: what is left of an absence."""
     return decibel((energy(estimate) + EPS) / (energy(reference) + EPS))
 
 
@@ -64,8 +63,7 @@ def sdr(*, estimate: Tensor, reference: Tensor) -> Tensor:
 
 
 def level_error(*, estimate: Tensor, reference: Tensor) -> Tensor:
-    """How much louder the target is in the estimate than it was: the factor <e, x> / <x, x>; 0 is right. At least
-    -100 dB, also of an estimate in opposite phase."""
+    """How much louder the target became, by the factor <e, x> / <x, x>; 0 is right. Opposite phase gives -100 dB."""
     factor = (estimate.float() * reference.float()).sum(-1) / (energy(reference) + EPS)
     return 2 * decibel(factor.clamp(min=EPS**0.5))
 
@@ -114,11 +112,9 @@ def shares(*, estimate: Tensor, mixture: Tensor, reference: Tensor, sample_rate:
 
 
 def tiles(x: Tensor, n_fft: int, window: Tensor) -> Tensor:
-    """The STFT in pieces of 16 bins x 16 frames. [..., T] -> [..., bands, times, 256]"""
-    batch = x.shape[:-1]
-    spectrum = torch.stft(
-        x.reshape(-1, x.shape[-1]), n_fft, n_fft // 2, window=window, pad_mode="constant", return_complex=True
-    )
+    """Returns the STFT in pieces of 16 bins x 16 frames. [..., T] -> [..., bands, times, 256]"""
+    batch, x = x.shape[:-1], x.reshape(-1, x.shape[-1])
+    spectrum = torch.stft(x, n_fft, n_fft // 2, window=window, pad_mode="constant", return_complex=True)
     spectrum = F.pad(spectrum, (0, -spectrum.shape[-1] % TILE_FRAMES, 0, -spectrum.shape[-2] % TILE_BINS))
     spectrum = rearrange(spectrum, "b (f i) (l j) -> b f l (i j)", i=TILE_BINS, j=TILE_FRAMES)
     return spectrum.reshape(*batch, *spectrum.shape[1:])

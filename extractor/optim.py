@@ -26,20 +26,16 @@ def make_optimizers(net: nn.Module, *, lr: float, muon: float, weight_decay: flo
     excluded = parameters_in(net, net.muon_excluded)
     inner = [p for name, p in net.named_parameters() if name not in excluded]
     matrices = [p for p in inner if p.requires_grad and p.ndim == 2] if muon else []
-    groups = decay_groups(net, weight_decay, but=matrices)
+    groups = [group | {"over_lr": 1.0} for group in decay_groups(net, weight_decay, but=matrices)]
     optimizers = [torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98))]
     if matrices:
-        optimizers.append(Muon(matrices, lr=lr, weight_decay=weight_decay))
-    for optimizer, over_lr in zip(optimizers, (1.0, muon), strict=False):
-        for group in optimizer.param_groups:
-            group["over_lr"] = over_lr
+        optimizers.append(Muon([{"params": matrices, "over_lr": muon}], lr=lr, weight_decay=weight_decay))
     return optimizers
 
 
 def decay_groups(net: nn.Module, weight_decay: float, *, but: Sequence[nn.Parameter] = ()) -> list[dict]:
     """What is trained, but for some: norms, biases and gains do not decay."""
-    others = {id(p) for p in but}
-    matrices, rest = [], []
+    others, matrices, rest = {id(p) for p in but}, [], []
     for name, p in net.named_parameters():
         if p.requires_grad and id(p) not in others:
             (rest if p.ndim < 2 or name.endswith("bias") else matrices).append(p)  # biases of several bands have axes
@@ -76,21 +72,21 @@ def update_average(average: nn.Module, net: nn.Module, keep: float, step: int):
     torch._foreach_lerp_(list(average.parameters()), list(net.parameters()), 1 - keep)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/): a matrix moves equally far in all directions
-#
-# torch.optim.Muon does the same, one matrix after another and always in bfloat16. On a CPU without AVX-512 it takes 8
-# to 38 times as long: for the full-band nets longer than loss and gradient (docs/log.md, "A CPU without AVX-512").
-
+# --- Muon ------------------------------------------------------------------------------------------------------------
 
 ROUNDS = 5
 COEFFICIENTS = 3.4445, -4.7750, 2.0315  # of a quintic that is steepest at 0; it ends near 1, at 0.7 to 1.2
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon for matrices. A step moves the image of a unit vector by lr sqrt(max(1, rows/columns))."""
+    """Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/) moves a matrix equally far in all
+    directions: a step moves the image of a unit vector by lr sqrt(max(1, rows/columns)).
 
-    def __init__(self, matrices: Iterable[nn.Parameter], *, lr: float, weight_decay: float, momentum: float = 0.95):
+    torch.optim.Muon does the same, one matrix after another and always in bfloat16. On a CPU without AVX-512 it takes 8
+    to 38 times as long: for the full-band nets longer than loss and gradient (docs/log.md, "A CPU without AVX-512").
+    """
+
+    def __init__(self, matrices: Iterable, *, lr: float, weight_decay: float, momentum: float = 0.95):
         super().__init__(matrices, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
 
     @torch.no_grad()

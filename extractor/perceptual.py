@@ -8,12 +8,14 @@ wherever its target would get one; NaN says that a measure has no meaning for th
 import importlib.util
 import re
 import warnings
+from collections import defaultdict
 from functools import cached_property
 
 import numpy as np
 import soxr
 
 from extractor import UserError
+from extractor.levels import level_db
 
 RATE = 16000
 MODULES = {  # measure -> what it imports -> what pip calls that
@@ -35,22 +37,19 @@ LOOP = 2.4          # Whisper's own limit: text that gzip packs closer is one ph
 
 
 def missing() -> dict[str, str]:
-    """Measure -> what pip has to install for it, and why if it is there and does not work."""
-    lacking = {measure: ", ".join(filter(None, map(flaw, *zip(*modules.items(), strict=True))))
-               for measure, modules in MODULES.items()}
-    return {measure: packages for measure, packages in lacking.items() if packages}
-
-
-def flaw(module: str, package: str) -> str | None:
-    if importlib.util.find_spec(module.partition(".")[0]) is None:
-        return package
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # resemblyzer's: an old name in scipy
-            importlib.import_module(module)
-    except Exception as e:  # also what a shared library raises
-        return f"{package} ({type(e).__name__}: {e})"
-    return None
+    """Returns measure -> what pip has to install for it, and why if it is there and does not work."""
+    lacking = defaultdict(list)
+    for measure, module, package in ((measure, *pair) for measure, of in MODULES.items() for pair in of.items()):
+        if importlib.util.find_spec(module.partition(".")[0]) is None:
+            lacking[measure].append(package)
+            continue
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # resemblyzer's: an old name in scipy
+                importlib.import_module(module)
+        except Exception as e:  # also what a shared library raises
+            lacking[measure].append(f"{package} ({type(e).__name__}: {e})")
+    return {measure: ", ".join(packages) for measure, packages in lacking.items()}
 
 
 class Perceptual:
@@ -60,8 +59,7 @@ class Perceptual:
     """
 
     def __init__(self, sample_rate: int, enrolment: np.ndarray | None = None):
-        self.sample_rate = sample_rate
-        lacking = missing()
+        self.sample_rate, lacking = sample_rate, missing()
         self.measures = [measure for measure in PACKAGES if measure not in lacking]
         self.enrolment = None if enrolment is None else self.to_16k(enrolment)
         if enrolment is not None and (len(self.enrolment) < MIN_VOICE_S * RATE or not self.enrolment.any()):
@@ -69,15 +67,13 @@ class Perceptual:
             raise UserError(f"the speaker's clean recordings: {what}; give a minute of clean speech")
 
     def score(self, *, estimate: np.ndarray, target: np.ndarray, text: str | None = None) -> dict[str, float]:
-        """Keys of WORST, as far as installed, and `words`, the weight of `wer` in a mean. The target is not silent. [T]
-
-        text: what the target says, in English.
-        """
+        """Returns the keys of WORST, as far as installed, and `words`, the weight of `wer` in a mean. The target must
+        not be silent; text: what it says, in English. [T]"""
         estimate, target = self.to_16k(estimate), self.to_16k(target)
         if len(target) < MIN_S * RATE:
             names = [name for name in WORST if name.partition("_")[0] in self.measures]
             return dict.fromkeys(names, np.nan) | ({"words": 0.0} if "wer" in self.measures else {})
-        if power(estimate) > 10 ** (SILENCE_DB / 10) * power(target):
+        if level_db(estimate) > SILENCE_DB + level_db(target):
             return self.measure(estimate, target, text)
         possible = self.measure(target, target, text)
         return {name: WORST.get(name, x) if np.isfinite(x) else x for name, x in possible.items()}
@@ -99,12 +95,9 @@ class Perceptual:
             scores |= self.word_errors(estimate, text)
         return scores
 
-    # -----------------------------------------------------------------------------------------------------------------
-    # the voice
-
     def likeness(self, estimate: np.ndarray) -> float:
-        """Cosine between the voices of the estimate and of the enrolment, 0 to 1. A second of the speaker against a
-        minute gives 0.8, four 0.9; another voice 0.6: compare it with the target's own."""
+        """Returns the cosine between the voices of the estimate and of the enrolment, 0 to 1. A second of the speaker
+        gives 0.8, four give 0.9; another voice gives 0.6. Compare it with the target's own."""
         if self.enrolment is None or len(estimate) < MIN_VOICE_S * RATE:
             return np.nan
         return float(self.embedding(estimate) @ self.voice)
@@ -114,8 +107,8 @@ class Perceptual:
         return self.embedding(self.enrolment)
 
     def embedding(self, x: np.ndarray) -> np.ndarray:
-        """At the level of the training, up or down, for level alone moves it by 0.15. Pauses stay in: a detector of
-        speech would cut every system's estimate elsewhere, and keeps all of a noisy one."""
+        """Describes a voice, at the level of the encoder's training, for level alone moves it by 0.15. Pauses stay: a
+        detector of speech would cut every system's estimate elsewhere, and keeps all of a noisy one."""
         from resemblyzer import normalize_volume
 
         return self.encoder.embed_utterance(normalize_volume(x, VOICE_DB))
@@ -126,11 +119,8 @@ class Perceptual:
 
         return VoiceEncoder("cpu", verbose=False)
 
-    # -----------------------------------------------------------------------------------------------------------------
-    # words
-
     def word_errors(self, estimate: np.ndarray, text: str | None) -> dict[str, float]:
-        """Words substituted, deleted and inserted over the words of the text; above 1 where more is heard than said."""
+        """Counts words substituted, deleted and inserted over the words of the text; above 1 where much is made up."""
         from jiwer import process_words
 
         words = words_of(text or "")
@@ -140,11 +130,10 @@ class Perceptual:
         return {"wer": alignment.wer, "words": float(len(words))}
 
     def transcribe(self, x: np.ndarray) -> str:
-        """Of noise Whisper makes up words, which count as errors. But what it would itself reject and try again at
-        random, a phrase in a loop, counts as not heard; so does, by its default, what it takes for no speech."""
-        segments, _ = self.whisper.transcribe(
-            x, language="en", beam_size=5, temperature=0.0, condition_on_previous_text=False, vad_filter=False,
-        )
+        """Returns what Whisper hears. Words that it makes up from noise count as errors. A phrase in a loop, which it
+        would itself reject and try again at random, counts as not heard; so does what it takes for no speech."""
+        how = {"language": "en", "beam_size": 5, "temperature": 0.0, "condition_on_previous_text": False}
+        segments, _ = self.whisper.transcribe(x, vad_filter=False, **how)
         return " ".join(segment.text for segment in segments if segment.compression_ratio <= LOOP)
 
     @cached_property
@@ -157,20 +146,14 @@ class Perceptual:
 
 
 def words_of(text: str) -> list[str]:
-    """Lower case, without punctuation; what a hyphen, a dash or a slash joins is several words."""
+    """Returns words in lower case without punctuation; a hyphen, a dash or a slash separates words."""
     return re.sub(r"[^\w\s]", "", re.sub(r"[-‐-―/]", " ", text.lower())).split()
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# quality, at 16 kHz
-
-
-def power(x: np.ndarray) -> float:
-    return float(np.square(x).mean())
-
+# --- quality, at 16 kHz ----------------------------------------------------------------------------------------------
 
 def pesq(*, estimate: np.ndarray, target: np.ndarray) -> float:
-    """MOS-LQO of ITU-T P.862.2, 1.0 to 4.64, blind to level; of long signals the mean over pieces. [T], [T] -> float"""
+    """Returns the MOS-LQO of ITU-T P.862.2, 1.0 to 4.64, blind to level; the mean over 20 s each. [T], [T] -> float"""
     n_pieces = -(-len(target) // (PESQ_S * RATE))
     pieces = zip(np.array_split(estimate, n_pieces), np.array_split(target, n_pieces), strict=True)
     scores = [x for x in (pesq_of_piece(e, t) for e, t in pieces) if np.isfinite(x)]
@@ -178,7 +161,7 @@ def pesq(*, estimate: np.ndarray, target: np.ndarray) -> float:
 
 
 def pesq_of_piece(estimate: np.ndarray, target: np.ndarray) -> float:
-    """NaN where PESQ finds no utterance in the target, the worst where only the estimate is to blame."""
+    """Returns NaN where PESQ finds no utterance in the target, the worst where only the estimate is to blame."""
     from pesq import NoUtterancesError
     from pesq import pesq as p862
 
@@ -190,11 +173,11 @@ def pesq_of_piece(estimate: np.ndarray, target: np.ndarray) -> float:
 
 
 def estoi(*, estimate: np.ndarray, target: np.ndarray) -> float:
-    """Extended STOI (Jensen and Taal 2016), 0 to 1, blind to level. [T], [T] -> float"""
+    """Returns the extended STOI (Jensen and Taal 2016), 0 to 1, blind to level. [T], [T] -> float"""
     from pystoi import stoi
 
     # where the estimate is zero, pystoi correlates random numbers of its own, other ones every time
-    noise = 1e-6 * power(target) ** 0.5 * np.random.default_rng(0).standard_normal(len(target))
+    noise = 1e-6 * float(np.square(target).mean()) ** 0.5 * np.random.default_rng(0).standard_normal(len(target))
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "Not enough STFT frames")
         try:
@@ -204,8 +187,8 @@ def estoi(*, estimate: np.ndarray, target: np.ndarray) -> float:
 
 
 def dnsmos(estimate: np.ndarray) -> dict[str, float]:
-    """P.835 without a reference: overall, speech, background, 1 to 5; deaf to a second talker, and a level 20 dB lower
-    costs 0.4. It takes no sample above full scale: such an estimate is turned down for it. Under 9 s it is repeated."""
+    """Guesses P.835 without a reference: overall, speech, background, 1 to 5. It is deaf to a second talker; a level
+    20 dB lower costs 0.4. An estimate above full scale is turned down for it; one under 9 s it repeats."""
     from speechmos import dnsmos as p835
 
     found = p835.run(estimate / max(1.0, np.abs(estimate).max()), sr=RATE)

@@ -29,7 +29,7 @@ class Progress:
     seconds: float = 0.0
 
     def ended(self, args) -> str:
-        """Why there is nothing more to do, if so."""
+        """Says why there is nothing more to do; "" where there is."""
         if self.step >= args.steps:
             return f"{args.folder} has its {self.step} steps already; raise MainArgs.steps to go on"
         if args.patience and self.step - self.best_step >= args.patience * args.valid_every:
@@ -39,7 +39,7 @@ class Progress:
 
 
 def saver(args, run_metadata: dict, net: nn.Module, average: nn.Module, optimizers: Optimizers):
-    """save(name, progress) writes a checkpoint with `run_metadata` and all that changes."""
+    """Returns save(name, progress), which writes a checkpoint with `run_metadata` and all that changes."""
     def save(name: str, progress: Progress):
         sigma.refresh(average)
         checkpoint.save(args.folder / name, {
@@ -58,8 +58,8 @@ def saver(args, run_metadata: dict, net: nn.Module, average: nn.Module, optimize
 
 
 def keep_best(args, progress: Progress, loss: float, save: Callable, first: bool):
-    """What a validation at this step came to: best.pt, and step_<n>.pt of the best few. What was best by another
-    measure stays, as best_until_<step>.pt, and so do those that an earlier run was told to keep."""
+    """Saves best.pt where a validation loss is the best so far, and step_<n>.pt of the best few. What was best by
+    another measure stays, as best_until_<step>.pt, and so do those that an earlier run was told to keep."""
     if loss < progress.best:
         best, until = args.folder / "best.pt", args.folder / f"best_until_{progress.best_step}.pt"
         if first and progress.best == math.inf and progress.best_step and best.exists() and not until.exists():
@@ -76,22 +76,21 @@ def keep_best(args, progress: Progress, loss: float, save: Callable, first: bool
 
 
 def check_resumable(path: Path, state: dict, args, net: nn.Module) -> str:
-    """Whether last.pt, whose content this is, can be gone on from as args say. Returns what that run started from.
-    Raises UserError where it is of other recordings, or was trained in another way."""
+    """Returns what the run of a last.pt, whose content is `state`, started from. Raises UserError where it was trained
+    on other recordings, or in another way than args say."""
     if "net" not in state:
-        raise UserError(f"{path}: exported for extraction, training cannot go on from it; move it away")
+        raise UserError("exported for extraction, training cannot go on from it; move it away", path)
     before = state["args"]
     if {*map(Path, before["data"]["clean"])} != {*map(Path, args.data.clean)}:
-        raise UserError(
-            f"{path}: trained on {', '.join(before['data']['clean'])}, not {', '.join(args.data.clean)}; give this run "
-            f"another MainArgs.name, with --init-from {path} to start from these weights"
-        )
+        folders = f"{', '.join(before['data']['clean'])}, not {', '.join(args.data.clean)}"
+        remedy = f"give this run another MainArgs.name, with --init-from {path} to start from these weights"
+        raise UserError(f"trained on {folders}; {remedy}", path)
     if before["seed"] != args.seed:
-        raise UserError(f"{path}: started with MainArgs.seed = {before['seed']}; give that, or another MainArgs.name")
+        raise UserError(f"started with MainArgs.seed = {before['seed']}; give that, or another MainArgs.name", path)
     freeze = before.get("freeze", ())
     if parameters_in(net, freeze) != parameters_in(net, args.freeze):
         held = f"MainArgs.freeze = {' '.join(freeze) or 'nothing'}"
-        raise UserError(f"{path}: trained with other parts held; give {held} again, or another MainArgs.name")
+        raise UserError(f"trained with other parts held; give {held} again, or another MainArgs.name", path)
     if args.init_from not in ("", before["init_from"]):
         print(f"{path}: goes on from its own weights, not from MainArgs.init_from; another MainArgs.name starts there")
     return before["init_from"]
@@ -101,7 +100,8 @@ def resume(
     path: Path, state: dict, args, net: nn.Module, average: nn.Module, optimizers: Optimizers,
     validation_fingerprint: str,
 ) -> Progress:
-    """Go on from last.pt, whose content is `state`. Raises UserError where it had other optimizers."""
+    """Puts a last.pt, whose content is `state`, into net, average and optimizers. Returns how far the run has come.
+    Raises UserError where it had other optimizers."""
     anew = state.get("validation_fingerprint") != validation_fingerprint
     if anew:
         print(f"{path}: validation is of other mixtures or by another loss than before; what is best is judged anew")
@@ -111,13 +111,13 @@ def resume(
     checkpoint.load_weights(state["net"], net, path)
     checkpoint.load_weights(state["ema"], average, path)
     if not isinstance(state["optimizer"], list) or len(state["optimizer"]) != len(optimizers):
-        raise UserError(f"{path}: trained with or without Muon, unlike MainArgs.muon; change that, or MainArgs.name")
+        raise UserError("trained with or without Muon, unlike MainArgs.muon; change that, or MainArgs.name", path)
     for optimizer, saved in zip(optimizers, state["optimizer"], strict=True):
         told = [dict(group) for group in optimizer.param_groups]
         try:
             optimizer.load_state_dict(saved)
         except ValueError:
-            raise UserError(f"{path}: trained by another version; give this run another MainArgs.name") from None
+            raise UserError("trained by another version; give this run another MainArgs.name", path) from None
         for group, now in zip(optimizer.param_groups, told, strict=True):
             group.update(now)  # how to go on is said by args, not by what was said before
     torch.set_rng_state(state["rng"])

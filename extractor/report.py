@@ -16,27 +16,22 @@ N_FFT = 2048
 
 
 def spectrogram(signals: dict[str, np.ndarray], sample_rate: int) -> Figure:
-    """One panel a signal, [T] each, in mel bands; one colour scale for all, 80 dB under the loudest band."""
-    level = {
-        name: librosa.power_to_db(
-            librosa.feature.melspectrogram(y=np.asarray(x), sr=sample_rate, n_fft=N_FFT), amin=1e-12, top_db=None
-        )
-        for name, x in signals.items()
-    }
-    top = max(x.max() for x in level.values())
+    """Draws a panel for each signal, [T], in mel bands; all have one colour scale, 80 dB under the loudest band."""
+    mel = librosa.feature.melspectrogram
+    powers = (mel(y=np.asarray(x), sr=sample_rate, n_fft=N_FFT) for x in signals.values())
+    levels = [librosa.power_to_db(power, amin=1e-12, top_db=None) for power in powers]
+    top = max(level.max() for level in levels)
+    scales = {"x_axis": "time", "y_axis": "mel", "cmap": "magma", "vmin": top - 80, "vmax": top}
     figure = Figure(figsize=(4 * len(signals), 3), layout="constrained")
     panels = figure.subplots(1, len(signals), sharey=True, squeeze=False)[0]
-    for axes, (name, x) in zip(panels, level.items(), strict=True):
-        librosa.display.specshow(
-            x, sr=sample_rate, hop_length=N_FFT // 4, x_axis="time", y_axis="mel", ax=axes, cmap="magma",
-            vmin=top - 80, vmax=top,
-        )
+    for axes, name, level in zip(panels, signals, levels, strict=True):
+        librosa.display.specshow(level, sr=sample_rate, hop_length=N_FFT // 4, ax=axes, **scales)
         axes.set_title(name)
     return figure
 
 
 def cuts(levels: np.ndarray, hop_s: float, spans: list[tuple], lines: dict[str, float]) -> Figure:
-    """The level curve of a recording, row by row, over its clips and what was left out. [L] dBFS
+    """Draws the level curve of a recording, row by row, over its clips and what was left out. [L] dBFS
 
     spans: (start_s, end_s, name of the clip or "", which end is cut inside speech); lines: levels to draw, dBFS.
     """
@@ -54,7 +49,7 @@ def cuts(levels: np.ndarray, hop_s: float, spans: list[tuple], lines: dict[str, 
                 continue
             color = ("#8fbfe0", "#b5d99c")[names.index(name) % 2] if name else "#e8e8e8"
             axes.axvspan(start, end, color=color, zorder=1 if name else 2, linewidth=0)
-            for cut in (*[start] * (forced in ("start", "both")), *[end] * (forced in ("end", "both"))):
+            for cut in {"start": [start], "end": [end], "both": [start, end]}.get(forced, []):
                 axes.axvline(cut, color="red", zorder=4)
         part = slice(int(first / hop_s), int(last / hop_s) + 1)
         axes.plot(np.arange(len(levels))[part] * hop_s, levels[part], color="black", linewidth=0.6, zorder=3)
@@ -71,7 +66,7 @@ def save(figure: Figure, path: str | Path):
 
 
 def add_examples(writer, step: int, items: Mapping[str, dict], estimates: list, sample_rate: int):
-    """Audio and spectrograms of validation items to TensorBoard, under their names."""
+    """Writes sound and spectrograms of validation items to TensorBoard, under their names."""
     for (name, item), estimate in zip(items.items(), estimates, strict=True):
         signals = {"mixture": item["mixture"], "target": item["target"], "estimate": estimate}
         figure = spectrogram({kind: signal.numpy() for kind, signal in signals.items()}, sample_rate)

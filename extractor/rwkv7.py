@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from extractor import UserError, precision
+from extractor import precision, require
 
 MIN_LOG_W = -math.exp(-0.5)  # of x070: no channel forgets more than 45 % in a frame
 RANKS = {"w": 16, "a": 16, "v": 8, "g": 32}  # the authors' rule is for C >= 768 and gives no less than 32
@@ -25,32 +25,18 @@ RANKS = {"w": 16, "a": 16, "v": 8, "g": 32}  # the authors' rule is for C >= 768
 
 def check_heads(args, width: str):
     """Raises UserError where the field `width` cannot be split into args.n_heads, half of them for either direction."""
-    dim, n_heads, name = getattr(args, width), args.n_heads, type(args).__name__
-    if n_heads < 2 or n_heads % 2:
-        raise UserError(f"{name}.n_heads = {n_heads}: give an even number of at least 2, half for each direction")
-    if dim % n_heads or dim < 2 * n_heads:
-        raise UserError(f"{name}.{width} = {dim}: give a multiple of n_heads = {n_heads}, at least {2 * n_heads}")
+    dim, n = getattr(args, width), args.n_heads
+    require(args, "n_heads", n >= 2 and n % 2 == 0, "give an even number of at least 2, half for each direction")
+    remedy = f"give a multiple of n_heads = {n}, at least {2 * n}"
+    require(args, width, dim % n == 0 and dim >= 2 * n, remedy)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# the recurrence
-
-
-def wkv7_recurrent(r: Tensor, log_w: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """The recurrence as it is defined, frame by frame: what `wkv7` must equal. 6 times [B, T, H, N] -> [B, T, H, N]
-
-    S_t = S_{t-1} diag(w_t) + (S_{t-1} a_t) b_t^T + v_t k_t^T,  o_t = S_t r_t
-    """
-    state, out = 0 * torch.einsum("bhv,bhk->bhvk", v[:, 0], k[:, 0]), []
-    for r_t, log_w_t, k_t, v_t, a_t, b_t in zip(*(x.unbind(1) for x in (r, log_w, k, v, a, b)), strict=True):
-        seen = torch.einsum("bhvk,bhk->bhv", state, a_t)
-        state = state * log_w_t.exp()[:, :, None] + seen[..., None] * b_t[:, :, None] + v_t[..., None] * k_t[:, :, None]
-        out.append(torch.einsum("bhvk,bhk->bhv", state, r_t))
-    return torch.stack(out, dim=1)
-
+# --- the recurrence --------------------------------------------------------------------------------------------------
 
 def wkv7(r: Tensor, log_w: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, chunk_frames: int = 16) -> Tensor:
-    """The recurrence of `wkv7_recurrent`, many chunks at a time. 6 times [B, T, H, N] -> [B, T, H, N]
+    """The recurrence of RWKV-7, computed for many chunks of frames at a time. 6 times [B, T, H, N] -> [B, T, H, N]
+
+        S_t = S_{t-1} diag(w_t) + (S_{t-1} a_t) b_t^T + v_t k_t^T,  o_t = S_t r_t
 
     16 frames are the fastest on a CPU for some hundred frames and a batch, 32 for one long sequence, by 10 % there.
     Within MIN_LOG_W <= log_w <= 0 chunks of up to 128 frames are safe in fp32. In half precision on a GPU the kernel of
@@ -75,9 +61,8 @@ def wkv7_chunked(r, log_w, k, v, a, b, chunk_frames: int) -> Tensor:
     n_batch, n_frames = r.shape[:2]
     chunk_frames = math.ceil(n_frames / math.ceil(n_frames / chunk_frames))  # as many chunks, less padding
     rest = -n_frames % chunk_frames  # zeros behind the end: no decay, nothing written, nothing read
-    pieces = (rearrange(F.pad(x, (0, 0, 0, 0, 0, rest)), "b (q r) h n -> (b h) q r n", r=chunk_frames)
-              for x in (r, log_w, k, v, a, b))
-    r, log_w, k, v, a, b = pieces
+    padded = (F.pad(x, (0, 0, 0, 0, 0, rest)) for x in (r, log_w, k, v, a, b))
+    r, log_w, k, v, a, b = (rearrange(x, "b (q r) h n -> (b h) q r n", r=chunk_frames) for x in padded)
 
     c = log_w.cumsum(2)
     half = c[:, :, -1:] / 2
@@ -118,9 +103,7 @@ def fla_kernel():
     return chunk_rwkv7 if {"safe_gate", "lower_bound", "chunk_size"} <= {*signature(chunk_rwkv7).parameters} else None
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# layers
-
+# --- layers ----------------------------------------------------------------------------------------------------------
 
 def token_shift(x: Tensor, n_backward: int) -> Tensor:
     """The frame before, in the last `n_backward` channels the frame behind; zeros beyond the ends. [B, T, C] -> same"""
@@ -183,9 +166,7 @@ class TimeMix(nn.Module):
         self.mu_r, self.mu_g = at.mu(0.2 * at.height), at.mu(0.2 * at.height)
         self.mu_w, self.mu_a = at.mu(0.9 * at.height), at.mu(0.9 * at.height)
         self.mu_k, self.mu_v = at.mu(0.7 * at.height), at.mu(0.7 * at.height)
-        self.w = Lora(
-            dim, RANKS["w"], at.everywhere(-5.5 + 6 * at.whole ** (1 + at.depth**0.3) + 2.5 * at.zigzag)
-        )
+        self.w = Lora(dim, RANKS["w"], at.everywhere(-5.5 + 6 * at.whole ** (1 + at.depth**0.3) + 2.5 * at.zigzag))
         self.a = Lora(dim, RANKS["a"], at.everywhere(-0.19 + 0.3 * at.zigzag + 0.4 * (at.whole - 0.5)))
         self.v = Lora(dim, RANKS["v"], at.everywhere(0.73 - 0.4 * (at.whole - 0.5))) if layer else None
         self.g = Lora(dim, RANKS["g"], offset=None)
@@ -199,17 +180,16 @@ class TimeMix(nn.Module):
     def forward(self, x: Tensor, v_first: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """-> the output and the values of layer 0, both [B, T, C]"""
         change = token_shift(x, x.shape[-1] // 2 if self.bidirectional else 0) - x
-        mixed = (torch.addcmul(x, change, mu)
-                 for mu in (self.mu_r, self.mu_w, self.mu_k, self.mu_v, self.mu_a, self.mu_g))
-        x_r, x_w, x_k, x_v, x_a, x_g = mixed
+        mus = self.mu_r, self.mu_w, self.mu_k, self.mu_v, self.mu_a, self.mu_g
+        x_r, x_w, x_k, x_v, x_a, x_g = (torch.addcmul(x, change, mu) for mu in mus)
         r, k, v = self.receptance(x_r), self.key(x_k), self.value(x_v)
         log_w = MIN_LOG_W * torch.sigmoid(self.w(x_w, torch.tanh))
         a = torch.sigmoid(self.a(x_a))  # how much of what the state holds at k is replaced
         g = self.g(x_g, torch.sigmoid)
-        if self.v is None:
-            v_first = v
-        else:
+        if self.v:
             v = torch.lerp(v, v_first, torch.sigmoid(self.v(x_v)).to(v))
+        else:
+            v_first = v
         # 1e-12 there: at frames next to silence the gradient would then be up to a million times that of all others
         kk = F.normalize(self.heads(k * self.k_k), dim=-1, eps=1e-3)
         k = k * (1 + (a - 1) * self.k_a)

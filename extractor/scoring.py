@@ -1,6 +1,7 @@
 """Pairs of mixture and target, what is measured of them, and what can be said of the means."""
 
 import csv
+from collections import defaultdict
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -11,9 +12,7 @@ from scipy.special import ndtr, stdtrit
 
 from extractor import UserError, audio
 
-# ---------------------------------------------------------------------------------------------------------------------
-# pairs
-
+# --- pairs -----------------------------------------------------------------------------------------------------------
 
 SILENT = 1e-3  # the highest peak of a target that is none
 
@@ -32,22 +31,21 @@ def find_pairs(folder: Path) -> list[Pair]:
     mixtures, targets = by_name(folder / "mixture"), by_name(folder / "target")
     if not mixtures or mixtures.keys() != targets.keys():
         odd = few(sorted(mixtures.keys() ^ targets.keys())) or "nothing there"
-        raise UserError(f"{folder}: mixture/ and target/ must hold files of the same names ({odd})")
+        raise UserError(f"mixture/ and target/ must hold files of the same names ({odd})", folder)
     listed = read_list(folder / "list.tsv")
     if listed and (unlisted := [name for name in mixtures if name not in listed]):
-        raise UserError(f"{folder / 'list.tsv'}: has no line for {few(unlisted)}; names have no suffix")
+        raise UserError(f"has no line for {few(unlisted)}; names have no suffix", folder / "list.tsv")
     pairs = [
         Pair(name, *listed.get(name, ("all", None, None)), audio.probe(mixtures[name]), audio.probe(targets[name]))
         for name in mixtures
     ]
     rate = pairs[0].mixture.rate
-    for _, _, _, _, mixture, target in pairs:
-        if mixture.frames != target.frames and mixture.rate == target.rate:
-            raise UserError(
-                f"{mixture.path}: {mixture.frames} samples, its target {target.frames}; they must be as long"
-            )
-        if odd := [r for r in (mixture, target) if r.rate != rate]:
-            raise UserError(f"{odd[0].path}: {odd[0].rate} Hz, others {rate} Hz; all pairs must be of one rate")
+    for recording in (recording for pair in pairs for recording in (pair.mixture, pair.target)):
+        if recording.rate != rate:
+            raise UserError(f"{recording.rate} Hz, others {rate} Hz; all pairs must be of one rate", recording.path)
+    for pair in pairs:
+        if (n := pair.mixture.frames) != (other := pair.target.frames):
+            raise UserError(f"{n} samples, its target {other}; they must be as long", pair.mixture.path)
     return pairs
 
 
@@ -60,7 +58,8 @@ def by_name(folder: Path) -> dict[str, Path]:
     paths = audio.find(folder)
     found = {p.stem: p for p in paths}
     if twice := [p for p in paths if found[p.stem] != p]:
-        raise UserError(f"{twice[0]}: {found[twice[0].stem].name} has the same name; a pair is one mixture, one target")
+        same = found[twice[0].stem].name
+        raise UserError(f"{same} has the same name; a pair is one mixture, one target", twice[0])
     return found
 
 
@@ -71,29 +70,26 @@ def read_list(path: Path) -> dict[str, tuple[str, float | None, str | None]]:
     try:
         lines = path.read_text("utf-8-sig").splitlines()
     except UnicodeDecodeError:
-        raise UserError(f"{path}: not in UTF-8; save it as text in UTF-8") from None
-    listed, columns = {}, cells(lines[0]) if lines else []
-    for n, line in enumerate(lines[1:], 2):
-        row = dict(zip(columns, cells(line), strict=False))
-        if not line.strip():
+        raise UserError("not in UTF-8; save it as text in UTF-8", path) from None
+    # line by line: a quote that does not end must not take the next lines with it
+    columns, *rows = [next(csv.reader([line], delimiter="\t"), []) for line in lines] or [[]]
+    listed = {}
+    for n, cells in enumerate(rows, 2):
+        if not any(map(str.strip, cells)):
             continue
+        row = dict(zip(columns, cells, strict=False))
         if not row.get("name"):
-            raise UserError(f"{path}: no column `name` in line {n}; separate columns by tabs")
+            raise UserError(f"no column `name` in line {n}; separate columns by tabs", path)
         if row["name"] in listed:
-            raise UserError(f"{path}: {row['name']} has a second line, {n}; leave one")
+            raise UserError(f"{row['name']} has a second line, {n}; leave one", path)
         try:
             snr_db = float(row["snr_db"]) if row.get("snr_db") else None
         except ValueError:
             snr_db = np.nan
         if snr_db is not None and not np.isfinite(snr_db):
-            raise UserError(f"{path}: snr_db = {row['snr_db']!r} of {row['name']} is no number")
+            raise UserError(f"snr_db = {row['snr_db']!r} of {row['name']} is no number", path)
         listed[row["name"]] = (row.get("kind") or "all", snr_db, row.get("text") or None)
     return listed
-
-
-def cells(line: str) -> list[str]:
-    """The cells of one line of a TSV file. A quote that does not end must not take the next lines with it."""
-    return next(csv.reader([line], delimiter="\t"), [])
 
 
 def present(target: np.ndarray) -> bool:
@@ -103,12 +99,9 @@ def present(target: np.ndarray) -> bool:
 
 def describe(pair: Pair, mixture: np.ndarray, target: np.ndarray) -> dict:
     """An item of the report. An SNR that nobody listed is measured, and rounded to 5 dB to make groups."""
-    snr_db = pair.snr_db
-    if not present(target):
-        snr_db = None
-    elif snr_db is None:
-        interference = float(np.square(mixture - target).sum())
-        snr_db = 5 * round(2 * np.log10(np.square(target).sum() / interference)) if interference else None
+    snr_db = pair.snr_db if present(target) else None
+    if present(target) and snr_db is None and (interference := float(np.square(mixture - target).sum())):
+        snr_db = 5 * round(2 * np.log10(np.square(target).sum() / interference))
     item = {"name": pair.name, "kind": pair.kind, "snr_db": snr_db, "seconds": round(pair.mixture.seconds, 3)}
     return item | {"present": present(target)} | ({"text": pair.text} if pair.text else {})
 
@@ -117,7 +110,7 @@ def find_estimates(folder: Path, pairs: list[Pair]) -> dict[str, Path]:
     """Pair name -> file of its estimate. Raises UserError where one is missing."""
     found = by_name(folder)
     if missing := [pair.name for pair in pairs if pair.name not in found]:
-        raise UserError(f"{folder}: no estimate of {few(missing)}; files are matched by name")
+        raise UserError(f"no estimate of {few(missing)}; files are matched by name", folder)
     return found
 
 
@@ -127,13 +120,11 @@ def read_estimate(path: Path, pair: Pair) -> np.ndarray:
     rate, length = pair.mixture.rate, pair.mixture.frames
     tolerance = 0 if recording.rate == rate else 2 + rate // recording.rate  # a resampler may round up
     if abs(recording.length(rate) - length) > tolerance:
-        raise UserError(f"{path}: {recording.frames} samples at {recording.rate} Hz, its mixture {length} at {rate} Hz")
+        raise UserError(f"{recording.frames} samples at {recording.rate} Hz, its mixture {length} at {rate} Hz", path)
     return audio.read(recording, 0, length, rate)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# measures and their means
-
+# --- measures and their means ----------------------------------------------------------------------------------------
 
 N_RESAMPLES = 10_000
 FEWEST = 6  # pairs for a verdict: that all of five go one way is chance in one case of 16
@@ -200,16 +191,14 @@ def interval(values: Sequence[float], weights: Sequence[float] | None = None) ->
     values = np.asarray(values, float)
     weights = np.ones(len(values)) if weights is None else np.asarray(weights, float)
     known = ~np.isnan(values) & (weights > 0)
-    values, weights = values[known], weights[known]
-    if not len(values):
-        return Interval(np.nan, np.nan, np.nan, 0)
-    mean = np.average(values, weights=weights)
-    if len(values) == 1:
-        return Interval(float(mean), np.nan, np.nan, 1)
-    drawn = _drawn(n := len(values))
+    values, weights, n = values[known], weights[known], int(known.sum())
+    mean = float(np.average(values, weights=weights)) if n else np.nan
+    if n < 2:
+        return Interval(mean, np.nan, np.nan, n)
+    drawn = _drawn(n)
     tail = ndtr(np.sqrt(n / (n - 1)) * stdtrit(n - 1, 0.025))  # Gauss's of Student's quantile
     low, high = np.quantile(drawn @ (weights * values) / (drawn @ weights), [tail, 1 - tail])
-    return Interval(float(mean), float(low), float(high), len(values))
+    return Interval(mean, float(low), float(high), n)
 
 
 @lru_cache(maxsize=2)  # of 1500 files it has 120 MB
@@ -219,17 +208,18 @@ def _drawn(n: int) -> np.ndarray:
 
 
 def groups_of(items: Sequence[dict]) -> dict[str, list[int]]:
-    """Kind -> which items are of it; of those with the target also by SNR, `at -5 dB`, and all, where there are several
-    of these. Many SNRs are rounded to 5 dB.
-    """
-    present = [i for i, item in enumerate(items) if item["present"]]
-    kinds = {kind: [i for i, item in enumerate(items) if item["kind"] == kind]
-             for kind in dict.fromkeys(item["kind"] for item in items)}
-    step = 0 if len({items[i]["snr_db"] for i in present}) <= MOST_SNRS else SNR_STEP_DB
-    snr_of = {i: step * round(items[i]["snr_db"] / step) if step else items[i]["snr_db"]
-              for i in present if items[i]["snr_db"] is not None}
-    snrs = {f"at {snr:g} dB": [i for i in snr_of if snr_of[i] == snr] for snr in sorted(set(snr_of.values()))}
-    groups = kinds | (snrs if len(snrs) > 1 else {})
+    """Kind -> numbers of its items. Items with the target also form groups by SNR, `at -5 dB`, rounded to 5 dB where
+    there are many, and where there are several groups, one of all."""
+    kinds, at_snr, present = defaultdict(list), defaultdict(list), []
+    many = len({item["snr_db"] for item in items if item["present"]}) > MOST_SNRS
+    for i, item in enumerate(items):
+        kinds[item["kind"]].append(i)
+        if item["present"]:
+            present.append(i)
+            if (snr_db := item["snr_db"]) is not None:
+                at_snr[SNR_STEP_DB * round(snr_db / SNR_STEP_DB) if many else snr_db].append(i)
+    snrs = {f"at {snr_db:g} dB": at_snr[snr_db] for snr_db in sorted(at_snr)}
+    groups = {**kinds, **(snrs if len(snrs) > 1 else {})}
     return groups | {PRESENT: present} if len(groups) > 1 and present else groups
 
 
@@ -247,9 +237,9 @@ def differences(
     """Kind -> measure -> ours minus theirs over the items that both have, and what it says: better, worse, or "within":
     too close to tell. Of a measure that should be zero, the distances from zero are compared.
     """
-    found: dict[str, dict] = {}
-    for kind, group in groups_of(items).items():
-        found[kind] = {}
+    groups = groups_of(items)
+    found: dict[str, dict] = {kind: {} for kind in groups}
+    for kind, group in groups.items():
         for measure, (_, _, better, *_) in MEASURES.items():
             (a, weights), (b, _) = (_values([rows[i] for i in group], measure) for rows in (ours, theirs))
             if better == 0:

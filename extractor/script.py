@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import datetime
 from importlib import metadata
@@ -14,12 +15,10 @@ import tyro
 
 from extractor import UserError
 
-# ---------------------------------------------------------------------------------------------------------------------
-# command line
-
+# --- command line ----------------------------------------------------------------------------------------------------
 
 def command_line(args, **named: Mapping[str, object]):
-    """The dataclass `args` with the fields that the command line names replaced: `--data.snr-db -5 10`.
+    """Returns the dataclass `args` with the fields replaced that the command line names: `--data.snr-db -5 10`.
     Unknown fields and values of a wrong type end the script here.
 
     named: by field, the objects that can be put there by name: with model=PRESETS, `--model fullband-light` puts
@@ -40,7 +39,7 @@ def command_line(args, **named: Mapping[str, object]):
 
 
 def one_sentence(kind, error, trace):
-    """A user's mistake as one sentence, anything else with its traceback; the exit status is 1 either way."""
+    """Prints a user's mistake as one sentence, anything else with its traceback; the exit status is 1 either way."""
     if issubclass(kind, UserError):
         print(f"error: {error}", file=sys.stderr)
     elif issubclass(kind, KeyboardInterrupt):
@@ -54,49 +53,44 @@ if hasattr(sys.stdout, "reconfigure"):
 sys.excepthook = one_sentence  # on import: the args at a script's foot are checked before its main begins
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# told to end
-
+# --- told to end -----------------------------------------------------------------------------------------------------
 
 EXIT_RESUMABLE = 75   # of a script that was told to end and can go on: EX_TEMPFAIL of sysexits.h
 GRACE_S = 600  # that processes which make mixtures live on, so that a long validation and the last step find them
 
 
 class Stop:
-    """`with Stop() as stop:`, and in it `stop.asked` says whether SIGTERM has come."""
+    """In `with Stop() as stop:`, `stop.asked` says whether SIGTERM has come. Only the main thread can hear it."""
 
     def __init__(self):
-        self.asked = False
+        self.asked, self.hears = False, threading.current_thread() is threading.main_thread()
 
     def __enter__(self):
-        if threading.current_thread() is threading.main_thread():  # no other one may
-            self.before = signal.signal(signal.SIGTERM, self.note)
+        self.before = self.hears and signal.signal(signal.SIGTERM, self.note)
         return self
 
     def note(self, *_):
         self.asked = True
 
     def __exit__(self, *_):
-        if threading.current_thread() is threading.main_thread():
+        if self.hears:
             signal.signal(signal.SIGTERM, self.before)
 
 
 def defer_sigterm(_: int):
-    """In a DataLoader's worker: told to end, as all of a job's processes may be at once, it does so when its own has
-    no more use for it, or is gone, or else GRACE_S later."""
+    """Lets a DataLoader's worker live on after SIGTERM, which a job sends to all its processes at once, until its own
+    process ends it or is gone, at most for GRACE_S."""
     if hasattr(signal, "alarm"):  # not on Windows
         signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE_S))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# what made a result
-
+# --- what made a result ----------------------------------------------------------------------------------------------
 
 ALWAYS = ("torch", "numpy", "scipy", "soxr", "soundfile")
 
 
 def run_info(args, folder: str | Path, packages: Iterable[str] = ()) -> dict:
-    """The head of a report: name of the folder, date, commit, args, and versions of packages."""
+    """Returns the head of a report: name of the folder, date, commit, args, and versions of packages."""
     return {
         "name": Path(folder).resolve().name,
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -107,23 +101,19 @@ def run_info(args, folder: str | Path, packages: Iterable[str] = ()) -> dict:
 
 
 def commit() -> str | None:
-    """The git commit of this program, with a + where files have changed since; None where there is no git."""
-    def git(*words: str) -> str:
-        command = ["git", "-C", str(Path(__file__).parent), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
+    """Returns the git commit of this program, with a + where files have changed since; None without git."""
+    command = "git describe --always --abbrev=40 --exclude=* --dirty=+".split()
     try:
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+        found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
+    return found.stdout.strip()
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Package -> version, of the packages that are installed."""
+    """Returns package -> version, of those packages that are installed."""
     found = {}
     for package in packages:
-        try:
+        with suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
     return found

@@ -3,20 +3,31 @@
 B batch · T samples · F = n_fft/2 + 1 bins · L = 1 + T//hop frames
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from extractor import UserError, check_counts
+from extractor import check_counts, require
 
 
-def check(args):
-    """Raises UserError where no inverse exists or a coarse hop would be heard. args: .n_fft, .hop, .sample_rate"""
-    check_counts(args, "n_fft", "hop", "sample_rate")
-    name = type(args).__name__
-    if args.n_fft < 16 or args.n_fft % 2:
-        raise UserError(f"{name}.n_fft = {args.n_fft}: give an even number of at least 16")
-    if args.hop > args.n_fft // 4:
-        raise UserError(f"{name}.hop = {args.hop}: give at least 1 and at most a quarter of n_fft, {args.n_fft // 4}")
+@dataclass(frozen=True)
+class SpectralArgs:
+    """The fields that every net on spectra has. Refuses what has no inverse, and a hop so coarse that it is heard."""
+
+    sample_rate: int = 44100   # Hz; travels with the weights
+    n_fft: int = 2048          # samples, even
+    hop: int = 512             # samples; at most n_fft/4
+
+    def __post_init__(self):
+        check_counts(self, "n_fft", "hop", "sample_rate")
+        require(self, "n_fft", self.n_fft >= 16 and self.n_fft % 2 == 0, "give an even number of at least 16")
+        quarter = self.n_fft // 4
+        require(self, "hop", self.hop <= quarter, f"give at least 1 and at most a quarter of n_fft, {quarter}")
+
+    @property
+    def n_bins(self) -> int:
+        return self.n_fft // 2 + 1
 
 
 def level(signal: Tensor) -> Tensor:
@@ -25,21 +36,20 @@ def level(signal: Tensor) -> Tensor:
 
 
 def window(n_fft: int, device: torch.device) -> Tensor:
-    """Hann's, of energy 1."""
+    """Returns Hann's window, of energy 1. -> [n_fft]"""
     hann = torch.hann_window(n_fft, device=device)
     return hann / hann.square().sum().sqrt()
 
 
 def stft(signal: Tensor, n_fft: int, hop: int) -> Tensor:
-    """Hann window, zeros around the signal; white noise of level 1 has |X|^2 = 1 in the mean.
-    [B, T] -> complex [B, F, L]"""
+    """Zero-padded; white noise of level 1 has |X|^2 = 1 in the mean. [B, T] -> complex [B, F, L]"""
     # fp32: half precision has no FFT of most sizes, and its rounding would be heard
-    how = {"window": window(n_fft, signal.device), "pad_mode": "constant", "return_complex": True}
-    return torch.stft(signal.float(), n_fft, hop, **how)
+    hann = window(n_fft, signal.device)
+    return torch.stft(signal.float(), n_fft, hop, window=hann, pad_mode="constant", return_complex=True)
 
 
 def istft(spectrum: Tensor, n_fft: int, hop: int, n_samples: int) -> Tensor:
-    """The inverse of `stft`. complex [B, F, L] -> [B, n_samples]"""
+    """Inverts `stft`. complex [B, F, L] -> [B, n_samples]"""
     return Inverse.apply(spectrum.mT, n_fft, hop, n_samples)
 
 
@@ -49,24 +59,21 @@ class Inverse(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, spectrum: Tensor, n_fft: int, hop: int, n_samples: int) -> Tensor:
-        shape = window(n_fft, spectrum.device)
-        ctx.window, ctx.sizes = shape, (len(spectrum[0]), n_fft, hop, n_samples)
-        ctx.weight = Inverse.overlap(shape.square().expand(1, len(spectrum[0]), -1), hop)
+        ctx.window, ctx.hop, ctx.inside = window(n_fft, spectrum.device), hop, slice(n_fft // 2, n_fft // 2 + n_samples)
+        ctx.weight = Inverse.overlap(ctx.window.square().expand(1, spectrum.shape[1], -1), hop)
         if spectrum.is_cuda:  # at some sizes cuFFT reads the imaginary parts of the two bins that have none
             spectrum = spectrum.clone()
             spectrum[..., :: n_fft // 2].imag.zero_()
-        frames = torch.fft.irfft(spectrum, n_fft).mul_(shape)
-        inside = slice(n_fft // 2, n_fft // 2 + n_samples)
-        return Inverse.overlap(frames, hop)[:, inside] / ctx.weight[:, inside]
+        frames = torch.fft.irfft(spectrum, n_fft).mul_(ctx.window)
+        return Inverse.overlap(frames, hop)[:, ctx.inside] / ctx.weight[:, ctx.inside]
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, gradient: Tensor):
-        n_frames, n_fft, hop, n_samples = ctx.sizes
-        inside = slice(n_fft // 2, n_fft // 2 + n_samples)
-        padded = gradient.new_zeros(len(gradient), (n_frames - 1) * hop + n_fft)
-        torch.div(gradient, ctx.weight[:, inside], out=padded[:, inside])
-        out = torch.fft.rfft(padded.unfold(-1, n_fft, hop) * (ctx.window * (2 / n_fft)))
+        n_fft = len(ctx.window)
+        padded = gradient.new_zeros(len(gradient), ctx.weight.shape[1])
+        torch.div(gradient, ctx.weight[:, ctx.inside], out=padded[:, ctx.inside])
+        out = torch.fft.rfft(padded.unfold(-1, n_fft, ctx.hop) * (ctx.window * (2 / n_fft)))
         out[..., 0] /= 2  # the two bins that have no other half
         out[..., -1] /= 2
         return out, None, None, None

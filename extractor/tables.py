@@ -10,7 +10,7 @@ from extractor.files import atomic_write
 
 
 def write(path: str | Path, columns: Iterable[str], rows: Iterable[Mapping], *, delimiter: str = "\t"):
-    """Aside, and renamed: at any moment there is the old table or the new one. Raises UserError where it cannot be."""
+    """Writes a table aside and renames it: a kill leaves the old or the new one. Raises UserError where it cannot."""
     # surrogates: names of files may hold any bytes
     with atomic_write(path) as aside, open(aside, "w", newline="", encoding="utf-8", errors="surrogateescape") as f:
         writer = csv.DictWriter(f, list(columns), delimiter=delimiter, lineterminator="\n")
@@ -19,8 +19,7 @@ def write(path: str | Path, columns: Iterable[str], rows: Iterable[Mapping], *, 
 
 
 def to_json(x) -> str:
-    """JSON as others read it: NaN and infinity, which it does not know, are null; bytes of names that are no letters
-    are question marks."""
+    """Returns strict JSON: NaN and infinity become null, bytes of file names that are no UTF-8 question marks."""
     return json.dumps(_plain(x), ensure_ascii=False, indent=1).encode("utf-8", "replace").decode("utf-8")
 
 
@@ -33,7 +32,7 @@ def _plain(x):
 
 
 def read_json(path: str | Path) -> dict:
-    """Empty where there is none that can be read."""
+    """Returns the object in a JSON file; {} where there is none that can be read."""
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):

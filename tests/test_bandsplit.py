@@ -10,7 +10,6 @@ from nets import noise
 from torch import nn
 from torch.testing import assert_close
 
-import bandsplit
 from bandsplit import (
     COARSE,
     FINE,
@@ -21,11 +20,11 @@ from bandsplit import (
     ConvSwiGLU,
     LSTMPath,
     RWKV7Path,
-    rotate,
     zones,
 )
 from bench.families import macs
-from extractor import rwkv7
+from extractor import layers, rwkv7
+from extractor.layers import rotate
 
 # bins of 125 Hz: 8 bands of 1 bin, 4 of 2, and the other 17 bins
 SMALL = BandSplitArgs(sample_rate=8000, n_fft=64, hop=16, bands=((1000, 125), (2000, 250)), width=8, n_blocks=2,
@@ -234,7 +233,7 @@ def test_without_paths_a_band_hears_itself(args):
 
 
 def test_the_lstm_path_by_hand():
-    path, x = LSTMPath(SMALL), noise(7, 3, 8)
+    path, x = LSTMPath(SMALL, block=0), noise(7, 3, 8)
     lstm = nn.LSTM(8, 6, bidirectional=True, batch_first=True)
     lstm.load_state_dict(path.lstm.state_dict())
     for n in range(3):
@@ -256,7 +255,7 @@ def test_rope_is_a_rotation_of_complex_numbers():
 
 def test_attention_by_hand():
     torch.manual_seed(0)
-    attention, x = Attention(dim=8, n_heads=2), noise(5, 3, 8) * 10
+    attention, x = Attention(dim=8, n_heads=2, bias=False, rotary=True), noise(5, 3, 8) * 10
     w_q, w_k, w_v = attention.in_proj.weight.chunk(3)
     for n in range(3):
         heads = []
@@ -268,8 +267,9 @@ def test_attention_by_hand():
 
 
 def test_attention_without_positions_equals_that_of_torch(monkeypatch):
-    monkeypatch.setattr(bandsplit, "rotate", lambda x: x)
-    ours, theirs = Attention(dim=12, n_heads=3), nn.MultiheadAttention(12, num_heads=3, bias=False)
+    monkeypatch.setattr(layers, "rotate", lambda x: x)
+    ours = Attention(dim=12, n_heads=3, bias=False, rotary=True)
+    theirs = nn.MultiheadAttention(12, num_heads=3, bias=False)
     theirs.load_state_dict({"in_proj_weight": ours.in_proj.weight, "out_proj.weight": ours.out_proj.weight})
     x = noise(7, 2, 12)
     assert_close(ours(x), theirs(x, x, x)[0], rtol=1e-5, atol=1e-6)
@@ -343,5 +343,5 @@ def test_multiply_adds_of_an_lstm_by_hand():
 
 def test_multiply_adds_of_attention_by_hand():
     # 7 steps, 2 sequences, width 8: four projections; every pair of steps is a product for its weight, another by it
-    net = Attention(dim=8, n_heads=2)
+    net = Attention(dim=8, n_heads=2, bias=False, rotary=True)
     assert macs(net, net, torch.zeros(7, 2, 8)) == 7 * 2 * 4 * 8 * 8 + 2 * 2 * 7 * 7 * 8

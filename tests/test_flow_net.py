@@ -79,11 +79,11 @@ def test_a_setting_that_cannot_work_is_refused_with_its_value_and_the_remedy(fie
 def test_args_come_back_from_a_checkpoint_with_those_of_the_predictor(predictor):
     args = replace(SMALL, predictor=predictor)
     assert FlowArgs(**asdict(args)) == args
-    assert (args.sample_rate, args.n_fft, args.hop) == (RATE, 64, 16)
+    assert args.sample_rate == RATE
 
 
-def test_a_predictor_that_nobody_knows_is_a_type_error():
-    with pytest.raises(TypeError, match="volume"):
+def test_a_predictor_that_nobody_knows_is_refused():
+    with pytest.raises(UserError, match="FlowArgs.predictor is a dict: give one of FullBandArgs, BandSplitArgs"):
         FlowArgs(**asdict(SMALL) | {"predictor": {"volume": 11}})
 
 

@@ -13,7 +13,7 @@ from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from extractor import rwkv7
-from extractor.rwkv7 import MIN_LOG_W, ChannelMix, Layer, TimeMix, check_heads, wkv7, wkv7_recurrent
+from extractor.rwkv7 import MIN_LOG_W, ChannelMix, Layer, TimeMix, check_heads, wkv7
 
 DIM, N_HEADS = 24, 4
 
@@ -43,6 +43,19 @@ def assert_equal_up_to(found: torch.Tensor, expected: torch.Tensor, error: float
 
 # ---------------------------------------------------------------------------------------------------------------------
 # the recurrence
+
+
+def wkv7_recurrent(r, log_w, k, v, a, b) -> torch.Tensor:
+    """The recurrence as it is defined, frame by frame: what `wkv7` must equal. 6 times [B, T, H, N] -> [B, T, H, N]
+
+    S_t = S_{t-1} diag(w_t) + (S_{t-1} a_t) b_t^T + v_t k_t^T,  o_t = S_t r_t
+    """
+    state, out = 0 * torch.einsum("bhv,bhk->bhvk", v[:, 0], k[:, 0]), []
+    for r_t, log_w_t, k_t, v_t, a_t, b_t in zip(*(x.unbind(1) for x in (r, log_w, k, v, a, b)), strict=True):
+        seen = torch.einsum("bhvk,bhk->bhv", state, a_t)
+        state = state * log_w_t.exp()[:, :, None] + seen[..., None] * b_t[:, :, None] + v_t[..., None] * k_t[:, :, None]
+        out.append(torch.einsum("bhvk,bhk->bhv", state, r_t))
+    return torch.stack(out, dim=1)
 
 
 def test_without_decay_and_removal_the_recurrence_is_linear_attention():

@@ -26,11 +26,11 @@ def main(args: CompareArgs) -> dict[str, dict[str, tuple[Interval, str]]]:
     """Returns kind -> measure -> what ours has over theirs."""
     ours, our_name = read(args.ours, args.our_system)
     theirs, their_name = read(args.theirs, args.their_system)
+    both, remedy = f"{args.ours} and {args.theirs}", "score both on the same pairs"
     if not (names := [name for name in ours if name in theirs]):
-        raise UserError(f"{args.ours} and {args.theirs} have no pair in common; score both on the same pairs")
+        raise UserError(f"{both} have no pair in common; {remedy}")
     if other := [name for name in names if not same_pair(ours[name], theirs[name])]:
-        of_two = f"{args.ours} and {args.theirs}"
-        raise UserError(f"{of_two}: other mixtures have the same name ({few(other)}); score both on the same pairs")
+        raise UserError(f"{both}: other mixtures have the same name ({few(other)}); {remedy}")
     items = [ours[name][0] for name in names]
     found = differences(items, *([result[name][1] for name in names] for result in (ours, theirs)))
 
@@ -44,13 +44,11 @@ def main(args: CompareArgs) -> dict[str, dict[str, tuple[Interval, str]]]:
 
 
 def same_pair(ours: tuple[dict, ...], theirs: tuple[dict, ...]) -> bool:
-    """Whether two items are the same pair: equal length, presence of the target and scores of the mixture."""
-    (our_item, *_, our_mixture), (their_item, *_, their_mixture) = ours, theirs
+    """Says whether two items are the same pair: equal length, presence of the target and scores of the mixture."""
+    (our_item, _, our_mixture), (their_item, _, their_mixture) = ours, theirs
+    both = [m for m in ("si_sdr", "sdr") if None not in (our_mixture.get(m), their_mixture.get(m))]
     alike = all(our_item.get(key) == their_item.get(key) for key in ("seconds", "present"))
-    return alike and all(
-        our_mixture.get(m) is None or their_mixture.get(m) is None or abs(our_mixture[m] - their_mixture[m]) < 0.01
-        for m in ("si_sdr", "sdr")
-    )
+    return alike and all(abs(our_mixture[m] - their_mixture[m]) < 0.01 for m in both)
 
 
 def cell(found: tuple[Interval, str], measure: str) -> str:
@@ -59,17 +57,16 @@ def cell(found: tuple[Interval, str], measure: str) -> str:
 
 
 def read(folder: str, system: str) -> tuple[dict[str, tuple[dict, dict, dict]], str]:
-    """Name of the pair -> its item, the system's row and the mixture's; and the system's name."""
-    path = Path(folder)
-    path = path if path.suffix == ".json" else path / "scores.json"
+    """Returns name of the pair -> its item, the system's row and the mixture's; and the system's name."""
+    path = Path(folder) if folder.endswith(".json") else Path(folder) / "scores.json"
     report = tables.read_json(path)
     if not report.get("summary"):  # infer.py's has none
-        raise UserError(f"{path}: no result; evaluate.py writes it")
-    names = list(report["scores"])
-    system = system or names[min(1, len(names) - 1)]
+        raise UserError("no result; evaluate.py writes it", path)
+    mixture, first, *_ = names = list(report["scores"])
+    system = system or first
     if system not in names:
-        raise UserError(f"{path}: no system {system!r} in it, but {', '.join(names)}")
-    rows = zip(report["items"], report["scores"][system], report["scores"][names[0]], strict=True)
+        raise UserError(f"no system {system!r} in it, but {', '.join(names)}", path)
+    rows = zip(report["items"], report["scores"][system], report["scores"][mixture], strict=True)
     return {item["name"]: (item, *of_it) for item, *of_it in rows}, system
 
 

@@ -24,7 +24,7 @@ def main(args: ExportArgs) -> Path:
     """Returns where the exported checkpoint is."""
     out = Path(args.out)
     if out.exists() and "net" in checkpoint.load(out):
-        raise UserError(f"{out}: a checkpoint that training can go on from; choose another ExportArgs.out")
+        raise UserError("a checkpoint that training can go on from; choose another ExportArgs.out", out)
     checkpoint.save(out, models.exported(args.checkpoint))
     print(f"{out}: {out.stat().st_size / 2**20:.1f} MiB of {Path(args.checkpoint).stat().st_size / 2**20:.1f}")
     return out

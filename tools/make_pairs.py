@@ -12,16 +12,14 @@ of them at each SNR and a quarter of each kind, for evaluate.py:
 The clips are those that train.py holds out with the same seed.
 """
 
-import os
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import soundfile as sf
 from tqdm import tqdm
 
 from dataset import KINDS, MixtureArgs, MixtureDataset, Pool
 from extractor import UserError, audio, check_counts, tables
-from extractor.files import atomic_write
 from extractor.material import Material, Source, find_material
 from extractor.script import command_line
 
@@ -56,17 +54,15 @@ def main(args: PairArgs):
             kind = KINDS[i % len(KINDS)]
             name = f"{kind}_{snr_db:+g}_{i // len(KINDS)}"
             for part in ("mixture", "target"):
-                path = out_dir / "pairs" / part / f"{name}.flac"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with atomic_write(path) as aside:
-                    sf.write(aside, item[part].numpy(), args.sample_rate, format="FLAC", subtype="PCM_24")
+                path, signal = out_dir / "pairs" / part / f"{name}.flac", item[part].numpy()
+                audio.write(path, [signal], len(signal), args.sample_rate, subtype="PCM_24")
             rows.append({"name": name, "kind": kind, "snr_db": snr_db if kind != "absent" else ""})
     tables.write(out_dir / "pairs/list.tsv", rows[0], rows)
     print(f"{len(rows)} pairs: {out_dir / 'pairs'}; to train on: {out_dir / 'seen'}")
 
 
 def split(args: PairArgs, seen: Path) -> set[Path]:
-    """The recordings of the scenes; all others are linked into a folder, each under the name of its dirty folder."""
+    """Returns the recordings of the scenes; links all others into a folder, each below the name of its dirty folder."""
     unseen, found = set(), set()
     for folder in map(Path, args.dirty):
         for path in audio.find(folder):
@@ -76,21 +72,20 @@ def split(args: PairArgs, seen: Path) -> set[Path]:
                 unseen.add(path)
                 found |= named
                 link.unlink(missing_ok=True)  # of an earlier call with other scenes
-                continue
-            link.parent.mkdir(parents=True, exist_ok=True)
-            if not link.is_symlink():
-                os.symlink(path.resolve(), link)
+            elif not link.is_symlink():
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to(path.resolve())
     if missing := sorted({*args.scenes} - found):
         raise UserError(f"PairArgs.scenes: nothing under {', '.join(args.dirty)} is called {', '.join(missing)}")
     return unseen
 
 
-def mixtures(material: Material, data: MixtureArgs, args: PairArgs):
-    """Frozen ones, of the dirty recordings whole."""
+def mixtures(material: Material, data: MixtureArgs, args: PairArgs) -> Iterator[dict]:
+    """Yields frozen mixtures, of the dirty recordings from end to end."""
     frozen = MixtureDataset(material, data, args.sample_rate, split="valid")
-    for name in ("games", "voices"):
-        pool = Pool([Source(r, 0, r.length(args.sample_rate)) for r in getattr(material, name)])
-        setattr(frozen, name, pool)
+    frozen.games, frozen.voices = (
+        Pool([Source(r, 0, r.length(args.sample_rate)) for r in kind]) for kind in (material.games, material.voices)
+    )
     return (frozen[round(10 * data.snr_db[0]) % 1000, i] for i in range(len(KINDS) * args.n_each))
 
 
