@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 from dataclasses import asdict, replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from bandsplit import BandSplit, BandSplitArgs
 from extractor import UserError, checkpoint, spectrum
 from extractor.chunked import extract_long
 from extractor.parallel import layers_of
-from flow import Flow, FlowArgs
+from flow import FlowArgs
 from fullband import FullBand, FullBandArgs
 from losses import LossArgs
 
@@ -29,7 +30,8 @@ def test_every_parameter_of_the_denoiser_has_a_finite_gradient_that_is_not_zero(
     flow.loss(net, noise(2, 500), noise(2, 500) / 2, LossArgs())[0].backward()
     for name, parameter in net.denoiser.named_parameters():
         assert parameter.grad.isfinite().all() and parameter.grad.any(), name
-    assert net.denoiser.time[2].weight.grad.any(1).all()  # every scale and every shift of every layer
+    for last in (net.denoiser.time[2], net.denoiser.masks):  # every scale and shift of every layer, and every mask
+        assert last.weight.grad.any(1).all()
 
 
 def test_silence_has_finite_losses_and_gradients():
@@ -40,21 +42,16 @@ def test_silence_has_finite_losses_and_gradients():
         assert total.isfinite() and all(p.grad.isfinite().all() for p in net.denoiser.parameters())
 
 
-def test_a_state_dict_holds_the_predictor_too_and_gives_the_same_net():
-    net, other = trained(), Flow(SMALL).eval()
-    assert relative(other(noise(1, 500)), net(noise(1, 500))) > 0.01
-    other.load_state_dict(deepcopy(net.state_dict()))
-    assert torch.equal(other(noise(1, 500)), net(noise(1, 500)))
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # args
 
 
 @pytest.mark.parametrize("predictor", [PREDICTIVE, BANDS], ids=["fullband", "bandsplit"])
-def test_args_come_back_from_a_checkpoint_with_those_of_the_predictor(predictor):
+def test_args_come_back_from_a_checkpoint_also_from_one_of_before_their_predictor_had_a_field(predictor):
     args = replace(SMALL, predictor=predictor)
-    assert FlowArgs(**asdict(args)) == args
+    saved = asdict(args)
+    del saved["predictor"]["checkpointing"]
+    assert FlowArgs(**asdict(args)) == FlowArgs(**saved) == args
     assert (args.sample_rate, args.n_fft, args.hop) == (RATE, 64, 16)
 
 
@@ -141,39 +138,12 @@ def test_the_predictor_never_leaves_eval_mode():
 # noise in pieces of a recording
 
 
-def test_two_extractions_are_the_same_to_the_bit():
-    net, mixture = trained(), noise(1, 500)
-    torch.manual_seed(1)
-    first = net(mixture)
-    torch.manual_seed(2)
-    assert torch.equal(net(mixture), first)
-
-
-def steps_apart(net: Flow, mixture: torch.Tensor) -> list[float]:
-    estimates = []
+def test_the_number_of_steps_matters_once_the_denoiser_is_trained():
+    net, estimates = trained(), []
     for steps in (1, 2, 4):
         net.args = replace(net.args, steps=steps)
-        estimates.append(net(mixture))
-    return [relative(a, b) for a, b in zip(estimates, estimates[1:], strict=False)]
-
-
-def test_the_number_of_steps_matters_once_the_denoiser_is_trained():
-    assert min(steps_apart(trained(), noise(1, 500))) > 0.01
-
-
-@pytest.mark.parametrize("start", [320, 333], ids=["at a frame", "between frames"])
-def test_a_piece_of_a_recording_hears_the_noise_of_its_place(start):
-    """The noise as it reaches the estimate: of a net that returns what it starts from, and hears a tone."""
-    net = constant_predictor(make(replace(SMALL, steps=1, sigma=1.0)), 0.5)
-    net.denoise = lambda x, given, t: x
-    recording = torch.sin(0.3 * torch.arange(2000.0))[None]
-    whole, margin = net(recording), 128
-    piece = flow.extract(net, recording[:, start : start + 800], start)
-    elsewhere = flow.extract(net, recording[:, start : start + 800], start + 400)
-    inner = slice(start + margin, start + 800 - margin)
-    # not equal: the level of the piece is not quite that of the recording, and frames between frames are other frames
-    assert relative(piece[:, margin:-margin], whole[:, inner]) < 0.05
-    assert relative(elsewhere[:, margin:-margin], whole[:, inner]) > 1
+        estimates.append(net(noise(1, 500)))
+    assert min(relative(a, b) for a, b in pairwise(estimates)) > 0.01
 
 
 def test_pieces_of_a_long_recording_come_out_as_in_one_go_although_there_is_noise():
@@ -191,12 +161,6 @@ def test_pieces_of_a_long_recording_come_out_as_in_one_go_although_there_is_nois
 
     whole = net(recording)
     assert relative(pieces(told=1), whole) < 0.2 and relative(pieces(told=0), whole) > 0.4
-
-
-@pytest.mark.parametrize("predictor", [PREDICTIVE, BANDS])
-def test_args_that_a_predictor_has_since_have_their_defaults(predictor):
-    saved = {name: value for name, value in asdict(predictor).items() if name != "checkpointing"}
-    assert FlowArgs(predictor=saved, n_bands=10, n_fine=5).predictor == predictor
 
 
 def test_a_flow_has_no_layers_for_torch_compile_and_the_net_that_it_refines_has():
