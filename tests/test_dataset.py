@@ -1,10 +1,8 @@
 """dataset.py: what a mixture is made of, and how often."""
 
 import shutil
-from collections import Counter
 from dataclasses import replace
 from itertools import combinations, cycle, islice
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,9 +25,8 @@ from mixing import (
 from scipy.stats import binomtest, chisquare, kstest
 from torch.utils.data import DataLoader
 
-from dataset import KINDS, Pool, TrainingSampler, shift
-from extractor.audio import Recording
-from extractor.material import Source, find_material
+from dataset import KINDS, TrainingSampler, shift
+from extractor.material import find_material
 
 VOICES_ONLY = {"p_no_target": 1, "p_no_interference": 0, "p_two_sources": 0}
 TARGET_ONLY = {"p_no_target": 0, "p_no_interference": 1, "p_two_sources": 0}
@@ -82,7 +79,7 @@ def test_shift_moves_under_zero_padding_and_keeps_the_length(offset, expected):
     np.testing.assert_array_equal(shift(np.array([1, 2, 3]), offset), expected)
 
 
-@pytest.mark.parametrize("max_shift", [0.25, 0.5, 0.9])
+@pytest.mark.parametrize("max_shift", [0.25, 0.9])
 def test_the_target_is_shifted_left_and_right_by_a_uniform_share_of_max_shift(folders, max_shift):
     clip = ramp(200)
     only_clean(folders, clip)
@@ -123,15 +120,7 @@ def test_a_clip_longer_than_the_segment_is_cropped_uniformly_from_its_start_to_i
 # the interference
 
 
-def test_a_pool_draws_every_sample_of_its_sources_equally_often():
-    sources = [Source(Recording(Path(f"{n}.wav"), RATE, 1, n), start=0, length=n) for n in (1, 2, 3)]
-    pool, rng = Pool(sources), np.random.default_rng(0)
-    counts = Counter((source.length, position) for source, position in (pool.draw(rng) for _ in range(6000)))
-    assert sorted(counts) == [(1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2)]
-    assert chisquare(list(counts.values())).pvalue > 0.001
-
-
-@pytest.mark.parametrize("place", [0, 1000, 1999])
+@pytest.mark.parametrize("place", [0, 1999])
 def test_every_second_of_dirty_material_is_equally_likely_in_short_files_and_long_ones(folders, tmp_path, place):
     """Files of 2, 20 and 200 s, their first halves for training; of these 111 s, second k has the value k / 128."""
     for first, n in ((1, 1), (2, 10), (12, 100)):
@@ -265,7 +254,7 @@ def test_a_mixture_below_full_scale_is_left_as_it_is(folders):
 def test_an_item_has_a_seed_of_its_own(folders):
     data = mixtures(folders)
     seeds = [data[epoch, index]["seed"].item() for epoch in range(2) for index in range(20)]
-    assert len(set(seeds)) == 40 and 0 <= min(seeds) and 2**61 < max(seeds) < 2**62  # uniform below 2^62
+    assert kstest(seeds, "uniform", (0, 2**62)).pvalue > 0.001 and len(set(seeds)) == 40
     assert seeds == [mixtures(folders)[epoch, index]["seed"].item() for epoch in range(2) for index in range(20)]
 
 
