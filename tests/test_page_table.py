@@ -70,11 +70,6 @@ def test_the_filter_finds_names_and_kinds_and_the_next_file_is_the_next_shown(sh
     assert column(page, "kind") == ["voice"]
 
 
-def test_numbers_that_round_to_zero_have_no_sign_of_less(show, tmp_path):
-    page = show(make(tmp_path, {"mixture": [{"si_sdri": -0.01}, {"si_sdri": float("nan")}]}))
-    assert column(page, "mixture") == ["0.0", "–"]
-
-
 def test_the_heading_stays_in_sight_in_a_long_table_and_the_file_that_plays_too(show, tmp_path):
     page = show(make(tmp_path, empty(n=100)))
     page.evaluate("document.querySelector('.scroll').scrollIntoView()")
