@@ -1,14 +1,20 @@
-"""What every script does with its command line and with a user's mistake."""
+"""What every script does with its command line and with a user's mistake; what made a result."""
 
+import importlib.util
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-from extractor import UserError
+from extractor import UserError, script
 from extractor.script import command_line, one_sentence
+
+ROOT = Path(__file__).parent.parent
 
 
 @dataclass(frozen=True)
@@ -153,24 +159,89 @@ command_line(Args(sys.argv[1]))  # as at a script's foot, where the args are edi
 """
 
 
-def end_with(error: str) -> subprocess.CompletedProcess:
-    words = [sys.executable, "-c", SCRIPT, error]
-    return subprocess.run(words, capture_output=True, text=True, cwd=Path(__file__).parent.parent, check=False)
-
-
-def test_a_users_mistake_ends_a_script_with_one_sentence_and_status_1():
-    ended = end_with("mistake")
-    assert ended.stderr == "error: clips/a.wav: 3 s; give 5 s or more\n"
-    assert ended.returncode == 1
-
-
-def test_any_other_error_keeps_its_traceback():
-    ended = end_with("bug")
-    assert "Traceback (most recent call last)" in ended.stderr
-    assert ended.stderr.endswith("ValueError: clips/a.wav: 3 s; give 5 s or more\n")
-    assert ended.returncode == 1
+@pytest.mark.parametrize("error, last_line", [
+    ("mistake", "error: clips/a.wav: 3 s; give 5 s or more\n"),
+    ("bug", "ValueError: clips/a.wav: 3 s; give 5 s or more\n"),
+])
+def test_a_users_mistake_ends_a_script_with_one_sentence_and_status_1_any_other_error_with_its_traceback(
+    error, last_line
+):
+    ended = subprocess.run([sys.executable, "-c", SCRIPT, error], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert ended.returncode == 1 and ended.stderr.endswith(last_line)
+    assert ("Traceback" in ended.stderr) == (error == "bug") and (ended.stderr == last_line) == (error == "mistake")
 
 
 def test_ctrl_c_is_no_error(capsys):
     one_sentence(KeyboardInterrupt, KeyboardInterrupt(), None)
     assert capsys.readouterr().err == "stopped; run it again to go on\n"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# what made a result
+
+
+@pytest.fixture
+def program(tmp_path, monkeypatch):
+    """extractor/script.py of a program that lies elsewhere. It is the program's state that counts, not that of the
+    folder one happens to be in."""
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # which the program replaces
+    (tmp_path / "program").mkdir()
+    path = shutil.copy(ROOT / "extractor" / "script.py", tmp_path / "program")
+    spec = importlib.util.spec_from_file_location("script_elsewhere", path)
+    spec.loader.exec_module(found := importlib.util.module_from_spec(spec))
+    return found
+
+
+@pytest.fixture
+def git(program):
+    """Runs git on the program, of which all is committed."""
+    def run(*words: str) -> str:
+        identity = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
+        command = ["git", "-C", str(Path(program.__file__).parent), *identity, *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    run("init")
+    run("add", ".")
+    run("commit", "-m", "first")
+    return run
+
+
+def test_the_commit_has_a_plus_where_a_file_has_changed_since_and_a_new_file_is_no_change(program, git):
+    path = Path(program.__file__)
+    assert program.commit() == git("rev-parse", "HEAD") and len(program.commit()) == 40
+    (path.parent / "new.txt").write_text("new")
+    assert program.commit() == git("rev-parse", "HEAD")
+    path.write_text("print(2)\n")
+    assert program.commit() == git("rev-parse", "HEAD") + "+"
+    git("add", ".")
+    assert program.commit() == git("rev-parse", "HEAD") + "+"
+    git("commit", "-m", "second")
+    assert program.commit() == git("rev-parse", "HEAD")
+
+
+def test_outside_git_there_is_no_commit(program):
+    assert program.commit() is None
+
+
+def test_without_git_there_is_no_commit(program, git, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert program.commit() is None
+
+
+def test_a_report_starts_with_its_name_time_commit_arguments_and_versions_of_what_is_installed(program, git, tmp_path):
+    head = program.run_info(Inner(resample=False), tmp_path / "results" / "alice", ["mir-eval", "no-such-package"])
+    assert head["name"] == "alice" and head["commit"] == git("rev-parse", "HEAD")
+    assert head["args"] == {"snr_db": (-5.0, 10.0), "folders": ("here",), "resample": False}
+    age = datetime.now().astimezone() - datetime.fromisoformat(head["date"])  # of two that know their time zone
+    assert timedelta(0) <= age < timedelta(minutes=1)
+    assert head["versions"]["torch"] == version("torch") and head["versions"]["mir-eval"] == version("mir_eval")
+    assert head["versions"]["python"].startswith("3.") and "no-such-package" not in head["versions"]
+
+
+def test_a_folder_named_by_a_dot_has_the_name_of_the_folder(tmp_path, monkeypatch):
+    (tmp_path / "bob").mkdir()
+    monkeypatch.chdir(tmp_path / "bob")
+    assert script.run_info(Inner(), ".")["name"] == "bob"
