@@ -46,12 +46,9 @@ def test_the_differences_of_what_is_not_the_mixture_and_their_verdicts(two, caps
     assert len(table) == 5
 
 
-def test_the_other_way_around_better_is_worse(two):
+def test_the_other_way_around_better_is_worse_and_a_result_is_not_better_than_itself(two, capsys):
     found = main(CompareArgs(two["theirs"], two["ours"]))["game"]
     assert found["si_sdri"][0].mean == -2 and found["si_sdri"][1] == "worse"
-
-
-def test_a_result_is_not_better_than_itself(two, capsys):
     found = main(CompareArgs(two["ours"], two["ours"]))["game"]
     assert {verdict for _, verdict in found.values()} == {"within"}
     assert "| SI-SDRi | +0.0 [+0.0, +0.0] |\n" in capsys.readouterr().out
