@@ -1,8 +1,10 @@
 """dataset.py: what a mixture is made of, and how often."""
 
 import shutil
+from collections import Counter
 from dataclasses import replace
 from itertools import combinations, cycle, islice
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,8 +27,9 @@ from mixing import (
 from scipy.stats import binomtest, chisquare, kstest
 from torch.utils.data import DataLoader
 
-from dataset import KINDS, TrainingSampler, shift
-from extractor.material import find_material
+from dataset import KINDS, Pool, TrainingSampler, shift
+from extractor.audio import Recording
+from extractor.material import Source, find_material
 
 VOICES_ONLY = {"p_no_target": 1, "p_no_interference": 0, "p_two_sources": 0}
 TARGET_ONLY = {"p_no_target": 0, "p_no_interference": 1, "p_two_sources": 0}
@@ -118,6 +121,14 @@ def test_a_clip_longer_than_the_segment_is_cropped_uniformly_from_its_start_to_i
 
 # ---------------------------------------------------------------------------------------------------------------------
 # the interference
+
+
+def test_a_pool_draws_every_sample_of_its_sources_equally_often():
+    sources = [Source(Recording(Path(f"{n}.wav"), RATE, 1, n), start=0, length=n) for n in (1, 2, 3)]
+    pool, rng = Pool(sources), np.random.default_rng(0)
+    counts = Counter((source.length, position) for source, position in (pool.draw(rng) for _ in range(6000)))
+    assert sorted(counts) == [(1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2)]
+    assert chisquare(list(counts.values())).pvalue > 0.001
 
 
 @pytest.mark.parametrize("place", [0, 1999])

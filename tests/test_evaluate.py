@@ -118,11 +118,6 @@ def test_where_nothing_interferes_there_is_no_snr_and_nothing_leaks(half, tmp_pa
     assert "leakage" not in report["scores"]["alice"][0]  # of nothing, nothing can come through
 
 
-def test_a_list_may_have_no_column_but_the_name_and_lines_that_are_no_pair(half, pairs, tmp_path):
-    (pairs / "list.tsv").write_text("name\na\nb\nc\n")
-    assert [item["kind"] for item in run(tmp_path, half)["items"]] == ["all", "all"]
-
-
 def test_a_quote_that_does_not_end_keeps_to_its_line(half, pairs, tmp_path):
     put_list(pairs, 'a\tgame\t5\t"Where are you', "", "b\tvoice\t0\tfine")
     items = run(tmp_path, half)["items"]

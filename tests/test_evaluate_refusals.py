@@ -72,14 +72,12 @@ def test_a_folder_that_lacks_estimates_is_refused_before_another_system_works(ha
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_that_lacks_estimates_is_refused_with_their_names(tmp_path):
+@pytest.mark.parametrize("there, missing", [("b", "a, c, d, e, f and 2 more"), ("bcdefgh", "a")])
+def test_a_folder_that_lacks_estimates_is_refused_with_their_names(there, missing, tmp_path):
     for i, name in enumerate("abcdefgh"):
         put_pair(tmp_path / "pairs", name, seed=i, n=100)
-    folder = folder_of(tmp_path, "good", lambda x, d: x[:100], "b")
-    with pytest.raises(UserError, match="good: no estimate of a, c, d, e, f and 2 more; files are matched by name$"):
-        run(tmp_path, folder)
-    folder = folder_of(tmp_path, "good", lambda x, d: x[:100], "bcdefgh")
-    with pytest.raises(UserError, match="good: no estimate of a; files are matched by name$"):
+    folder = folder_of(tmp_path, "good", lambda x, d: x[:100], there)
+    with pytest.raises(UserError, match=f"good: no estimate of {missing}; files are matched by name$"):
         run(tmp_path, folder)
 
 

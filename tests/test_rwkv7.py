@@ -3,6 +3,7 @@
 import importlib
 import math
 import sys
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -52,31 +53,30 @@ def test_a_key_can_be_replaced():
     assert_close(wkv7_recurrent(key, zeros, key, v, -key, key), v)
 
 
-@pytest.mark.parametrize("n_frames", [1, 31, 32, 33, 100, 257])
+def assert_same_outputs_and_gradients(inputs: list[torch.Tensor], error: float, chunk_frames: int):
+    """Of the fast form and, in fp64, of the recurrence."""
+    weight, both = noise(*inputs[0].shape, dtype=torch.float64), []
+    for form, dtype in ((partial(wkv7, chunk_frames=chunk_frames), inputs[0].dtype), (wkv7_recurrent, torch.float64)):
+        leaves = [x.detach().to(dtype).requires_grad_() for x in inputs]
+        out = form(*leaves)
+        assert out.dtype == dtype
+        both.append([out, *torch.autograd.grad((out * weight).sum(), leaves)])
+    for found, expected in zip(*both, strict=True):
+        assert_equal_up_to(found.double(), expected, error)
+
+
+@pytest.mark.parametrize("n_frames", [1, 31, 32, 33, 257])
 @pytest.mark.parametrize("chunk_frames", [1, 16, 32, 64])
 def test_chunks_give_the_outputs_and_gradients_of_the_recurrence(n_frames, chunk_frames):
-    inputs, weight = signals(n_frames), noise(2, n_frames, 2, 8, dtype=torch.float64)
-    found, expected = wkv7(*inputs, chunk_frames=chunk_frames), wkv7_recurrent(*inputs)
-    assert found.dtype == torch.float64
-    assert_equal_up_to(found, expected, error=1e-10)
-    gradients = [torch.autograd.grad((out * weight).sum(), inputs) for out in (found, expected)]
-    for gradient, expected_gradient in zip(*gradients, strict=True):
-        assert_equal_up_to(gradient, expected_gradient, error=1e-10)
+    assert_same_outputs_and_gradients(signals(n_frames), 1e-10, chunk_frames)
 
 
 @pytest.mark.parametrize("chunk_frames", [16, 32, 64, 128])
 @pytest.mark.parametrize("log_w", [MIN_LOG_W, -1e-6])
 def test_the_strongest_and_the_weakest_decay_are_exact_in_fp32(log_w, chunk_frames):
-    inputs = [x.detach() for x in signals(257)]
+    inputs = signals(257, torch.float32)
     inputs[1] = torch.full_like(inputs[1], log_w)
-    leaves = [x.float().requires_grad_() for x in inputs]
-    found = wkv7(*leaves, chunk_frames=chunk_frames)
-    assert_equal_up_to(found.double(), wkv7_recurrent(*inputs), error=1e-5)
-    gradients = torch.autograd.grad(found.sum(), leaves)
-    doubles = [x.requires_grad_() for x in inputs]
-    expected = torch.autograd.grad(wkv7_recurrent(*doubles).sum(), doubles)
-    for gradient, expected_gradient in zip(gradients, expected, strict=True):
-        assert_equal_up_to(gradient.double(), expected_gradient, error=1e-5)
+    assert_same_outputs_and_gradients(inputs, 1e-5, chunk_frames)
 
 
 def test_chunks_are_done_many_at_a_time():
@@ -299,16 +299,6 @@ def test_both_directions_start_from_the_same_values():
 
 # ---------------------------------------------------------------------------------------------------------------------
 # layers
-
-
-def test_the_values_of_layer_0_go_on_to_the_others():
-    first, second = stirred(Layer(DIM, N_HEADS, 0, 2)), stirred(Layer(DIM, N_HEADS, 1, 2))
-    x, values = first(noise(2, 30, DIM))
-    assert_close(second(x, values)[1], values, rtol=0, atol=0)
-    out, other = second(x, values)[0], second(x, values + 1)[0]
-    assert (out - other).abs().max() > 1e-3
-    gradient, = torch.autograd.grad(second(x.detach(), values)[0].sum(), first.time_mix.value.weight)
-    assert gradient.any()
 
 
 @pytest.mark.parametrize("gain", [0, 1e-30, 1e-12, 1e-9, 1e-6, 1e-3])
