@@ -4,7 +4,6 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from nets import noise
 from torch.testing import assert_close
 
 import flow
@@ -48,13 +47,6 @@ def test_the_denoiser_is_asked_at_equal_steps_from_1_and_its_last_word_counts(st
     assert asked == pytest.approx([1 - i / steps for i in range(steps)])
     # a step from t to t' adds (1 - t'/t) of what the denoiser added
     assert_close(x, start + sum((i + 1) / (steps - i) for i in range(steps)))
-
-
-def test_the_path_leads_from_the_target_at_0_to_the_start_at_1():
-    x, start = noise(3, 4, 5), noise(3, 4, 5).flip(-1)
-    points = flow.path(x, start, torch.tensor([0.0, 1.0, 0.25]))
-    assert torch.equal(points[0], x[0]) and torch.equal(points[1], start[1])
-    assert_close(points[2], 0.75 * x[2] + 0.25 * start[2])
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -50,17 +50,14 @@ def test_a_file_that_cannot_be_read_is_the_users_to_put_right(tmp_path):
 # numbers
 
 
-@pytest.mark.parametrize(
-    "sources, table, folder, numbers",
-    [
-        (["a.wav", "b.wav"], [], [], [0, 1]),
-        (["src_7.wav", "talk.wav", "other/src_7.flac"], [], [], [7, 0, 1]),
-        (["talk.wav", "src_0.wav"], [], [], [1, 0]),
-        (["src_007.wav", "src_7b.wav", "my src_3.wav"], [], [], [7, 0, 1]),
-        (["a.wav", "src_2.wav"], ["src_0_0.wav", "", "src_2_11.wav"], [], [1, 3]),
-        (["a.wav", "src_2.wav"], [], ["src_0_0.flac", "src_2.png", "take_1.wav"], [1, 3]),
-    ],
-)
+@pytest.mark.parametrize("sources, table, folder, numbers", [
+    (["a.wav", "b.wav"], [], [], [0, 1]),
+    (["src_7.wav", "talk.wav", "other/src_7.flac"], [], [], [7, 0, 1]),
+    (["talk.wav", "src_0.wav"], [], [], [1, 0]),
+    (["src_007.wav", "src_7b.wav", "my src_3.wav"], [], [], [7, 0, 1]),
+    (["a.wav", "src_2.wav"], ["src_0_0.wav", "", "src_2_11.wav"], [], [1, 3]),
+    (["a.wav", "src_2.wav"], [], ["src_0_0.flac", "src_2.png", "take_1.wav"], [1, 3]),
+])
 def test_a_number_is_that_of_the_name_where_it_is_free_else_the_next_that_is(sources, table, folder, numbers, tmp_path):
     for name in folder:
         put(tmp_path / name, b"")

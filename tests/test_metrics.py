@@ -180,16 +180,13 @@ def band(x: Tensor, low_hz: float, high_hz: float) -> Tensor:
     return torch.fft.irfft(spectrum * ((low_hz <= hz) & (hz < high_hz)), len(x))
 
 
-@pytest.mark.parametrize(
-    "a, b, lost, leakage, kept",
-    [
-        (1.0, 1.0, 0.0, 0.0, 0.0),        # the mixture
-        (0.5, 0.1, 0.75, -20.0, -6.0206),
-        (-0.8, 10.0, 0.36, 20.0, -1.9382),  # 1 - 0.64; 20 log10(0.8)
-        (2.0, 0.5, 0.0, -6.0206, 6.0206),   # louder is not lost
-        (0.1, -1.0, 0.99, 0.0, -20.0),
-    ],
-)
+@pytest.mark.parametrize("a, b, lost, leakage, kept", [
+    (1.0, 1.0, 0.0, 0.0, 0.0),        # the mixture
+    (0.5, 0.1, 0.75, -20.0, -6.0206),
+    (-0.8, 10.0, 0.36, 20.0, -1.9382),  # 1 - 0.64; 20 log10(0.8)
+    (2.0, 0.5, 0.0, -6.0206, 6.0206),   # louder is not lost
+    (0.1, -1.0, 0.99, 0.0, -20.0),
+])
 def test_of_a_target_and_b_interference_all_but_a_squared_is_lost_and_b_leaks(a, b, lost, leakage, kept):
     found = fates(a * TARGET + b * INTERFERENCE)
     assert found["target_loss"] == pytest.approx(lost, abs=1e-4)

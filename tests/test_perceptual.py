@@ -235,17 +235,14 @@ def test_the_models_say_nothing(speech, capfd):
 # words
 
 
-@pytest.mark.parametrize(
-    "heard, text, errors, words",
-    [
-        ("the cat sat upon the mat all", "The cat sat on the mat all day", 2, 8),   # 1 substitution, 1 deletion
-        ("THE CAT, sat on the mat: all day!", "The cat sat on the mat all day.", 0, 8),
-        ("It is today’s joy thrill", "It is today's joy-thrill", 0, 5),
-        ("oh no one two", "No", 3, 1),                                              # 3 insertions
-        ("broken tooths word here 7 8 dont lété", "“Broken-Tooth’s” word—here: 7/8, don't; l'été!", 0, 8),
-        ("", "Nothing at all", 3, 3),
-    ],
-)
+@pytest.mark.parametrize("heard, text, errors, words", [
+    ("the cat sat upon the mat all", "The cat sat on the mat all day", 2, 8),   # 1 substitution, 1 deletion
+    ("THE CAT, sat on the mat: all day!", "The cat sat on the mat all day.", 0, 8),
+    ("It is today’s joy thrill", "It is today's joy-thrill", 0, 5),
+    ("oh no one two", "No", 3, 1),                                              # 3 insertions
+    ("broken tooths word here 7 8 dont lété", "“Broken-Tooth’s” word—here: 7/8, don't; l'été!", 0, 8),
+    ("", "Nothing at all", 3, 3),
+])
 def test_wer_by_hand(heard, text, errors, words, speech):
     scores = hearing(only("wer"), (heard, 1.1)).score(estimate=speech, target=speech, text=text)
     assert scores == {"wer": pytest.approx(errors / words), "words": words}

@@ -63,21 +63,18 @@ def test_constant_values_have_an_interval_without_width():
     assert interval([0.1] * 7) == pytest.approx((0.1, 0.1, 0.1, 7))
 
 
-@pytest.mark.parametrize(
-    "found, measure, text",
-    [
-        (Interval(7.46, 6.2, 8.7, 9), DB, "+7.5 [+6.2, +8.7]"),
-        (Interval(-7.46, -8.7, 0.04, 9), DB, "-7.5 [-8.7, +0.0]"),
-        (Interval(-0.04, -0.04, 0.0, 9), DB, "+0.0 [+0.0, +0.0]"),  # no -0.0
-        (Interval(12.6, 3.2, 30.5, 9), PERCENT, "13% [3, 30]"),
-        (Interval(-0.4, -0.4, 0.4, 9), PERCENT, "0% [0, 0]"),
-        (Interval(0.876, 0.8, 0.95, 9), COSINE, "0.88 [0.80, 0.95]"),
-        (Interval(-0.876, -0.9, -0.8, 9), COSINE, "-0.88 [-0.90, -0.80]"),
-        (Interval(7.46, np.nan, np.nan, 1), DB, "+7.5"),
-        (Interval(7.46, np.nan, np.nan, 1), PERCENT, "7%"),
-        (Interval(np.nan, np.nan, np.nan, 0), DB, "-"),
-    ],
-)
+@pytest.mark.parametrize("found, measure, text", [
+    (Interval(7.46, 6.2, 8.7, 9), DB, "+7.5 [+6.2, +8.7]"),
+    (Interval(-7.46, -8.7, 0.04, 9), DB, "-7.5 [-8.7, +0.0]"),
+    (Interval(-0.04, -0.04, 0.0, 9), DB, "+0.0 [+0.0, +0.0]"),  # no -0.0
+    (Interval(12.6, 3.2, 30.5, 9), PERCENT, "13% [3, 30]"),
+    (Interval(-0.4, -0.4, 0.4, 9), PERCENT, "0% [0, 0]"),
+    (Interval(0.876, 0.8, 0.95, 9), COSINE, "0.88 [0.80, 0.95]"),
+    (Interval(-0.876, -0.9, -0.8, 9), COSINE, "-0.88 [-0.90, -0.80]"),
+    (Interval(7.46, np.nan, np.nan, 1), DB, "+7.5"),
+    (Interval(7.46, np.nan, np.nan, 1), PERCENT, "7%"),
+    (Interval(np.nan, np.nan, np.nan, 0), DB, "-"),
+])
 def test_an_interval_as_text(found, measure, text):
     assert found.text(measure) == text
 

@@ -82,18 +82,15 @@ def test_dotted_names_reach_nested_fields_and_the_others_stay_as_edited(parse):
     )
 
 
-@pytest.mark.parametrize(
-    "words, named",
-    [
-        (("--stepz", "3"), "--stepz"),
-        (("--inner.snr", "3"), "--inner.snr"),
-        (("--steps", "many"), "many"),
-        (("--inner.snr-db", "1"), "--inner.snr-db"),
-        (("--inner.resample", "perhaps"), "perhaps"),
-        (("stray",), "stray"),
-        (("--steps", "0"), "Outer.steps = 0: give at least 1"),
-    ],
-)
+@pytest.mark.parametrize("words, named", [
+    (("--stepz", "3"), "--stepz"),
+    (("--inner.snr", "3"), "--inner.snr"),
+    (("--steps", "many"), "many"),
+    (("--inner.snr-db", "1"), "--inner.snr-db"),
+    (("--inner.resample", "perhaps"), "perhaps"),
+    (("stray",), "stray"),
+    (("--steps", "0"), "Outer.steps = 0: give at least 1"),
+])
 def test_what_is_no_field_or_no_value_is_refused_by_name(words, named, parse, capsys):
     with pytest.raises(SystemExit) as stopped:
         parse(Outer(), *words)
@@ -105,17 +102,14 @@ def test_what_is_no_field_or_no_value_is_refused_by_name(words, named, parse, ca
 # objects put in place by name
 
 
-@pytest.mark.parametrize(
-    "words, expected",
-    [
-        ((), Drawing()),
-        (("--shape.radius", "3"), Drawing(shape=Round(3))),
-        (("--shape", "tile"), Drawing(shape=Square(10))),
-        (("--name", "a", "--shape", "tile", "--shape.corner.radius", "4"), Drawing("a", Square(10, Round(4)))),
-        (("--shape.side", "7", "--shape", "tile"), Drawing(shape=Square(7))),
-        (("--shape", "tile", "--shape", "dot"), Drawing(shape=Round(0))),
-    ],
-)
+@pytest.mark.parametrize("words, expected", [
+    ((), Drawing()),
+    (("--shape.radius", "3"), Drawing(shape=Round(3))),
+    (("--shape", "tile"), Drawing(shape=Square(10))),
+    (("--name", "a", "--shape", "tile", "--shape.corner.radius", "4"), Drawing("a", Square(10, Round(4)))),
+    (("--shape.side", "7", "--shape", "tile"), Drawing(shape=Square(7))),
+    (("--shape", "tile", "--shape", "dot"), Drawing(shape=Round(0))),
+])
 def test_a_name_puts_an_object_of_another_class_there_and_its_fields_can_be_replaced(words, expected, parse):
     assert parse(Drawing(), *words, shape=SHAPES) == expected
 
