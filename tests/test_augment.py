@@ -73,16 +73,6 @@ def test_filtering_is_the_convolution_from_the_middle_of_the_kernel_on(n, taps, 
     np.testing.assert_allclose(out, fftconvolve(x.astype(float), kernel)[middle:][:n], atol=1e-4)
 
 
-def test_below_a_microphone_s_low_cut_an_octave_takes_12_db():
-    kernel = augment.kernel(RATE, augment.Microphone(np.zeros(10), 400.0))
-    for hz, expected in ((100, -24.1), (200, -12.3), (400, -3.0), (1600, 0.0)):
-        x = hum(hz)
-        middle = slice(RATE // 4, -RATE // 4)
-        assert level(augment.filtered(x, kernel, augment.TAPS // 2)[middle]) - level(x[middle]) == pytest.approx(
-            expected, abs=0.3
-        )
-
-
 @pytest.mark.parametrize("edge", [0.02, 0.3])
 def test_a_band_has_nothing_above_its_cutoff_and_all_below_its_edge(edge):
     x = noise(1)
@@ -211,7 +201,7 @@ def test_every_range_is_drawn_from():
         return 20 * np.log10(np.array(spectra)[:, octaves])
 
     cut = gains_db(low_cut_hz=(400.0, 400.0))[0]
-    assert np.interp(np.log2(400 / 125), np.arange(8), cut) == pytest.approx(-4, abs=1.5) and cut[0] < -15
+    assert cut[[0, 1, 2, 5]] == pytest.approx([-20.2, -8.8, -1.5, 0.0], abs=0.3)  # -10 log10(1 + (400 / hz)^4)
     slopes = np.diff(gains_db(tilt_db=3.0), axis=1)[:, 2:]
     assert 2.5 < slopes.max() < 3.2 and -3.2 < slopes.min() < -2.5
     jumps = np.diff(gains_db(eq_db=6.0), axis=1)

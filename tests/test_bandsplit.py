@@ -10,17 +10,7 @@ from nets import noise
 from torch import nn
 from torch.testing import assert_close
 
-from bandsplit import (
-    COARSE,
-    FINE,
-    PRESETS,
-    Attention,
-    BandSplit,
-    BandSplitArgs,
-    ConvSwiGLU,
-    rotate,
-    zones,
-)
+from bandsplit import COARSE, FINE, PRESETS, Attention, BandSplit, BandSplitArgs, ConvSwiGLU, rotate, zones
 from bench.families import macs
 
 # bins of 125 Hz: 8 bands of 1 bin, 4 of 2, and the other 17 bins
@@ -204,6 +194,17 @@ def test_the_feedforward_by_hand():
         value, gate = (sum(around[s + i] @ weight[:, :, i].T for i in range(3)) + bias).chunk(2, dim=1)
         expected = feedforward.linear(value * gate * gate.sigmoid())
         assert_close(feedforward(x)[s], expected, rtol=1e-5, atol=1e-6)
+
+
+@every_mixer
+def test_a_path_only_adds_to_its_input(args):
+    last = (".out_proj.", "feedforward.linear.", "path.linear.", "time_mix.output.", "channel_mix.value.")
+    path, x = nn.ModuleDict({"path": make(replace(args, sigma_reparam=False)).paths[0]}), noise(7, 3, 8)
+    assert (path["path"](x, None)[0] - x).abs().mean() > 0.01
+    for name, parameter in path.named_parameters():
+        if any(end in name for end in last):
+            parameter.data.zero_()
+    assert_close(path["path"](x, None)[0], x)
 
 
 def test_rwkv7_hands_its_first_values_on_to_paths_of_the_same_kind():

@@ -81,13 +81,6 @@ def test_a_folder_that_lacks_estimates_is_refused_with_their_names(there, missin
         run(tmp_path, folder)
 
 
-def test_two_estimates_of_one_pair_are_refused(pairs, tmp_path):
-    folder = folder_of(tmp_path, "good", lambda x, d: x)
-    put(tmp_path / "good" / "more" / "b.wav", np.ones(N))
-    with pytest.raises(UserError, match=r"good/b\.wav: b\.wav has the same name"):
-        run(tmp_path, folder)
-
-
 def test_clean_folders_without_recordings_are_refused(half, pairs, tmp_path):
     (tmp_path / "clean").mkdir()
     for folder in (tmp_path / "clean", tmp_path / "nowhere"):

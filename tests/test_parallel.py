@@ -78,14 +78,6 @@ def test_the_parts_run_at_the_same_time_each_on_its_share_of_the_threads(threads
     assert seen == 4 * [2] and in_this_thread() == before
 
 
-@pytest.mark.parametrize("device, n_threads, batch_size, n_parts", [
-    ("cpu", 1, 8, 1), ("cpu", 4, 8, 4), ("cpu", 4, 3, 3), ("cuda", 4, 8, 1),
-])
-def test_there_are_as_many_parts_as_threads_or_items(device, n_threads, batch_size, n_parts, threads):
-    threads(n_threads)
-    assert len(Backward(Scale(), torch.device(device), batch_size).nets) == n_parts
-
-
 def test_a_batch_smaller_than_the_others_has_a_part_an_item(threads):
     threads(4)
     net = Scale()

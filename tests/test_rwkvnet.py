@@ -1,6 +1,5 @@
 """What the RWKVNet family promises. The layers are in test_rwkv7.py, filterbanks and chunks in test_dptnet.py."""
 
-from dataclasses import replace
 
 import torch
 from nets import gradients, noise
@@ -62,9 +61,3 @@ def test_the_paths_are_layers_inside_each_chunk_and_across_the_chunks_each_with_
                 x = x.clone()
                 x[item, :, k] = out[0]
     assert_close(net.paths(chunks), net.norm_out(x), rtol=0, atol=1e-4)
-
-
-def test_depth_counts_by_path():
-    first, second = (RWKVNet(replace(SMALL, n_blocks=n)) for n in (1, 2))
-    assert [layer.time_mix.v is None for layer in first.layers] == [True, True]
-    assert [layer.time_mix.v is None for layer in second.layers] == [True, True, False, False]

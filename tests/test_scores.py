@@ -36,10 +36,6 @@ def test_an_interval_is_scipys_percentile_bootstrap_at_the_expanded_level(weight
     assert found.mean == pytest.approx(statistic(*data)) and found.n == 40
 
 
-def test_with_weights_the_mean_is_pooled():
-    assert interval([0.5, 0.0], weights=[2, 8]).mean == pytest.approx(0.1)  # 1 of 10 words
-
-
 def test_nan_is_no_value_and_takes_its_weight_with_it_and_what_has_no_weight_is_no_value():
     assert interval([1.0, np.nan, 3.0]) == interval([1.0, 3.0])
     for values, weights in (([1.0, np.nan, 3.0], [1, 100, 3]), ([1.0, 9.0, 3.0], [1, 0, 3])):
@@ -57,10 +53,6 @@ def test_another_run_has_the_same_interval_of_the_same_values():
     spec = importlib.util.find_spec("extractor.scoring")
     spec.loader.exec_module(again := importlib.util.module_from_spec(spec))
     assert again.interval(VALUES) == interval(VALUES)
-
-
-def test_constant_values_have_an_interval_without_width():
-    assert interval([0.1] * 7) == pytest.approx((0.1, 0.1, 0.1, 7))
 
 
 @pytest.mark.parametrize("found, measure, text", [

@@ -5,14 +5,12 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from conftest import RATE
-from torch.testing import assert_close
 
 import train
 from bench import stability
-from bench.stability import BenchArgs, main, outcome, smoothed, valid_loss
+from bench.stability import BenchArgs, main, outcome, valid_loss
 from dataset import MixtureArgs, MixtureDataset
 from dptnet import DPTNet, DPTNetArgs
 from extractor import UserError, checkpoint
@@ -37,12 +35,6 @@ NET = DPTNetArgs(RATE, kernel=32, n_filters=64, bottleneck=16, hidden=16, n_bloc
 ])
 def test_a_run_diverged_if_it_was_ended_or_is_no_better_than_silence(loss, ended, expected):
     assert outcome(loss, -7.5, ended=ended) == expected
-
-
-def test_a_curve_is_the_mean_of_the_losses_up_to_a_step():
-    steps, means = smoothed([1.0, 2, 3, 8], width=3)
-    assert steps.tolist() == [3, 4]
-    assert_close(means, np.array([2.0, 13 / 3]))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

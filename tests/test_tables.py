@@ -73,9 +73,3 @@ def test_json_that_is_missing_broken_or_no_dict_reads_as_an_empty_dict(content, 
     (tmp_path / "a.json").write_bytes(content)
     for path in (tmp_path / "a.json", tmp_path / "missing.json", tmp_path):
         assert tables.read_json(path) == {}
-
-
-def test_a_table_in_markdown():
-    assert tables.markdown(["a", "b"], (row for row in [["1", "2"], ["3", "4"]])) == (
-        "| a | b |\n| --- | --- |\n| 1 | 2 |\n| 3 | 4 |"
-    )
