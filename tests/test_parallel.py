@@ -83,6 +83,8 @@ def test_a_batch_smaller_than_the_others_has_a_part_an_item(threads):
     net = Scale()
     loss, _ = step(Backward(net, CPU, batch_size=4), mean, torch.tensor([[1.0], [3.0]]))
     assert loss.item() == 2 and net.w.grad.item() == 2
+    for device, batch_size, n_parts in (("cpu", 8, 4), ("cpu", 3, 3), ("cuda", 8, 1)):  # nor more nets than parts
+        assert len(Backward(net, torch.device(device), batch_size).nets) == n_parts
 
 
 def test_parts_have_the_weights_and_buffers_of_the_net_after_every_step(threads):

@@ -34,7 +34,7 @@ def on_a_machine(patch: pytest.MonkeyPatch, nets=NETS, wide_s: float = 10.0, oth
     patch.setattr(race, "seconds_a_step", lambda run: wide_s if "wide" in run.name else other_s)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # slow tests of several files take turns, which would end a module's
 def raced(recordings, tmp_path_factory) -> tuple[race.RaceArgs, str]:
     """A race of both nets, and what it printed."""
     folder = tmp_path_factory.mktemp("race")
@@ -71,7 +71,7 @@ def test_each_gets_the_steps_that_fit_the_minutes_and_all_are_in_one_table(raced
     assert (Path(args.results) / "learning.png").stat().st_size > 10_000
 
 
-@pytest.mark.slow(5)
+@pytest.mark.slow(15)
 def test_a_run_goes_on_with_the_steps_the_seed_and_the_recordings_it_was_planned_with(raced, monkeypatch):
     args, _ = raced
     on_a_machine(monkeypatch, other_s=1.0)  # a faster one, or an idle one
