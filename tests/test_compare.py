@@ -46,12 +46,9 @@ def test_the_differences_of_what_is_not_the_mixture_and_their_verdicts(two, caps
     assert len(table) == 5
 
 
-def test_the_other_way_around_better_is_worse(two):
+def test_the_other_way_around_better_is_worse_and_a_result_is_not_better_than_itself(two, capsys):
     found = main(CompareArgs(two["theirs"], two["ours"]))["game"]
     assert found["si_sdri"][0].mean == -2 and found["si_sdri"][1] == "worse"
-
-
-def test_a_result_is_not_better_than_itself(two, capsys):
     found = main(CompareArgs(two["ours"], two["ours"]))["game"]
     assert {verdict for _, verdict in found.values()} == {"within"}
     assert "| SI-SDRi | +0.0 [+0.0, +0.0] |\n" in capsys.readouterr().out
@@ -103,23 +100,16 @@ def test_an_unknown_system_is_refused_with_those_there_are(side, two):
         main(CompareArgs(**two, **{side: "carol"}))
 
 
-@pytest.mark.parametrize(
-    "content", [None, "{}", "no JSON", "[1, 2]", '{"items": [], "scores": {}}', '{"items": [{"name": "b"}]}']
-)
+@pytest.mark.parametrize("content", [
+    "{}", "no JSON", "[1, 2]", '{"items": [], "scores": {}}', '{"items": [{"name": "b"}]}',
+    '{"items": [{"name": "a", "seconds": 1}], "scores": {"mixture": [{"level_in": -20}], "alice": [{"speech_s": 1}]}}',
+], ids=["empty", "no JSON", "a list", "no items", "no scores", "a page of infer.py"])
 def test_what_is_no_result_is_refused(content, two, tmp_path):
-    if content is not None:
-        (tmp_path / "scores.json").write_text(content)
+    with pytest.raises(UserError, match=r"scores\.json: no result; evaluate\.py writes it"):
+        main(CompareArgs(two["ours"], str(tmp_path)))  # nothing there
+    (tmp_path / "scores.json").write_text(content)
     with pytest.raises(UserError, match=r"scores\.json: no result; evaluate\.py writes it"):
         main(CompareArgs(two["ours"], str(tmp_path)))
-
-
-def test_a_page_of_infer_is_no_result(two, tmp_path):
-    items = [{"name": "a", "changed": 1, "page_s": 60.0, "seconds": 1.0}]
-    scores = {"mixture": [{"level_in": -20.0}], "alice": [{"level_change": -3.0, "speech_s": 1.0}]}
-    tables.write_json(tmp_path / "scores.json", {"items": items, "scores": scores})
-    for sides in ((two["ours"], str(tmp_path)), (str(tmp_path), str(tmp_path))):
-        with pytest.raises(UserError):
-            main(CompareArgs(*sides))
 
 
 @pytest.mark.parametrize("changed", [{"seconds": 2.0}, {"present": False}])

@@ -1,5 +1,6 @@
-"""What every net promises, whatever its family: length, level, silence, batches, gradients, checkpointing."""
+"""What every net promises, whatever its family: length, level, silence, batches, gradients, args that can work."""
 
+import math
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -14,9 +15,11 @@ from torch.testing import assert_close
 import models
 from bandsplit import BandSplitArgs
 from dptnet import DPTNetArgs
+from extractor import UserError, sigma
 from extractor.parallel import Backward
 from flow import FlowArgs
 from fullband import FullBandArgs
+from losses import LossArgs
 from rwkvnet import RWKVNetArgs
 
 
@@ -96,7 +99,7 @@ def test_silence_beside_sound_gives_silence(case):
 
 
 @every_net
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(gain=st.floats(1e-4, 1e3))
 def test_the_estimate_scales_with_the_mixture(case, gain):
     net, mixture = make(case).eval(), noise(1, 500)
@@ -145,10 +148,9 @@ def test_checkpointing_keeps_a_share_of_the_memory(case):
 
 
 @every_predictive_net
-@pytest.mark.parametrize("checkpointing", [False, True])
-def test_parts_of_a_batch_on_threads_have_the_gradient_of_the_whole(case, checkpointing, threads):
+def test_parts_of_a_batch_on_threads_have_the_gradient_of_the_whole(case, threads):
     threads(3)
-    net, mixture, target = make(case, checkpointing=checkpointing), noise(7, 500), noise(7, 500).flip(-1)
+    net, mixture, target = make(case, checkpointing=True), noise(7, 500), noise(7, 500).flip(-1)
     expected = gradients(net, mixture, target)
 
     def squared(net, mixture, target, _):
@@ -183,3 +185,124 @@ def test_in_half_precision_the_gradients_point_where_they_should(case):
         rounded = gradients(net, mixture, target)
     a, b = (torch.cat([g.flatten() for g in found.values()]) for found in (full, rounded))
     assert torch.cosine_similarity(a, b, dim=0) > 0.99
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# sigma-reparam
+
+
+SIGMA = {name: case.args for name, case in CASES.items() if "sigma" in name}
+every_sigma_net = pytest.mark.parametrize("args", SIGMA.values(), ids=SIGMA)
+REPARAMETRIZED = {  # layer of each block -> factors: queries, keys and values have one each
+    DPTNetArgs: {"attention.in_proj": 3, "attention.out_proj": 1, "linear": 1},
+    BandSplitArgs: {"attention.in_proj": 3, "attention.out_proj": 1, "feedforward.conv": 1, "feedforward.linear": 1},
+}
+
+
+def drawn(args: models.Args) -> nn.Module:
+    torch.manual_seed(0)
+    return models.family_of(args).net(args)
+
+
+@every_sigma_net
+def test_sigma_reparam_has_a_factor_a_matrix_which_starts_at_its_spectral_norm(args):
+    net, plain = drawn(args), drawn(replace(args, sigma_reparam=False))
+    gammas = {name: value for name, value in net.named_parameters() if name.endswith("gamma")}
+    paths = "layers" if type(args) is DPTNetArgs else "paths"
+    inside = {f"{paths}.{i}.{layer}": n for i in range(4) for layer, n in REPARAMETRIZED[type(args)].items()}
+    around = ("bottleneck", "head.1", "value", "gate", "mask") if type(args) is DPTNetArgs else ()
+    n_factors = inside | dict.fromkeys(around, 1)
+    assert {name.removesuffix(".parametrizations.weight.0.gamma"): len(g) for name, g in gammas.items()} == n_factors
+    for layer, n in n_factors.items():
+        blocks = plain.get_submodule(layer).weight.flatten(1).chunk(n)
+        expected = torch.stack([torch.linalg.matrix_norm(block, 2) for block in blocks])
+        assert_close(gammas[f"{layer}.parametrizations.weight.0.gamma"], expected, rtol=1e-5, atol=0)
+
+
+@every_sigma_net
+def test_with_sigma_reparam_a_net_starts_as_the_plain_one(args):
+    nets = drawn(args), drawn(replace(args, sigma_reparam=False))
+    assert_close(*(net(noise(2, 500)) for net in nets), rtol=1e-5, atol=1e-7)
+
+
+def after_a_step(args: models.Args) -> nn.Module:
+    """A step so large that u and v are no longer the singular vectors."""
+    net = drawn(args).train()
+    optimizer = torch.optim.AdamW(net.parameters(), lr=0.03)
+    gradients(net, noise(2, 500), target=noise(2, 500).flip(-1))
+    optimizer.step()
+    sigma.update(net)
+    return net
+
+
+@every_sigma_net
+def test_checkpointing_leaves_the_gradients_with_sigma_reparam_as_they_are_and_changes_no_buffer(args):
+    plain, checkpointed = after_a_step(args), after_a_step(replace(args, checkpointing=True))
+    before = {name: buffer.clone() for name, buffer in checkpointed.named_buffers()}
+    mixture, target = noise(2, 400), noise(2, 400).flip(-1)
+    assert_close(gradients(plain, mixture, target), gradients(checkpointed, mixture, target), rtol=1e-5, atol=1e-9)
+    assert before and all(torch.equal(buffer, before[name]) for name, buffer in checkpointed.named_buffers())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# args
+
+
+@pytest.mark.parametrize("make, fields, words", [
+    (DPTNetArgs, {"kernel": 33}, "DPTNetArgs.kernel = 33: give an even number of at least 2"),
+    (DPTNetArgs, {"kernel": 0}, "kernel = 0: give an even number of at least 2"),
+    (DPTNetArgs, {"chunk_frames": 151}, "chunk_frames = 151: give an even number"),
+    (DPTNetArgs, {"bottleneck": 62}, "bottleneck = 62: give a multiple of n_heads = 4"),
+    (DPTNetArgs, {"fourier": True, "n_filters": 65}, "fourier needs n_filters = 2 . kernel = 64, not 65"),
+    (DPTNetArgs, {"hidden": 0}, "hidden = 0: give a whole number of at least 1"),
+    (RWKVNetArgs, {"kernel": 33}, "RWKVNetArgs.kernel = 33: give an even number of at least 2"),
+    (RWKVNetArgs, {"n_blocks": 0}, "n_blocks = 0: give a whole number of at least 1"),
+    (RWKVNetArgs, {"n_heads": 1}, "n_heads = 1: give an even number of at least 2"),
+    (RWKVNetArgs, {"n_heads": 3, "bottleneck": 63}, "n_heads = 3: give an even number of at least 2"),
+    (RWKVNetArgs, {"n_heads": 4, "bottleneck": 62}, "bottleneck = 62: give a multiple of n_heads = 4, at least 8"),
+    (RWKVNetArgs, {"n_heads": 4, "bottleneck": 4}, "bottleneck = 4: give a multiple of n_heads = 4, at least 8"),
+    (FullBandArgs, {"hop": 513}, "FullBandArgs.hop = 513: give at least 1 and at most a quarter of n_fft, 512"),
+    (FullBandArgs, {"hop": 0}, "hop = 0: give a whole number of at least 1"),
+    (FullBandArgs, {"hop": 16.0}, "hop = 16.0: give a whole number of at least 1"),
+    (FullBandArgs, {"sample_rate": 0}, "sample_rate = 0: give a whole number of at least 1"),
+    (FullBandArgs, {"n_fft": 1023}, "n_fft = 1023: give an even number of at least 16"),
+    (FullBandArgs, {"n_fft": 8, "hop": 2}, "n_fft = 8: give an even number of at least 16"),
+    (FullBandArgs, {"n_bands": 1026}, "n_bands = 1026: give at least 2 and at most the 1025 bins of n_fft"),
+    (FullBandArgs, {"n_bands": 1}, "n_bands = 1: give at least 2"),
+    (FullBandArgs, {"width": 0}, "width = 0"),
+    (FullBandArgs, {"hidden": 0}, "hidden = 0"),
+    (FullBandArgs, {"n_layers": 0}, "n_layers = 0"),
+    (BandSplitArgs, {"n_fft": 2047}, "BandSplitArgs.n_fft = 2047: give an even number"),
+    (BandSplitArgs, {"n_blocks": 0}, "n_blocks = 0: give a whole number of at least 1"),
+    (BandSplitArgs, {"hidden": 0}, "hidden = 0"),
+    (BandSplitArgs, {"width": 64.0}, "width = 64.0: give a whole number"),
+    (BandSplitArgs, {"mixer": "mamba"}, "mixer = 'mamba': give one of attention, lstm, rwkv7"),
+    (BandSplitArgs, {"width": 66, "mixer": "attention"}, "width = 66: .* give an even multiple of n_heads = 4"),
+    (BandSplitArgs, {"width": 60, "mixer": "attention"}, "width = 60: .* give an even multiple of n_heads = 4"),
+    (BandSplitArgs, {"width": 63, "n_heads": 3, "mixer": "rwkv7"}, "n_heads = 3: give an even number"),
+    (BandSplitArgs, {"sigma_reparam": True, "mixer": "lstm"}, "sigma_reparam is .*, not lstm; set it to False"),
+    (BandSplitArgs, {"bands": ((22050, 1000),)}, "bands: 22050 Hz is not below .* rate, 22050.0; leave it out"),
+    (BandSplitArgs, {"sample_rate": 16000}, "bands: 8000 Hz is not below half the sample rate, 8000.0; leave it out"),
+    (BandSplitArgs, {"bands": ((1000, 10),)}, "bands: no band of 10 Hz fits .* a bin being 21.5 Hz; give a wider band"),
+    (BandSplitArgs, {"bands": ((1000, -100),)}, "bands: no band of -100 Hz fits .* give a wider band"),
+    (BandSplitArgs, {"bands": ((1000, math.inf),)}, "bands: no band of inf Hz fits"),
+    (BandSplitArgs, {"bands": ((1000, math.nan),)}, "bands: no band of nan Hz fits"),
+    (BandSplitArgs, {"bands": ((math.nan, 100),)}, "bands: nan Hz is not below half"),
+    (BandSplitArgs, {"bands": ((1000, 100), (1000, 100))}, "no band of 100 Hz fits between 969 and 1000 Hz, .* higher"),
+    (BandSplitArgs, {"bands": ((1000, 100), (500, 100))}, "fits between 969 and 500 Hz, .* a higher limit"),
+    (BandSplitArgs, {"bands": ((22040, 400),)}, "bands end at bin 1026, and no bin of 1025 is left .* lower 22040 Hz"),
+    (FlowArgs, {"steps": 0}, "FlowArgs.steps = 0: give a whole number of at least 1"),
+    (FlowArgs, {"hidden": 0}, "hidden = 0: give a whole number of at least 1"),
+    (FlowArgs, {"n_bands": 1026}, "n_bands = 1026: give at least 2 and at most the 1025 bins of predictor.n_fft"),
+    (FlowArgs, {"n_bands": 1}, "n_bands = 1: give at least 2"),
+    (FlowArgs, {"n_fine": 1026}, "n_fine = 1026: give at least 1 and at most the 1025 bins"),
+    (FlowArgs, {"alpha": 0.0}, "alpha = 0.0: give more than 0 and at most 1"),
+    (FlowArgs, {"alpha": 1.1}, "alpha = 1.1: give more than 0 and at most 1"),
+    (FlowArgs, {"sigma": 0.0}, "sigma = 0.0: give a finite number over 0"),
+    (FlowArgs, {"sigma": math.nan}, "sigma = nan: give a finite number over 0"),
+    (FlowArgs, {"reach": math.inf}, "reach = inf: give a finite number over 0"),
+    (FlowArgs, {"predictor": LossArgs()}, "predictor is a LossArgs: give one of FullBandArgs, BandSplitArgs"),
+])
+def test_a_setting_that_cannot_work_is_refused_with_its_value_and_the_remedy(make, fields, words):
+    with pytest.raises(UserError, match=words):
+        make(**fields)

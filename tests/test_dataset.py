@@ -82,7 +82,7 @@ def test_shift_moves_under_zero_padding_and_keeps_the_length(offset, expected):
     np.testing.assert_array_equal(shift(np.array([1, 2, 3]), offset), expected)
 
 
-@pytest.mark.parametrize("max_shift", [0.25, 0.5, 0.9])
+@pytest.mark.parametrize("max_shift", [0.25, 0.9])
 def test_the_target_is_shifted_left_and_right_by_a_uniform_share_of_max_shift(folders, max_shift):
     clip = ramp(200)
     only_clean(folders, clip)
@@ -131,7 +131,7 @@ def test_a_pool_draws_every_sample_of_its_sources_equally_often():
     assert chisquare(list(counts.values())).pvalue > 0.001
 
 
-@pytest.mark.parametrize("place", [0, 1000, 1999])
+@pytest.mark.parametrize("place", [0, 1999])
 def test_every_second_of_dirty_material_is_equally_likely_in_short_files_and_long_ones(folders, tmp_path, place):
     """Files of 2, 20 and 200 s, their first halves for training; of these 111 s, second k has the value k / 128."""
     for first, n in ((1, 1), (2, 10), (12, 100)):
@@ -265,7 +265,7 @@ def test_a_mixture_below_full_scale_is_left_as_it_is(folders):
 def test_an_item_has_a_seed_of_its_own(folders):
     data = mixtures(folders)
     seeds = [data[epoch, index]["seed"].item() for epoch in range(2) for index in range(20)]
-    assert len(set(seeds)) == 40 and 0 <= min(seeds) and 2**61 < max(seeds) < 2**62  # uniform below 2^62
+    assert kstest(seeds, "uniform", (0, 2**62)).pvalue > 0.001 and len(set(seeds)) == 40
     assert seeds == [mixtures(folders)[epoch, index]["seed"].item() for epoch in range(2) for index in range(20)]
 
 

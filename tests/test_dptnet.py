@@ -1,16 +1,19 @@
-"""What the DPTNet family promises. What every net promises is in test_contract.py; that it computes
-what others compute is in test_dptnet_parity.py."""
+"""What the DPTNet family promises beside what every net does, and that it computes what asteroid's DPTNet computes."""
 
+import re
 from dataclasses import replace
 
 import pytest
 import torch
-from nets import gradients, noise
-from torch import nn
+import torch.nn.functional as F
+from asteroid.models import DPTNet as AsteroidDPTNet
+from einops import rearrange
+from nets import noise
+from torch import Tensor, nn
 from torch.testing import assert_close
 
-from dptnet import PRESETS, Attention, DPTNet, DPTNetArgs, fourier_frame, overlap_add, segment
-from extractor import sigma
+import dptnet
+from dptnet import Attention, DPTNet, DPTNetArgs, GlobalNorm, overlap_add, segment
 
 SMALL = DPTNetArgs(kernel=16, n_filters=24, bottleneck=8, hidden=6, n_blocks=2, n_heads=2, chunk_frames=10)
 
@@ -18,108 +21,6 @@ SMALL = DPTNetArgs(kernel=16, n_filters=24, bottleneck=8, hidden=6, n_blocks=2, 
 def make(args: DPTNetArgs = SMALL) -> DPTNet:
     torch.manual_seed(0)
     return DPTNet(args)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# size and shape
-
-
-@pytest.mark.parametrize(
-    "args, n_parameters",
-    [
-        (PRESETS["tiny"], 121_313),
-        (PRESETS["small"], 612_417),
-        (PRESETS["base"], 2_846_145),
-        (PRESETS["base_fine"], 2_837_953),
-        (PRESETS["paper"], 2_830_785),
-    ],
-)
-def test_every_preset_has_the_stated_number_of_parameters(args, n_parameters):
-    assert sum(parameter.numel() for parameter in DPTNet(args).parameters()) == n_parameters
-
-
-@pytest.mark.parametrize(
-    "fields, value_and_remedy",
-    [
-        ({"kernel": 33}, ["kernel = 33", "even"]),
-        ({"kernel": 0}, ["kernel = 0", "at least 2"]),
-        ({"chunk_frames": 151}, ["chunk_frames = 151", "even"]),
-        ({"bottleneck": 62}, ["bottleneck = 62", "multiple of n_heads = 4"]),
-        ({"fourier": True, "n_filters": 65}, ["fourier", "n_filters = 2 * kernel = 64", "65"]),
-    ],
-)
-def test_a_setting_that_cannot_work_is_refused_with_its_value_and_the_remedy(fields, value_and_remedy):
-    with pytest.raises(ValueError) as error:
-        DPTNetArgs(**fields)
-    for words in value_and_remedy:
-        assert words in str(error.value)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# sigma-reparam
-
-SIGMA = replace(SMALL, kernel=16, n_filters=32, fourier=True, sigma_reparam=True)
-
-
-def test_sigma_reparam_is_on_every_matrix_but_the_filterbanks_and_the_lstms():
-    net, plain = make(SIGMA), make(replace(SIGMA, sigma_reparam=False))
-    matrices = {name for name, value in plain.state_dict().items() if value.ndim == 2}
-    reparametrised = {name.replace(".parametrizations.weight.original", ".weight")
-                      for name, _ in net.named_parameters() if "original" in name}
-    left = {name for name in matrices if name in ("encoder.weight", "decoder.weight") or ".lstm." in name}
-    assert reparametrised == matrices - left and len(reparametrised) == 3 * 4 + 5
-
-
-def test_queries_keys_and_values_each_have_a_gamma_which_starts_at_their_spectral_norm():
-    net, plain = make(SIGMA), make(replace(SIGMA, sigma_reparam=False))
-    for layer, other in zip(net.layers, plain.layers, strict=True):
-        expected = torch.stack([torch.linalg.svdvals(w)[0] for w in other.attention.in_proj.weight.chunk(3)])
-        assert_close(layer.attention.in_proj.parametrizations.weight[0].gamma, expected, rtol=1e-6, atol=0)
-        out = layer.attention.out_proj.parametrizations.weight[0].gamma
-        assert_close(out, torch.linalg.svdvals(other.attention.out_proj.weight)[:1], rtol=1e-6, atol=0)
-
-
-def test_with_sigma_reparam_a_net_starts_as_the_plain_one():
-    net, plain = make(SIGMA), make(replace(SIGMA, sigma_reparam=False))
-    assert torch.equal(net(noise(2, 500)), plain(noise(2, 500)))
-    assert torch.equal(net.encoder.weight, fourier_frame(16)) and torch.equal(net.decoder.weight, fourier_frame(16).T)
-
-
-def after_a_step(args: DPTNetArgs) -> DPTNet:
-    """A step so large that u and v are no longer the singular vectors."""
-    net = make(args).train()
-    optimizer = torch.optim.AdamW(net.parameters(), lr=0.03)
-    gradients(net, noise(2, 500), target=noise(2, 500).flip(-1))
-    optimizer.step()
-    sigma.update(net)
-    return net
-
-
-def test_folded_it_has_the_plain_net_s_keys_and_computes_the_same():
-    net, plain, mixture = after_a_step(SIGMA), make(replace(SIGMA, sigma_reparam=False)), noise(2, 500)
-    estimate = net(mixture)
-    plain.load_state_dict(sigma.fold(net).state_dict())
-    assert_close(plain(mixture), estimate, rtol=0, atol=1e-6 * estimate.abs().max().item())
-
-
-def test_without_sigma_reparam_the_keys_are_those_of_old_checkpoints():
-    layer = [f"attention.{name}.{kind}" for name in ("in_proj", "out_proj") for kind in ("weight", "bias")]
-    layer += [f"lstm.{kind}_{i}h_l0{way}" for kind in ("weight", "bias") for i in "ih" for way in ("", "_reverse")]
-    layer += [f"{name}.{kind}" for name in ("norm_attention", "linear", "norm_lstm") for kind in ("weight", "bias")]
-    keys = {f"layers.{i}.{name}" for i in range(4) for name in layer}
-    keys |= {f"{name}.{kind}" for name in ("norm", "head.1", "value", "gate") for kind in ("weight", "bias")}
-    keys |= {f"{name}.weight" for name in ("encoder", "bottleneck", "head.0", "mask", "decoder")}
-    assert make().state_dict().keys() == keys
-
-
-def test_checkpointing_leaves_the_gradients_with_sigma_reparam_as_they_are():
-    plain, checkpointed = after_a_step(SIGMA), after_a_step(replace(SIGMA, checkpointing=True))
-    mixture, target = noise(2, 400), noise(2, 400).flip(-1)
-    before = {name: buffer.clone() for name, buffer in checkpointed.named_buffers()}
-    assert_close(gradients(plain, mixture, target), gradients(checkpointed, mixture, target), rtol=1e-6, atol=1e-9)
-    assert len(before) == 2 * (3 * 4 + 5)
-    for name, buffer in checkpointed.named_buffers():
-        assert torch.equal(buffer, before[name]), name
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -133,19 +34,17 @@ def test_segment_cuts_half_overlapping_chunks():
 
 
 @pytest.mark.parametrize("n_frames", range(1, 25))
-def test_every_frame_lies_in_exactly_two_chunks(n_frames):
-    chunks = segment(torch.arange(1, n_frames + 1).reshape(1, n_frames, 1), chunk_frames=8)
-    assert chunks.flatten().bincount(minlength=n_frames + 1)[1:].tolist() == [2] * n_frames
-
-
-@pytest.mark.parametrize("n_frames", range(1, 25))
 def test_overlap_add_of_segments_is_twice_the_frames(n_frames):
     frames = noise(2, n_frames, 3)
     assert torch.equal(overlap_add(segment(frames, chunk_frames=8), n_frames), 2 * frames)
 
 
-def frames_that_hear_frame_23(without_layers: tuple[int, ...]) -> list[int]:
-    """Of 60 frames, those whose mask changes with frame 23. The norm over all of them is out of the way."""
+@pytest.mark.parametrize("without_layers, hearing", [
+    ((1, 3), range(15, 30)),    # inside each chunk: frame 23 lies in the chunks 15-24 and 20-29
+    ((0, 2), range(3, 60, 5)),  # across: it is number 8 of its first chunk, 3 of its second, and so is every fifth
+], ids=["even", "odd"])
+def test_even_layers_attend_inside_each_chunk_and_odd_ones_across_chunks_at_one_position(without_layers, hearing):
+    """Of 60 frames, some have a mask that changes with frame 23. The norm over all of them is out of the way."""
     net = make()
     net.norm = nn.Identity()
     for i in without_layers:
@@ -154,17 +53,7 @@ def frames_that_hear_frame_23(without_layers: tuple[int, ...]) -> list[int]:
     changed = frames.clone()
     changed[:, 23] += 1
     change = (net.masks(frames) - net.masks(changed)).abs().amax(dim=(0, 2))
-    return change.gt(1e-6).nonzero().flatten().tolist()
-
-
-def test_even_layers_attend_inside_each_chunk():
-    # frame 23 lies in the chunks 15-24 and 20-29
-    assert frames_that_hear_frame_23(without_layers=(1, 3)) == list(range(15, 30))
-
-
-def test_odd_layers_attend_across_chunks_at_one_position():
-    # frame 23 is number 8 of its first chunk and number 3 of its second, and so is every fifth frame
-    assert frames_that_hear_frame_23(without_layers=(0, 2)) == list(range(3, 60, 5))
+    assert change.gt(1e-6).nonzero().flatten().tolist() == [*hearing]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -187,3 +76,117 @@ def test_a_fourier_net_with_a_mask_of_ones_returns_the_mixture(kernel, n_samples
     net, mixture = make(replace(SMALL, kernel=kernel, n_filters=2 * kernel, fourier=True)), noise(2, n_samples)
     net.masks = lambda frames: torch.ones_like(frames)
     assert_close(net(mixture), mixture, rtol=0, atol=1e-6)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# with asteroid's weights, forward and backward
+#
+# asteroid deviates from the authors: its layers norm a sequence over features and positions at once, it has neither a
+# bottleneck nor a mask projection, pads a whole chunk on both sides, halves the overlap-add, leaves the level and the
+# ends of the mixture alone and fills up with zeros. `LikeAsteroid` does the same; all else is our code.
+
+
+class SequenceNorm(GlobalNorm):
+    """[L, B, N] -> [L, B, N]"""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return rearrange(super().forward(rearrange(x, "l b n -> b l n")), "b l n -> l b n")
+
+
+def segment_with_a_chunk_on_both_sides(frames: Tensor, chunk_frames: int) -> Tensor:
+    padded = F.pad(frames, (0, 0, chunk_frames, chunk_frames))
+    return rearrange(padded.unfold(1, chunk_frames, chunk_frames // 2), "b s n k -> b s k n")
+
+
+def halved_overlap_add(chunks: Tensor, n_frames: int, ours=overlap_add) -> Tensor:
+    hop = chunks.shape[2] // 2
+    return ours(chunks, hop + n_frames)[:, hop:] / 2
+
+
+class LikeAsteroid(DPTNet):
+    def __init__(self, args: DPTNetArgs, mask: nn.Module):
+        super().__init__(args)
+        self.bottleneck, self.mask = nn.Identity(), mask
+        for layer in self.layers:
+            layer.norm_attention, layer.norm_lstm = SequenceNorm(args.bottleneck), SequenceNorm(args.bottleneck)
+
+    def forward(self, mixture: Tensor) -> Tensor:
+        n_samples, stride = mixture.shape[-1], self.args.stride
+        n_frames = (n_samples - self.args.kernel) // stride + 1
+        frames = self.encode(mixture)[:, 1 : 1 + n_frames]  # those that see none of our padding
+        estimate = self.decode(frames * self.masks(frames))
+        return F.pad(estimate, (0, n_samples - estimate.shape[-1]))
+
+
+ASTEROID_NAMES = {
+    "encoder.weight": "encoder.filterbank._filters",
+    "decoder.weight": "decoder.filterbank._filters",
+    "norm.weight": "masker.in_norm.gamma",
+    "norm.bias": "masker.in_norm.beta",
+    "attention.in_proj.": "mha.in_proj_",
+    "attention.out_proj.": "mha.out_proj.",
+    "norm_attention.weight": "norm_mha.gamma",
+    "norm_attention.bias": "norm_mha.beta",
+    "norm_lstm.weight": "norm_ff.gamma",
+    "norm_lstm.bias": "norm_ff.beta",
+    "lstm.": "recurrent.",
+    "head.": "masker.first_out.",
+    "value.": "masker.net_out.0.",
+    "gate.": "masker.net_gate.0.",
+}
+
+
+def asteroid_name(name: str) -> str:
+    """'layers.3.attention.in_proj.weight' -> 'masker.layers.1.1.mha.in_proj_weight'"""
+    name = re.sub(r"^layers\.(\d+)", lambda i: f"masker.layers.{int(i[1]) // 2}.{int(i[1]) % 2}", name)
+    for ours, theirs in ASTEROID_NAMES.items():
+        name = name.replace(ours, theirs)
+    return name
+
+
+def by_our_names(net: DPTNet, theirs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """asteroid's weights, or their gradients, in our shapes: its 1x1 convolutions and filterbanks are matrices here."""
+    assert {asteroid_name(name) for name in net.state_dict()} == set(theirs)
+    ours = {name: theirs[asteroid_name(name)].flatten(1) if weight.dim() > 1 else theirs[asteroid_name(name)]
+            for name, weight in net.state_dict().items()}
+    return ours | {"decoder.weight": ours["decoder.weight"].T}
+
+
+def run(net: nn.Module, mixture: Tensor, target: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """The estimate and the gradients of a loss with respect to the mixture and to every weight."""
+    mixture = mixture.clone().requires_grad_()
+    estimate = net(mixture).reshape(target.shape)
+    (estimate - target).square().sum().backward()
+    return estimate.detach(), mixture.grad, {name: weight.grad for name, weight in net.named_parameters()}
+
+
+def difference(ours: Tensor, theirs: Tensor) -> float:
+    return ((ours - theirs).abs().max() / theirs.abs().max()).item()
+
+
+@pytest.mark.parametrize("kernel, chunk_frames, mask_act, shape", [
+    (16, 100, "relu", (2, 2400)),    # 299 frames, no whole number of hops
+    (2, 50, "relu", (1, 401)),       # 400 frames, 16 hops: the last chunk is all padding
+    (32, 30, "sigmoid", (2, 2003)),  # 3 samples past the last frame
+])
+def test_the_estimate_and_all_gradients_equal_those_of_asteroid(monkeypatch, kernel, chunk_frames, mask_act, shape):
+    monkeypatch.setattr(dptnet, "segment", segment_with_a_chunk_on_both_sides)
+    monkeypatch.setattr(dptnet, "overlap_add", halved_overlap_add)
+    torch.manual_seed(0)
+    theirs = AsteroidDPTNet(1, n_heads=2, ff_hid=6, chunk_size=chunk_frames, n_repeats=2, mask_act=mask_act,
+                            kernel_size=kernel, n_filters=12, stride=kernel // 2).double()
+    for weight in theirs.parameters():
+        weight.data += 0.1 * torch.randn_like(weight)  # norms and biases start as ones and zeros, which hide mistakes
+    args = DPTNetArgs(kernel=kernel, n_filters=12, bottleneck=12, hidden=6, n_blocks=2, n_heads=2,
+                      chunk_frames=chunk_frames)
+    ours = LikeAsteroid(args, nn.Sigmoid() if mask_act == "sigmoid" else nn.Identity()).double()
+    ours.load_state_dict(by_our_names(ours, theirs.state_dict()))
+
+    mixture, target = torch.randn(shape).double(), torch.randn(shape).double()
+    estimate, mixture_gradient, gradients = run(ours, mixture, target)
+    asteroid_estimate, asteroid_mixture_gradient, asteroid_gradients = run(theirs, mixture, target)
+
+    assert difference(estimate, asteroid_estimate) < 1e-9
+    assert difference(mixture_gradient, asteroid_mixture_gradient) < 1e-9
+    for name, expected in by_our_names(ours, asteroid_gradients).items():
+        assert difference(gradients[name], expected) < 1e-9, name

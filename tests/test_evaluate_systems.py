@@ -1,5 +1,6 @@
 """What is scored: checkpoints, folders of estimates and enhancers, by the names of the pairs, at their rate."""
 
+import shutil
 from math import log10
 from pathlib import Path
 
@@ -10,7 +11,6 @@ import soxr
 import torch
 from scored import RATE, N, folder_of, net_does, put, put_pair, run, two_signals
 
-import evaluate
 from extractor import UserError
 
 
@@ -38,23 +38,17 @@ def test_systems_are_named_by_their_run_or_folder_and_by_their_path_where_that_i
     last = half.replace("best", "last")
     Path(last).write_bytes(Path(half).read_bytes())
     taken = [folder_of(tmp_path, name, lambda x, d: x) for name in ("mixture", "target", "residual", "x/alice")]
-    report = run(tmp_path, half, last, *taken)
-    assert list(report["scores"]) == ["mixture", "alice", *(path.replace("/", "_") for path in (last, *taken))]
+    exported = str(Path(shutil.copy(half, tmp_path / "bob.pt")))
+    report = run(tmp_path, half, exported, last, *taken)
+    assert list(report["scores"]) == ["mixture", "alice", "bob", *(path.replace("/", "_") for path in (last, *taken))]
     assert report["scores"]["mixture"][0]["si_sdri"] == 0  # still the mixture itself
 
 
-def test_an_exported_checkpoint_is_named_as_its_file(half, pairs, tmp_path):
-    exported = Path(half).rename(tmp_path / "bob.pt")
-    assert list(run(tmp_path, str(exported))["scores"]) == ["mixture", "bob"]
-
-
-@pytest.mark.parametrize("name", ["mixture", "target", "residual"])
-def test_a_folder_in_reach_with_the_name_of_a_signal_does_not_take_its_place(name, pairs, tmp_path, monkeypatch):
-    folder_of(tmp_path, name, lambda x, d: x + 0.1 * d)
+def test_a_folder_in_reach_with_the_name_of_a_signal_does_not_take_its_place(pairs, tmp_path, monkeypatch):
+    folder_of(tmp_path, "mixture", lambda x, d: x + 0.1 * d)
     monkeypatch.chdir(tmp_path)
-    scores = run(tmp_path, name)["scores"]
-    assert len(scores) == 2 and name not in set(scores) - {"mixture"}
-    assert scores["mixture"][0]["si_sdri"] == 0
+    scores = run(tmp_path, "mixture")["scores"]
+    assert len(scores) == 2 and scores["mixture"][0]["si_sdri"] == 0
 
 
 def test_a_run_and_an_enhancer_of_one_name_are_both_scored(half, quarter, pairs, tmp_path):
@@ -91,19 +85,14 @@ def test_stale_estimates_are_never_scored(half, pairs, tmp_path, monkeypatch):
     assert failure.startswith("alice: ") and "b.wav" in failure
 
 
-def test_pairs_in_folders_below_find_their_estimates(half, tmp_path):
-    put_pair(tmp_path / "pairs", "deep/a")
-    report = run(tmp_path, half)
-    assert report["failures"] == [] and report["items"][0]["name"] == "a"
-
-
-def test_names_with_dots_find_their_estimates(half, tmp_path):
+def test_names_with_dots_and_pairs_in_folders_below_find_their_estimates(half, tmp_path):
+    put_pair(tmp_path / "pairs", "deep/c")
     put_pair(tmp_path / "pairs", "a.flac")
     put_pair(tmp_path / "pairs", "a.b", seed=1)
     sf.write(tmp_path / "pairs" / "mixture" / "a.flac", sum(two_signals()), RATE)
     sf.write(tmp_path / "pairs" / "target" / "a.flac", two_signals()[0], RATE)
     report = run(tmp_path, half)
-    assert report["failures"] == [] and {item["name"] for item in report["items"]} == {"a", "a.b", "a.flac"}
+    assert report["failures"] == [] and {item["name"] for item in report["items"]} == {"a", "a.b", "a.flac", "c"}
 
 
 @pytest.mark.parametrize("rate", [16000, 22050, 48000])
@@ -122,7 +111,7 @@ def test_estimates_of_another_rate_are_brought_to_that_of_the_pairs(rate, tmp_pa
         assert row["si_sdr"] > 40 and row["level_error"] == pytest.approx(0, abs=0.05)
 
 
-@pytest.mark.parametrize("n, rate", [(N - 1, RATE), (N + 1, RATE), (N, 48000), (N // 2, 16000), (7266, 16000)])
+@pytest.mark.parametrize("n, rate", [(N - 1, RATE), (N + 1, RATE), (N, 48000), (7266, 16000)])
 def test_an_estimate_of_another_duration_is_named_and_the_others_are_scored(n, rate, pairs, tmp_path, capsys):
     folder = folder_of(tmp_path, "good", lambda x, d: x + 0.1 * d)
     put(tmp_path / "good" / "a.wav", np.ones(n), rate)
@@ -161,28 +150,3 @@ def test_a_pair_that_cannot_be_read_is_left_out_and_named(side, half, quarter, p
     put(pairs / side / "b.wav", np.full(N, np.nan))
     with pytest.raises(UserError, match=r"pairs: no pair could be scored \(.*a\.wav: NaN or infinite samples"):
         run(tmp_path, half)
-
-
-def test_the_voice_is_the_first_minute_of_the_clean_recordings(half, pairs, tmp_path, monkeypatch):
-    told = []
-
-    class Ears:
-        def __init__(self, sample_rate, enrolment):
-            told.append(enrolment)
-
-        def score(self, **signals):
-            return {}
-
-    monkeypatch.setattr(evaluate.perceptual, "Perceptual", Ears)
-    first, second, third = np.random.default_rng(0).uniform(-0.5, 0.5, (3, RATE)).astype(np.float32)
-    put(tmp_path / "clean" / "1.wav", first)
-    put(tmp_path / "clean" / "2.wav", second)
-    put(tmp_path / "more" / "3.wav", third)
-    clean = (str(tmp_path / "clean"), str(tmp_path / "more"))
-    run(tmp_path, half, clean=clean, perceptual=True)
-    np.testing.assert_array_equal(told[-1], np.concatenate([first, second, third]))
-    assert evaluate.ENROLMENT_S == 60
-    monkeypatch.setattr(evaluate, "ENROLMENT_S", 2)
-    put(tmp_path / "clean" / "2.wav", second[: RATE // 2])
-    run(tmp_path, half, clean=clean, perceptual=True)
-    np.testing.assert_array_equal(told[-1], np.concatenate([first, second[: RATE // 2], third[: RATE // 2]]))

@@ -10,22 +10,8 @@ import soxr
 from browser import read_sound
 from scored import net_does, put, uniform
 
-from extractor import UserError, page
+from extractor import UserError
 from infer import InferArgs, main
-
-
-@pytest.fixture
-def looked(monkeypatch) -> list[str]:
-    """The names of the outputs that were looked at for the page."""
-    names = []
-
-    def look(source, out, *args):
-        names.append(out.name)
-        return original(source, out, *args)
-
-    original = page.look
-    monkeypatch.setattr(page, "look", look)
-    return names
 
 
 def report(folder: Path) -> tuple[dict, dict]:
@@ -41,6 +27,11 @@ def sounds(folder: Path, item: dict) -> dict[str, np.ndarray]:
     """What the page plays."""
     scale, signals = read_sound(folder / item["sound"])
     return {name: x / scale for name, (x, _) in signals.items()}
+
+
+def looked_at(folder: Path) -> dict[str, int]:
+    """When each output was looked at for the page: its sound was written then."""
+    return {name: (folder / item["sound"]).stat().st_mtime_ns for name, item in report(folder)[0].items()}
 
 
 def test_the_page_and_its_sounds_lie_beside_the_outputs_whose_tree_is_kept(identity, tmp_path):
@@ -108,43 +99,34 @@ def test_the_page_tells_levels_and_seconds_of_speech(monkeypatch, tmp_path):
     assert rows["b.wav"] == pytest.approx({"level_in": -140, "level_change": 0, "speech_s": 0})
 
 
-def test_what_was_done_before_stays_on_the_page_and_only_what_changed_is_looked_at(identity, looked, tmp_path):
+def test_what_was_done_before_stays_on_the_page_and_only_what_changed_is_looked_at(identity, tmp_path):
     for name in "ab":
         put(tmp_path / "in" / f"{name}.wav", uniform(500))
     args = InferArgs(inputs=str(tmp_path / "in"), out_dir=str(tmp_path / "out"))
     main(args)
+    first = looked_at(tmp_path / "out")
     put(tmp_path / "in" / "c.wav", uniform(600))
-    first = {p: p.stat().st_mtime_ns for p in (tmp_path / "out" / "index_files").iterdir()}
     main(args)
-    assert looked == ["a.wav", "b.wav", "c.wav"]
-    items, rows = report(tmp_path / "out")
-    assert list(items) == list(rows) == ["a.wav", "b.wav", "c.wav"]
-    assert {p: p.stat().st_mtime_ns for p in first} == first and len(sounds(tmp_path / "out", items["a.wav"])) == 2
-    before = report(tmp_path / "out")[1]["b.wav"]["level_change"]
+    second, before = looked_at(tmp_path / "out"), report(tmp_path / "out")[1]["b.wav"]["level_change"]
+    assert second == first | {"c.wav": second["c.wav"]}
     put(tmp_path / "out" / "b.wav", 0.5 * uniform(500))
     main(args)
-    assert looked[3:] == ["b.wav"]
+    third = looked_at(tmp_path / "out")
+    assert third == second | {"b.wav": third["b.wav"]} and third["b.wav"] > second["b.wav"]
     assert report(tmp_path / "out")[1]["b.wav"]["level_change"] == pytest.approx(before - 6.02, abs=0.01)
     main(replace(args, page_s=30))
-    assert looked[4:] == ["a.wav", "b.wav", "c.wav"]
+    assert all(at > third[name] for name, at in looked_at(tmp_path / "out").items())
 
 
-def test_a_recording_that_fails_is_not_on_the_page_but_the_others_are(identity, tmp_path):
-    put(tmp_path / "in" / "a.wav", uniform(500))
-    (tmp_path / "in" / "b.wav").write_text("no sound")
-    put(tmp_path / "in" / "c.wav", uniform(500))
-    assert len(main(InferArgs(inputs=str(tmp_path / "in"), out_dir=str(tmp_path / "out")))) == 1
-    assert list(report(tmp_path / "out")[0]) == ["a.wav", "c.wav"]
-
-
-def test_a_recording_that_can_no_longer_be_read_is_named_and_the_page_has_the_others(identity, tmp_path, capsys):
+def test_a_recording_that_cannot_be_read_or_no_longer_is_named_and_the_page_has_the_others(identity, tmp_path, capsys):
     for name in "ab":
         put(tmp_path / "in" / f"{name}.wav", uniform(500))
     args = InferArgs(inputs=str(tmp_path / "in"), out_dir=str(tmp_path / "out"))
     main(args)
     (tmp_path / "in" / "a.wav").write_text("no sound any more")
+    (tmp_path / "in" / "c.wav").write_text("nor ever")
     put(tmp_path / "out" / "a.wav", uniform(500))
-    assert [failure.split(": ")[0] for failure in main(args)] == [f"{tmp_path}/in/a.wav"]
+    assert {failure.split(": ")[0] for failure in main(args)} == {f"{tmp_path}/in/{name}.wav" for name in "ac"}
     assert f"not on the page: {tmp_path}/in/a.wav: no sound file" in capsys.readouterr().err
     assert list(report(tmp_path / "out")[0]) == ["b.wav"]
 
@@ -161,26 +143,18 @@ def test_seconds_for_the_page_that_are_none_are_refused(page_s):
         InferArgs(page_s=page_s)
 
 
-def test_what_the_page_knew_is_made_anew_where_it_cannot_be_read(identity, looked, tmp_path):
+@pytest.mark.parametrize("damage", [
+    lambda text: text[:-100], lambda text: "[]", lambda text: "null", lambda text: '{"items": 3}',
+    lambda text: '{"items": [{}], "scores": {"mixture": [{}]}}',
+], ids=["cut off", "a list", "null", "no items", "empty rows"])
+def test_what_the_page_knew_is_made_anew_where_it_is_no_report(damage, identity, tmp_path):
     put(tmp_path / "a.wav", uniform(500))
     args = InferArgs(inputs=str(tmp_path / "a.wav"), out_dir=str(tmp_path / "out"))
     main(args)
-    before = report(tmp_path / "out")
-    scores = tmp_path / "out" / "scores.json"
-    scores.write_bytes(scores.read_bytes()[:-100])
+    before, first, scores = report(tmp_path / "out"), looked_at(tmp_path / "out"), tmp_path / "out" / "scores.json"
+    scores.write_text(damage(scores.read_text("utf-8")), "utf-8")
     main(args)
-    assert looked == ["a.wav", "a.wav"] and report(tmp_path / "out") == before
-
-
-@pytest.mark.parametrize("content", ["[]", "null", '{"items": 3}', '{"items": [{}], "scores": {"mixture": [{}]}}'])
-def test_what_the_page_knew_is_made_anew_where_it_is_no_report(content, identity, looked, tmp_path):
-    put(tmp_path / "a.wav", uniform(500))
-    args = InferArgs(inputs=str(tmp_path / "a.wav"), out_dir=str(tmp_path / "out"))
-    main(args)
-    before = report(tmp_path / "out")
-    (tmp_path / "out" / "scores.json").write_text(content)
-    main(args)
-    assert looked == ["a.wav", "a.wav"] and report(tmp_path / "out") == before
+    assert looked_at(tmp_path / "out")["a.wav"] > first["a.wav"] and report(tmp_path / "out") == before
 
 
 def test_the_page_of_another_net_plays_what_it_names(identity, tmp_path):

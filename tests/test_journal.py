@@ -33,12 +33,12 @@ def test_a_full_disk_is_one_sentence(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(told.writer, "add_scalar", full)
-    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\); make room, and run again"):
-        told.point("train", 1, {"loss": 1.0})
-    monkeypatch.setattr(journal.report, "add_examples", full)
-    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\); make room, and run again"):
-        told.examples(1, {}, [], 8000)
+    for name in ("add_scalar", "flush"):
+        monkeypatch.setattr(told.writer, name, full)
+    for write in (lambda: told.point("train", 1, {"loss": 1.0}), lambda: told.examples(1, {}, [], 8000)):
+        with pytest.raises(UserError, match=r"cannot be written \(No space left on device\); make room, and run again"):
+            write()
+    monkeypatch.undo()
     told.close()
 
 
@@ -90,7 +90,3 @@ print(*found, memory_gib(torch.device("cpu")))
     said = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     before, during, after = map(float, said.split())
     assert 0.05 < before < 10 and 0.6 < during - before < 1.1 and after >= during  # loading took some that is free now
-
-
-def test_waiting_ends_where_the_batches_do():
-    assert list(Meter(CPU, 1.0).waiting([1, 2])) == [1, 2]

@@ -5,7 +5,7 @@ import pytest
 import soxr
 from speech import TALK, talk
 
-from extractor.landmarks import FRAME_S, HOP, N_FFT, RATE, SPAN, landmarks, same_sounds
+from extractor.landmarks import FRAME_S, HOP, N_FFT, RATE, landmarks, same_sounds
 
 A_SECOND = RATE // HOP  # frames that the strongest peaks are chosen from
 
@@ -39,15 +39,6 @@ def test_silence_and_what_is_shorter_than_a_window_have_no_landmarks(n):
         assert len(hashes) == len(frames) == 0
 
 
-def test_a_hash_is_of_two_frequencies_and_the_time_between_them():
-    t = np.arange(2 * RATE)
-    x = np.zeros(len(t), np.float32)
-    for frame, bin in ((20, 64), (50, 80), (58, 50)):  # blips in the middle of a window, at the middle of a bin
-        x += np.exp(-(((t - frame * HOP - N_FFT / 2) / 150) ** 2)) * np.cos(2 * np.pi * bin / N_FFT * t)
-    found = [(at, code // SPAN // (2 * SPAN), code // SPAN % (2 * SPAN) - SPAN, code % SPAN) for code, at in pairs(x)]
-    assert sorted(found) == [(20, 63, -14, 38), (20, 63, 16, 30), (50, 79, -30, 8)]  # from bin 1 on; differences
-
-
 @pytest.mark.parametrize("gain", [4, 0.06, 0.01])
 def test_the_level_does_not_change_the_landmarks(gain):
     x = recording(20)
@@ -73,12 +64,9 @@ def test_a_recording_and_its_copy_are_the_same_however_short_they_are(seconds):
         assert match.at_a_s == pytest.approx(match.at_b_s, abs=2 * FRAME_S)
 
 
-def test_different_recordings_with_pauses_at_the_same_places_do_not_match():
-    assert matches(*(recording(20, seed) for seed in range(12))) == []
-
-
-def test_noise_does_not_match_other_noise():
+def test_neither_different_recordings_with_pauses_at_the_same_places_nor_noise_match():
     rng = np.random.default_rng(0)
+    assert matches(*(recording(20, seed) for seed in range(12))) == []
     assert matches(*(rng.standard_normal(20 * RATE).astype(np.float32) for _ in range(6))) == []
 
 

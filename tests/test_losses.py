@@ -27,18 +27,15 @@ def db(ratio: float) -> float:
 # log-MSE
 
 
-@pytest.mark.parametrize(
-    "mixture, target, estimate, expected",
-    [
-        ([3, 4], [3, 0], [3, 0], db(TAU)),                      # perfect
-        ([3, 4], [0, 0], [0, 0], db(TAU)),                      # perfect silence
-        ([3, 4], [3, 4], [0, 0], db(1 + TAU)),                  # all of the target lost
-        ([3, 4], [0, 0], [3, 4], db(1 + TAU)),                  # nothing done where nobody speaks
-        ([3, 4], [3, 0], [3, 4], db((16 + 25 * TAU) / 25)),     # nothing done
-        ([3, 4], [3, 0], [3, 1], db((1 + 25 * TAU) / 25)),
-        ([3, 4], [3, 0], [-3, 0], db((36 + 25 * TAU) / 25)),    # the wrong sign
-    ],
-)
+@pytest.mark.parametrize("mixture, target, estimate, expected", [
+    ([3, 4], [3, 0], [3, 0], db(TAU)),                      # perfect
+    ([3, 4], [0, 0], [0, 0], db(TAU)),                      # perfect silence
+    ([3, 4], [3, 4], [0, 0], db(1 + TAU)),                  # all of the target lost
+    ([3, 4], [0, 0], [3, 4], db(1 + TAU)),                  # nothing done where nobody speaks
+    ([3, 4], [3, 0], [3, 4], db((16 + 25 * TAU) / 25)),     # nothing done
+    ([3, 4], [3, 0], [3, 1], db((1 + 25 * TAU) / 25)),
+    ([3, 4], [3, 0], [-3, 0], db((36 + 25 * TAU) / 25)),    # the wrong sign
+])
 def test_log_mse_by_hand(mixture, target, estimate, expected):
     mixture, target, estimate = (torch.tensor(s, dtype=torch.float32) for s in (mixture, target, estimate))
     value = log_mse(error=target - estimate, mixture=mixture, tau=TAU)
@@ -66,23 +63,11 @@ def test_what_is_sharpened_gains_40_db_a_decade(hz, gain_db):
 def test_the_treble_has_its_share_of_the_loss(share):
     mixture, target, estimate = (noise(3, 500, seed=seed) for seed in range(3))
     loss, parts = predictive_loss(lambda _: estimate, mixture, target, LossArgs(treble_weight=share))
+    log_mses = log_mse(error=target - estimate, mixture=mixture, tau=TAU)
+    assert parts["log_mse_db"] == pytest.approx(log_mses.mean().item())
     error = sharpened(target) - sharpened(estimate)
     assert parts["treble_db"] == pytest.approx(log_mse(error=error, mixture=sharpened(mixture), tau=TAU).mean().item())
     assert loss.item() == pytest.approx((1 - share) * parts["log_mse_db"] + share * parts["treble_db"], rel=1e-5)
-
-
-def test_a_lost_octave_of_treble_costs_more_with_its_share_than_without():
-    t = torch.arange(44100) / 44100
-    bass, treble = (2 * math.pi * 200 * t).sin(), 0.01 * (2 * math.pi * 10000 * t).sin()
-
-    def gap(share: float) -> float:
-        mixture, target = (bass + treble + 0.1 * noise(44100, seed=0))[None], (bass + treble)[None]
-        args = LossArgs(treble_weight=share)
-        without, whole = (predictive_loss(lambda _, e=e: e[None], mixture, target, args)[0].item()
-                          for e in (bass, bass + treble))
-        return without - whole
-
-    assert gap(0.0) < 1 < gap(0.5)
 
 
 @pytest.mark.parametrize("n_samples", [1, 2, 3])
@@ -112,14 +97,6 @@ def whole_loss(estimate: Tensor, target: Tensor, mixture: Tensor) -> Tensor:
     return predictive_loss(lambda _: estimate, mixture, target, LossArgs())[0]
 
 
-def test_the_loss_is_the_mean_log_mse_and_the_mean_of_the_treble_by_its_share():
-    mixture, target, estimate = (noise(3, 500, seed=seed) for seed in range(3))
-    loss, parts = predictive_loss(lambda _: estimate, mixture, target, LossArgs(treble_weight=0.2))
-    log_mses = log_mse(error=target - estimate, mixture=mixture, tau=TAU)
-    assert parts["log_mse_db"] == pytest.approx(log_mses.mean().item())
-    assert loss.item() == pytest.approx(0.8 * parts["log_mse_db"] + 0.2 * parts["treble_db"], rel=1e-5)
-
-
 def test_without_the_treble_the_loss_is_the_log_mse():
     mixture, target = noise(3, 500, seed=0), noise(3, 500, seed=1)
     loss, parts = predictive_loss(lambda mixture: 0.5 * mixture, mixture, target, LossArgs(treble_weight=0))
@@ -132,26 +109,11 @@ def test_the_loss_does_not_depend_on_the_level_at_which_all_three_were_recorded(
     assert_close(whole_loss(a * estimate, a * target, a * mixture), whole_loss(estimate, target, mixture))
 
 
-def test_with_a_silent_target_less_estimate_is_less_loss():
-    mixture, target = noise(2, 500, seed=0), torch.zeros(2, 500)
-    estimate = (0.1 * mixture).requires_grad_()
-    whole_loss(estimate, target, mixture).backward()
-    downhill = -estimate.grad
-    assert torch.isfinite(downhill).all()
-    assert ((downhill * estimate).sum(-1) < 0).all()  # towards silence
-
-
 @pytest.mark.parametrize("target", [torch.zeros(1, 500), noise(1, 500, seed=1)], ids=["silent", "speaking"])
 @pytest.mark.parametrize("mixture", [torch.zeros(1, 500), noise(1, 500, seed=0)], ids=["silence", "noise"])
-def test_a_silent_estimate_has_a_finite_loss_and_gradient(mixture, target):
-    estimate = torch.zeros(1, 500, requires_grad=True)
+@pytest.mark.parametrize("estimate", [torch.zeros(1, 500), noise(1, 500, seed=2)], ids=["nothing", "something"])
+def test_in_silence_too_loss_and_gradient_are_finite(estimate, mixture, target):
+    estimate = estimate.clone().requires_grad_()
     loss = whole_loss(estimate, target, mixture)
-    loss.backward()
-    assert torch.isfinite(loss) and torch.isfinite(estimate.grad).all()
-
-
-def test_what_sounds_out_of_a_silent_mixture_has_a_finite_loss_and_gradient():
-    estimate = noise(1, 500, seed=0).requires_grad_()
-    loss = whole_loss(estimate, torch.zeros(1, 500), torch.zeros(1, 500))
     loss.backward()
     assert torch.isfinite(loss) and torch.isfinite(estimate.grad).all()

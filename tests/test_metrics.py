@@ -25,25 +25,19 @@ def noise(*shape: int, seed: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize(
-    "estimate, expected",
-    [
-        (REFERENCE + NOISE, 0.0),
-        (REFERENCE + 0.1 * NOISE, 20.0),
-        (REFERENCE + 10 * NOISE, -20.0),
-        (2 * REFERENCE + NOISE, 6.0206),  # 10 log10(16/4)
-        (REFERENCE, 106.0206),            # 10 log10(4) over the floor of -100 dB
-        (NOISE, -100.0),
-        (SILENCE, -100.0),
-    ],
-)
-def test_si_sdr_by_hand(estimate, expected):
-    assert si_sdr(estimate=estimate, reference=REFERENCE).item() == pytest.approx(expected, abs=1e-3)
-
-
-def test_si_sdr_of_a_silent_reference_is_the_floor_whatever_the_estimate():
-    assert si_sdr(estimate=NOISE, reference=SILENCE).item() == pytest.approx(-100)
-    assert si_sdr(estimate=SILENCE, reference=SILENCE).item() == pytest.approx(-100)
+@pytest.mark.parametrize("estimate, reference, expected", [
+    (REFERENCE + NOISE, REFERENCE, 0.0),
+    (REFERENCE + 0.1 * NOISE, REFERENCE, 20.0),
+    (REFERENCE + 10 * NOISE, REFERENCE, -20.0),
+    (2 * REFERENCE + NOISE, REFERENCE, 6.0206),  # 10 log10(16/4)
+    (REFERENCE, REFERENCE, 106.0206),            # 10 log10(4) over the floor of -100 dB
+    (NOISE, REFERENCE, -100.0),
+    (SILENCE, REFERENCE, -100.0),
+    (NOISE, SILENCE, -100.0),
+    (SILENCE, SILENCE, -100.0),
+])
+def test_si_sdr_by_hand(estimate, reference, expected):
+    assert si_sdr(estimate=estimate, reference=reference).item() == pytest.approx(expected, abs=1e-3)
 
 
 @given(st.floats(1e-2, 1e2), st.sampled_from([-1, 1]), st.floats(-10, 10), st.floats(-10, 10))
@@ -70,37 +64,27 @@ def test_si_sdri_is_what_was_gained_over_the_mixture():
     assert si_sdri(estimate=SILENCE, **signals).item() == pytest.approx(-100, abs=1e-3)
 
 
-@pytest.mark.parametrize(
-    "estimate, mixture, expected",
-    [
-        (NOISE, NOISE, 0.0),
-        (REFERENCE, NOISE, 0.0),
-        (0.1 * NOISE, NOISE, -20.0),
-        (SILENCE, NOISE, -106.0206),  # the floor of -100 dB over 10 log10(4)
-        (SILENCE, SILENCE, 0.0),
-    ],
-)
+@pytest.mark.parametrize("estimate, mixture, expected", [
+    (NOISE, NOISE, 0.0),
+    (REFERENCE, NOISE, 0.0),
+    (0.1 * NOISE, NOISE, -20.0),
+    (SILENCE, NOISE, -106.0206),  # the floor of -100 dB over 10 log10(4)
+    (SILENCE, SILENCE, 0.0),
+])
 def test_relative_level_by_hand(estimate, mixture, expected):
     assert relative_level(estimate=estimate, reference=mixture).item() == pytest.approx(expected, abs=1e-3)
 
 
-@pytest.mark.parametrize(
-    "estimate, expected",
-    [
-        (REFERENCE, 0.0),
-        (0.5 * REFERENCE, -6.0206),
-        (2 * REFERENCE + 3 * NOISE, 6.0206),  # what is orthogonal says nothing of the level
-        (REFERENCE + NOISE, 0.0),
-        (-REFERENCE, -100.0),
-        (SILENCE, -100.0),
-    ],
-)
-def test_level_error_by_hand(estimate, expected):
-    assert level_error(estimate=estimate, reference=REFERENCE).item() == pytest.approx(expected, abs=1e-3)
-
-
-def test_level_error_of_a_silent_reference_is_the_floor():
-    assert level_error(estimate=NOISE, reference=SILENCE).item() == pytest.approx(-100)
+@pytest.mark.parametrize("estimate, reference, expected", [
+    (REFERENCE, REFERENCE, 0.0),
+    (0.5 * REFERENCE, REFERENCE, -6.0206),
+    (2 * REFERENCE + 3 * NOISE, REFERENCE, 6.0206),  # what is orthogonal says nothing of the level
+    (-REFERENCE, REFERENCE, -100.0),
+    (SILENCE, REFERENCE, -100.0),
+    (NOISE, SILENCE, -100.0),
+])
+def test_level_error_by_hand(estimate, reference, expected):
+    assert level_error(estimate=estimate, reference=reference).item() == pytest.approx(expected, abs=1e-3)
 
 
 def test_sdr_of_a_batch_is_found_after_a_thread_has_set_its_number_of_threads():
@@ -143,12 +127,8 @@ def filtered(x: Tensor, n_taps: int, seed: int = 9) -> Tensor:
     return torch.from_numpy(np.convolve(x, taps)[: len(x)]).float()
 
 
-def inside_silence(x: Tensor) -> Tensor:
-    return torch.nn.functional.pad(x - x.mean(), (600, 600))
-
-
-@pytest.mark.parametrize("snr_db", [-20, -5, 0, 10, 30])
-@pytest.mark.parametrize("n_taps", [1, 20, 512, 600])
+@pytest.mark.parametrize("snr_db", [-20, 0, 30])
+@pytest.mark.parametrize("n_taps", [1, 512, 600])
 def test_sdr_is_mir_evals(snr_db, n_taps):
     reference = filtered(noise(4000, seed=0), 30, seed=8)  # coloured
     estimate = filtered(reference, n_taps)
@@ -172,19 +152,6 @@ def test_sdr_is_100_db_of_equal_signals_and_minus_100_where_one_is_silent():
     assert sdr(estimate=x, reference=x).item() == pytest.approx(100, abs=0.1)
     for estimate, reference in [(0 * x, x), (x, 0 * x), (0 * x, 0 * x)]:
         assert sdr(estimate=estimate, reference=reference).item() == pytest.approx(-100)
-
-
-def test_sdr_forgives_a_filter_of_512_taps_which_si_sdr_does_not():
-    x = inside_silence(noise(20_000, seed=0))
-    y = filtered(x, 512)
-    assert si_sdr(estimate=y, reference=x) < 0 and sdr(estimate=y, reference=x) > 60
-
-
-def test_sdr_forgives_a_delay_of_511_samples_but_neither_512_nor_an_advance():
-    x = inside_silence(noise(20_000, seed=0))
-    delayed = {n: sdr(estimate=x.roll(n), reference=x).item() for n in (511, 512, -1)}
-    assert delayed[511] > 60
-    assert delayed[512] < -10 and delayed[-1] < -10  # white noise: of its neighbours it knows nothing
 
 
 @pytest.mark.parametrize("n", [1, 2, 100])
@@ -213,16 +180,13 @@ def band(x: Tensor, low_hz: float, high_hz: float) -> Tensor:
     return torch.fft.irfft(spectrum * ((low_hz <= hz) & (hz < high_hz)), len(x))
 
 
-@pytest.mark.parametrize(
-    "a, b, lost, leakage, kept",
-    [
-        (1.0, 1.0, 0.0, 0.0, 0.0),        # the mixture
-        (0.5, 0.1, 0.75, -20.0, -6.0206),
-        (-0.8, 10.0, 0.36, 20.0, -1.9382),  # 1 - 0.64; 20 log10(0.8)
-        (2.0, 0.5, 0.0, -6.0206, 6.0206),   # louder is not lost
-        (0.1, -1.0, 0.99, 0.0, -20.0),
-    ],
-)
+@pytest.mark.parametrize("a, b, lost, leakage, kept", [
+    (1.0, 1.0, 0.0, 0.0, 0.0),        # the mixture
+    (0.5, 0.1, 0.75, -20.0, -6.0206),
+    (-0.8, 10.0, 0.36, 20.0, -1.9382),  # 1 - 0.64; 20 log10(0.8)
+    (2.0, 0.5, 0.0, -6.0206, 6.0206),   # louder is not lost
+    (0.1, -1.0, 0.99, 0.0, -20.0),
+])
 def test_of_a_target_and_b_interference_all_but_a_squared_is_lost_and_b_leaks(a, b, lost, leakage, kept):
     found = fates(a * TARGET + b * INTERFERENCE)
     assert found["target_loss"] == pytest.approx(lost, abs=1e-4)
@@ -237,12 +201,7 @@ def test_the_target_itself_leaks_nothing_and_silence_has_eaten_all():
     found = fates(0 * TARGET)
     assert found["target_loss"] == pytest.approx(1) and found["high_lost"] == pytest.approx(1)
     assert -200 < found["leakage"] < -80 and found["high_kept"] == pytest.approx(-100)
-
-
-def test_the_interference_alone_has_eaten_the_target_and_let_all_through():
-    found = fates(INTERFERENCE)
-    assert found["target_loss"] == pytest.approx(1, abs=1e-6) and found["leakage"] == pytest.approx(0, abs=1e-3)
-    assert found["high_kept"] < -80
+    assert fates(0 * TARGET, 0 * TARGET, 0 * TARGET)["target_loss"] == 0
 
 
 def test_what_is_kept_at_one_time_does_not_make_up_for_what_is_lost_at_another():
@@ -276,6 +235,8 @@ def test_high_starts_at_8_khz_at_any_rate():
         low = torch.fft.irfft(torch.fft.rfft(TARGET) * (hz < 9000), 50_000)
         found = shares(estimate=TARGET - low, mixture=TARGET + INTERFERENCE, reference=TARGET, sample_rate=sample_rate)
         assert 0.01 < found.high_lost < 0.5
+    found = shares(estimate=TARGET, mixture=TARGET + INTERFERENCE, reference=TARGET, sample_rate=8000)
+    assert found.high_lost.isnan() and found.high_kept.isnan() and found.target_loss < 1e-6
 
 
 @pytest.mark.parametrize("target", [band(TARGET, 0, 6000), 0 * TARGET], ids=["dull", "silent"])
@@ -285,17 +246,6 @@ def test_of_a_target_without_treble_no_treble_is_lost_or_kept(target):
     assert np.isnan(found["high_lost"]) and np.isnan(found["high_kept"])
     assert found["target_loss"] == pytest.approx(0.75 if target.any() else 0, abs=1e-3)
     assert found["leakage"] == pytest.approx(-20, abs=0.01)
-
-
-def test_below_16_khz_of_rate_there_is_no_treble():
-    found = shares(estimate=TARGET, mixture=TARGET + INTERFERENCE, reference=TARGET, sample_rate=8000)
-    assert found.high_lost.isnan() and found.high_kept.isnan() and found.target_loss < 1e-6
-
-
-def test_of_a_silent_target_nothing_is_eaten():
-    silence = torch.zeros(5000)
-    assert fates(silence, silence, silence)["target_loss"] == 0
-    assert fates(0.5 * INTERFERENCE, 0 * TARGET)["target_loss"] == 0
 
 
 def test_what_has_nothing_to_do_with_either_leaks_21_db_by_chance():

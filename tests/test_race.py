@@ -1,7 +1,9 @@
 """The race of the families, between two small nets."""
 
+import io
 import json
 import re
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,29 +28,38 @@ NETS = {
 }
 
 
-@pytest.fixture
-def args(recordings, tmp_path, monkeypatch) -> race.RaceArgs:
-    monkeypatch.setattr(race, "CONTESTANTS", NETS)
-    monkeypatch.setattr(race, "seconds_a_step", lambda run: 10.0 if "wide" in run.name else 5.0)
-    return race.RaceArgs(
-        (f"{recordings}/clean/alice",), (f"{recordings}/dirty/other",), ("small", "wide"), minutes=1.0, workers=0,
-        device="cpu", runs=f"{tmp_path}/runs", results=f"{tmp_path}/results",
-    )
+def on_a_machine(patch: pytest.MonkeyPatch, nets=NETS, wide_s: float = 10.0, other_s: float = 5.0):
+    """Seconds that a step takes there, where these nets run."""
+    patch.setattr(race, "CONTESTANTS", nets)
+    patch.setattr(race, "seconds_a_step", lambda run: wide_s if "wide" in run.name else other_s)
 
 
-def steps_of(args: race.RaceArgs, run: str) -> int:
-    return checkpoint.load(Path(args.runs) / run / "last.pt")["step"]
+@pytest.fixture(scope="session")  # slow tests of several files take turns, which would end a module's
+def raced(recordings, tmp_path_factory) -> tuple[race.RaceArgs, str]:
+    """A race of both nets, and what it printed."""
+    folder = tmp_path_factory.mktemp("race")
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as out:
+        on_a_machine(patch)
+        args = race.RaceArgs(
+            (f"{recordings}/clean/alice",), (f"{recordings}/dirty/other",), ("small", "wide"), minutes=1.0, workers=0,
+            seed=3, device="cpu", runs=f"{folder}/runs", results=f"{folder}/results",
+        )
+        race.main(args)
+    return args, out.getvalue()
+
+
+def state_of(args: race.RaceArgs, run: str) -> dict:
+    return checkpoint.load(Path(args.runs) / run / "last.pt")
 
 
 @pytest.mark.slow(30)
-def test_each_gets_the_steps_that_fit_the_minutes_and_all_are_in_one_table(args, capsys):
-    race.main(args)
-    assert {name: steps_of(args, f"{name}_1min") for name in NETS} == {"small": 12, "wide": 6}
-    printed = capsys.readouterr().out.split("\nwide\n")[1]
+def test_each_gets_the_steps_that_fit_the_minutes_and_all_are_in_one_table(raced):
+    args, printed = raced
+    assert {name: state_of(args, f"{name}_1min")["step"] for name in NETS} == {"small": 12, "wide": 6}
+    printed = printed.split("\nwide\n")[1]
     assert re.findall(r"^\| (\w+) \|.*$", printed, re.M) == ["run", "small_1min", "wide_1min", "run"]
     saved = json.loads((Path(args.results) / "learning.json").read_text())
-    for name in list(saved):
-        seconds = 10.0 if name == "wide_1min" else 5.0
+    for name, seconds in (("small_1min", 5), ("wide_1min", 10)):
         minutes = [at for at, _ in saved[name]["curves"]["game"]]
         assert minutes == pytest.approx(np.linspace(0, 1, len(minutes) + 1)[1:], abs=0.006)
         assert len(minutes) == race.N_VALID / (2 if seconds == 10 else 1) and saved[name]["minutes"] == 1.0
@@ -60,65 +71,50 @@ def test_each_gets_the_steps_that_fit_the_minutes_and_all_are_in_one_table(args,
     assert (Path(args.results) / "learning.png").stat().st_size > 10_000
 
 
-@pytest.mark.slow(25)
-def test_a_run_that_was_planned_goes_on_with_its_own_number_of_steps(args, monkeypatch):
+@pytest.mark.slow(15)
+def test_a_run_goes_on_with_the_steps_the_seed_and_the_recordings_it_was_planned_with(raced, monkeypatch):
+    args, _ = raced
+    on_a_machine(monkeypatch, other_s=1.0)  # a faster one, or an idle one
     race.main(replace(args, names=("small",)))
-    monkeypatch.setattr(race, "seconds_a_step", lambda run: 1.0)  # a faster machine, or an idle one
-    race.main(replace(args, names=("small",)))
-    assert steps_of(args, "small_1min") == 12
-
-
-def test_a_run_is_of_the_seed_and_the_recordings_it_was_planned_with(args):
-    race.main(replace(args, names=("small",), minutes=0.1, seed=3))
-    state = checkpoint.load(Path(args.runs) / "small_0.1min" / "last.pt")
-    assert state["args"]["seed"] == state["args"]["data"]["seed"] == 3
+    state = state_of(args, "small_1min")
+    assert (state["step"], state["args"]["seed"], state["args"]["data"]["seed"]) == (12, 3, 3)
     with pytest.raises(UserError, match=r"plan\.json: planned with seed = 3, not 4; give another RaceArgs.runs"):
-        race.main(replace(args, names=("small",), minutes=0.1, seed=4))
-    more = args.dirty + args.clean
+        race.main(replace(args, seed=4))
     with pytest.raises(UserError, match=r"plan\.json: planned with dirty = \["):
-        race.main(replace(args, names=("small",), minutes=0.1, seed=3, dirty=more))
+        race.main(replace(args, dirty=args.dirty + args.clean))
 
 
-@pytest.mark.slow(30)
-def test_a_race_joins_those_of_earlier_days_and_of_other_lengths(args, capsys):
-    race.main(replace(args, names=("small",), minutes=0.2))
-    race.main(replace(args, names=("wide",), minutes=0.5, runs=f"{args.runs}/elsewhere"))
-    capsys.readouterr()
-    race.main(replace(args, names=("small",), minutes=0.3))
-    assert [steps_of(args, f"small_{minutes}min") for minutes in (0.2, 0.3)] == [2, 4]
-    rows = re.findall(r"^\| (\w+_\S+) \|.*\| (\d+) \| \d+ \|$", capsys.readouterr().out, re.M)
-    assert rows == [("small_0.2min", "2"), ("small_0.3min", "4"), ("wide_0.5min", "3")]
-
-
-@pytest.mark.slow(20)
-def test_what_is_done_is_scored_as_evaluate_does_it(args, pairs, capsys, monkeypatch):
-    monkeypatch.setattr(race, "CONTESTANTS", {"deaf": {"model": FullBandArgs(n_layers=1)}})  # at the pairs' rate
+@pytest.mark.slow(25)
+def test_a_race_of_another_length_joins_the_earlier_one_and_is_scored_as_evaluate_does_it(
+    raced, pairs, monkeypatch, capsys
+):
+    args, _ = raced
+    on_a_machine(monkeypatch, NETS | {"deaf": {"model": FullBandArgs(n_layers=1)}})  # at the pairs' rate
     put_list(pairs, "a\tgame", "b\tvoice")
-    race.main(replace(args, names=("deaf",), pairs=str(pairs), minutes=0.1))
-    folder = Path(args.runs) / "deaf_0.1min"
-    theirs = json.loads((folder / "evaluation" / "scores.json").read_text())["summary"]["deaf_0.1min"]
-    ours = json.loads((Path(args.results) / "learning.json").read_text())["deaf_0.1min"]["scores"]
+    race.main(replace(args, names=("deaf",), pairs=str(pairs), minutes=0.2, runs=f"{args.runs}/elsewhere"))
+    out = capsys.readouterr().out
+    rows = re.findall(r"^\| (\w+_\S+) \|.*\| (\d+) \| \d+ \|$", out, re.M)
+    assert rows == [("deaf_0.2min", "2"), ("small_1min", "12"), ("wide_1min", "6")]
+    folder = Path(args.runs) / "elsewhere/deaf_0.2min"
+    theirs = json.loads((folder / "evaluation" / "scores.json").read_text())["summary"]["deaf_0.2min"]
+    ours = json.loads((Path(args.results) / "learning.json").read_text())["deaf_0.2min"]["scores"]
     assert ours == theirs and theirs["game"]["si_sdri"][3] == 1
-    head, _, row = (line.split(" | ") for line in capsys.readouterr().out.strip().splitlines()[-3:])
-    assert head[:3] == ["| run", "SI-SDRi, game", "SI-SDRi, voice"] and row[0] == "| deaf_0.1min"
-    assert float(row[1]) == pytest.approx(theirs["game"]["si_sdri"][0], abs=0.051)
-    assert row[3] == f"{theirs[PRESENT]['gained'][0]:.0f}%"
+    table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in out.strip().split("\n\n")[-1].splitlines()]
+    row = dict(zip(table[0], table[2], strict=True))
+    assert row["run"] == "deaf_0.2min" and row["gained"] == f"{theirs[PRESENT]['gained'][0]:.0f}%"
+    assert float(row["SI-SDRi, game"]) == pytest.approx(theirs["game"]["si_sdri"][0], abs=0.051)
 
 
-def test_the_time_of_a_step_is_the_median_of_a_short_run_that_leaves_nothing(args, monkeypatch):
-    seen = []
-
+def test_the_time_of_a_step_is_the_median_of_a_short_run_that_leaves_nothing(monkeypatch, tmp_path):
     def train_main(run):
-        seen.append(run)
+        assert run.steps == race.TRIAL and run.model == SMALL
         table = curves.Table(run.folder, 0)
         for step, speed in ((20, 1.0), (40, 16.0), (60, 8.0)):
             table.add(step, {"train/audio_s_per_s": speed})
 
     monkeypatch.setattr(race.train, "main", train_main)
-    run = race.entry("small", NETS["small"], args)
-    assert seconds_a_step(run) == 2 * 4.0 / 8.0
-    assert seen[0].steps == race.TRIAL and seen[0].model == SMALL
-    assert seen[0].folder.parent == run.folder.parent and not list(run.folder.parent.glob("*"))
+    run = race.entry("small", NETS["small"], race.RaceArgs(runs=str(tmp_path)))
+    assert seconds_a_step(run) == 2 * 4.0 / 8.0 and not list(tmp_path.glob("*"))
 
 
 def test_a_name_that_does_not_run_is_refused():

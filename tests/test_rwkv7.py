@@ -3,6 +3,7 @@
 import importlib
 import math
 import sys
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -13,7 +14,7 @@ from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from extractor import rwkv7
-from extractor.rwkv7 import MIN_LOG_W, ChannelMix, Layer, TimeMix, check_heads, wkv7
+from extractor.rwkv7 import MIN_LOG_W, ChannelMix, Layer, TimeMix, wkv7
 
 DIM, N_HEADS = 24, 4
 
@@ -58,25 +59,6 @@ def wkv7_recurrent(r, log_w, k, v, a, b) -> torch.Tensor:
     return torch.stack(out, dim=1)
 
 
-def test_without_decay_and_removal_the_recurrence_is_linear_attention():
-    r, log_w, k, v, a, b = signals(5)
-    zeros = torch.zeros_like(r)
-    expected = torch.zeros_like(v)
-    for t in range(5):
-        for s in range(t + 1):
-            expected[:, t] = expected[:, t] + v[:, s] * (k[:, s] * r[:, t]).sum(-1, keepdim=True)
-    assert_close(wkv7_recurrent(r, zeros, k, v, zeros, zeros), expected)
-
-
-def test_what_is_written_decays_per_key_channel():
-    r, log_w, k, v, a, b = signals(3)
-    v = v * torch.tensor([1.0, 0, 0]).reshape(1, 3, 1, 1)  # written once
-    zeros = torch.zeros_like(r)
-    left = k[:, 0] * (log_w[:, 1] + log_w[:, 2]).exp()
-    expected = v[:, 0] * (left * r[:, 2]).sum(-1, keepdim=True)
-    assert_close(wkv7_recurrent(r, log_w, k, v, zeros, zeros)[:, 2], expected)
-
-
 def test_a_key_can_be_replaced():
     """With a = -k and b = k of length 1 what stood at k is gone before the new value is written there: a delta rule."""
     key = F.normalize(torch.arange(1.0, 5), dim=0).expand(1, 2, 1, 4)
@@ -84,31 +66,30 @@ def test_a_key_can_be_replaced():
     assert_close(wkv7_recurrent(key, zeros, key, v, -key, key), v)
 
 
-@pytest.mark.parametrize("n_frames", [1, 31, 32, 33, 100, 257])
+def assert_same_outputs_and_gradients(inputs: list[torch.Tensor], error: float, chunk_frames: int):
+    """Of the fast form and, in fp64, of the recurrence."""
+    weight, both = noise(*inputs[0].shape, dtype=torch.float64), []
+    for form, dtype in ((partial(wkv7, chunk_frames=chunk_frames), inputs[0].dtype), (wkv7_recurrent, torch.float64)):
+        leaves = [x.detach().to(dtype).requires_grad_() for x in inputs]
+        out = form(*leaves)
+        assert out.dtype == dtype
+        both.append([out, *torch.autograd.grad((out * weight).sum(), leaves)])
+    for found, expected in zip(*both, strict=True):
+        assert_equal_up_to(found.double(), expected, error)
+
+
+@pytest.mark.parametrize("n_frames", [1, 31, 32, 33, 257])
 @pytest.mark.parametrize("chunk_frames", [1, 16, 32, 64])
 def test_chunks_give_the_outputs_and_gradients_of_the_recurrence(n_frames, chunk_frames):
-    inputs, weight = signals(n_frames), noise(2, n_frames, 2, 8, dtype=torch.float64)
-    found, expected = wkv7(*inputs, chunk_frames=chunk_frames), wkv7_recurrent(*inputs)
-    assert found.dtype == torch.float64
-    assert_equal_up_to(found, expected, error=1e-10)
-    gradients = [torch.autograd.grad((out * weight).sum(), inputs) for out in (found, expected)]
-    for gradient, expected_gradient in zip(*gradients, strict=True):
-        assert_equal_up_to(gradient, expected_gradient, error=1e-10)
+    assert_same_outputs_and_gradients(signals(n_frames), 1e-10, chunk_frames)
 
 
 @pytest.mark.parametrize("chunk_frames", [16, 32, 64, 128])
 @pytest.mark.parametrize("log_w", [MIN_LOG_W, -1e-6])
 def test_the_strongest_and_the_weakest_decay_are_exact_in_fp32(log_w, chunk_frames):
-    inputs = [x.detach() for x in signals(257)]
+    inputs = signals(257, torch.float32)
     inputs[1] = torch.full_like(inputs[1], log_w)
-    leaves = [x.float().requires_grad_() for x in inputs]
-    found = wkv7(*leaves, chunk_frames=chunk_frames)
-    assert_equal_up_to(found.double(), wkv7_recurrent(*inputs), error=1e-5)
-    gradients = torch.autograd.grad(found.sum(), leaves)
-    doubles = [x.requires_grad_() for x in inputs]
-    expected = torch.autograd.grad(wkv7_recurrent(*doubles).sum(), doubles)
-    for gradient, expected_gradient in zip(gradients, expected, strict=True):
-        assert_equal_up_to(gradient.double(), expected_gradient, error=1e-5)
+    assert_same_outputs_and_gradients(inputs, 1e-5, chunk_frames)
 
 
 def test_chunks_are_done_many_at_a_time():
@@ -274,21 +255,6 @@ def frames_that_hear(frame: int, function, x: torch.Tensor) -> list[int]:
     return change.amax(dim=[i for i in range(change.ndim) if i != 1]).gt(1e-12).nonzero().flatten().tolist()
 
 
-def test_one_direction_hears_the_past_only():
-    net, x = stirred(Layer(DIM, N_HEADS, 0, 2, bidirectional=False)).double(), noise(1, 40, DIM, dtype=torch.float64)
-    assert frames_that_hear(10, lambda x: net(x)[0], x) == list(range(10, 40))
-
-
-def test_forward_heads_scan_the_past_and_backward_heads_the_future():
-    mix, (r, log_w, k, v, a, b) = TimeMix(DIM, 2, 0, 2), (x.detach() for x in signals(40))
-
-    def heads(which: slice):
-        return lambda v: mix.scan(r, log_w, k, v, a, b)[:, :, which]
-
-    assert frames_that_hear(10, heads(slice(0, 1)), v) == list(range(10, 40))
-    assert frames_that_hear(10, heads(slice(1, 2)), v) == list(range(0, 11))
-
-
 def test_a_backward_head_is_a_forward_head_on_the_reversed_signal():
     mix, inputs = TimeMix(DIM, 2, 0, 2), [x.detach() for x in signals(40)]
     found, forward, backward = mix.scan(*inputs), wkv7(*inputs), wkv7(*(x.flip(1) for x in inputs)).flip(1)
@@ -348,35 +314,6 @@ def test_both_directions_start_from_the_same_values():
 # layers
 
 
-@pytest.mark.parametrize("n_frames", [1, 2, 15, 16, 17, 100])
-def test_a_layer_returns_as_many_frames_as_it_got(n_frames):
-    x, v_first = stirred(Layer(DIM, N_HEADS, 0, 2))(noise(3, n_frames, DIM))
-    assert x.shape == v_first.shape == (3, n_frames, DIM)
-
-
-def test_an_item_of_a_batch_does_not_see_the_others():
-    net, x = stirred(Layer(DIM, N_HEADS, 0, 2)), noise(3, 30, DIM)
-    assert_equal_up_to(net(x)[0], torch.cat([net(item[None])[0] for item in x]), error=1e-5)
-
-
-def test_the_values_of_layer_0_go_on_to_the_others():
-    first, second = stirred(Layer(DIM, N_HEADS, 0, 2)), stirred(Layer(DIM, N_HEADS, 1, 2))
-    x, values = first(noise(2, 30, DIM))
-    assert_close(second(x, values)[1], values, rtol=0, atol=0)
-    out, other = second(x, values)[0], second(x, values + 1)[0]
-    assert (out - other).abs().max() > 1e-3
-    gradient, = torch.autograd.grad(second(x.detach(), values)[0].sum(), first.time_mix.value.weight)
-    assert gradient.any()
-
-
-def test_every_parameter_has_a_gradient():
-    first, second = stirred(Layer(DIM, N_HEADS, 0, 2)), stirred(Layer(DIM, N_HEADS, 1, 2))
-    second(*first(noise(2, 30, DIM)))[0].square().sum().backward()
-    for net in (first, second):
-        for name, parameter in net.named_parameters():
-            assert parameter.grad.isfinite().all() and parameter.grad.any(), name
-
-
 @pytest.mark.parametrize("gain", [0, 1e-30, 1e-12, 1e-9, 1e-6, 1e-3])
 def test_frames_of_silence_leave_the_gradients_small(gain):
     """kk is k over its length, whose gradient is large where k is small."""
@@ -394,27 +331,3 @@ def test_frames_of_silence_leave_the_gradients_small(gain):
     quiet = x.clone()
     quiet[:, 20:40] *= gain
     assert size(quiet) < 2 * size(x)
-
-
-def test_half_precision_weights_and_autocast_both_run():
-    net, x = stirred(Layer(DIM, N_HEADS, 0, 2)), noise(2, 30, DIM)
-    expected = net(x)[0]
-    with torch.autocast("cpu", torch.bfloat16):
-        assert (net(x)[0] - expected).norm() < 0.05 * expected.norm()
-    assert (net.bfloat16()(x.bfloat16())[0].float() - expected).norm() < 0.05 * expected.norm()
-
-
-@pytest.mark.parametrize(
-    "dim, n_heads, words",
-    [
-        (64, 3, ["Namespace.n_heads = 3", "even", "at least 2"]),
-        (64, 0, ["Namespace.n_heads = 0", "even", "at least 2"]),
-        (62, 4, ["Namespace.width = 62", "multiple of n_heads = 4"]),
-        (4, 4, ["Namespace.width = 4", "at least 8"]),
-    ],
-)
-def test_heads_that_cannot_be_are_refused_with_the_value_and_the_remedy(dim, n_heads, words):
-    with pytest.raises(ValueError) as error:
-        check_heads(SimpleNamespace(width=dim, n_heads=n_heads), "width")
-    for word in words:
-        assert word in str(error.value)

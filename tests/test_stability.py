@@ -5,14 +5,12 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from conftest import RATE
-from torch.testing import assert_close
 
 import train
 from bench import stability
-from bench.stability import BenchArgs, main, outcome, smoothed, valid_loss
+from bench.stability import BenchArgs, main, outcome, valid_loss
 from dataset import MixtureArgs, MixtureDataset
 from dptnet import DPTNet, DPTNetArgs
 from extractor import UserError, checkpoint
@@ -39,32 +37,31 @@ def test_a_run_diverged_if_it_was_ended_or_is_no_better_than_silence(loss, ended
     assert outcome(loss, -7.5, ended=ended) == expected
 
 
-def test_a_curve_is_the_mean_of_the_losses_up_to_a_step():
-    steps, means = smoothed([1.0, 2, 3, 8], width=3)
-    assert steps.tolist() == [3, 4]
-    assert_close(means, np.array([2.0, 13 / 3]))
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # the whole of it
 
 
-@pytest.fixture
-def args(recordings, tmp_path) -> BenchArgs:
+@pytest.fixture(scope="module")
+def args(recordings, tmp_path_factory) -> BenchArgs:
+    folder = tmp_path_factory.mktemp("stability")
     return BenchArgs(
         (f"{recordings}/clean/alice",), (f"{recordings}/dirty/other",), factors=(1.0, 3.0), warmups=(2, 0), steps=4,
-        batch_size=2, segment_s=0.5, every=2, n_valid=4, model=NET, runs=f"{tmp_path}/runs",
-        results=f"{tmp_path}/results",
+        batch_size=2, segment_s=0.5, every=2, n_valid=4, model=NET, runs=f"{folder}/runs", results=f"{folder}/results",
     )
+
+
+@pytest.fixture(scope="module")
+def done(args) -> dict:
+    main(args)
+    return numbers(args)
 
 
 def numbers(args: BenchArgs) -> dict:
     return json.loads((Path(args.results) / "numbers.json").read_text())
 
 
-def test_every_run_is_there_and_differs_as_it_should(args, capsys):
-    main(args)
-    runs = {(r["factor"], r["warmup"], r["sigma_reparam"]): r for r in numbers(args)["runs"]}
+def test_every_run_is_there_and_differs_as_it_should_and_no_path_is_told(args, done):
+    runs = {(r["factor"], r["warmup"], r["sigma_reparam"]): r for r in done["runs"]}
     assert len(runs) == 8
     for run in runs.values():
         assert len(run["loss"]) == len(run["grad_norm"]) == 4
@@ -72,6 +69,16 @@ def test_every_run_is_there_and_differs_as_it_should(args, capsys):
     assert len({run["loss"][0] for run in runs.values()}) == 1  # the same weights, the same items
     assert len({run["loss"][-1] for run in runs.values()}) == 8
     assert (Path(args.results) / "stability.png").read_bytes()[:4] == b"\x89PNG"
+    assert "alice" not in (Path(args.results) / "numbers.json").read_text()
+
+
+def test_a_second_run_goes_on_with_what_is_missing_and_prints_a_row_a_setting(args, done, capsys):
+    missing = Path(args.runs) / "lr3-warmup0-sigma-seed0.json"
+    missing.unlink()
+    before = {path: path.stat().st_mtime_ns for path in Path(args.runs).iterdir()}
+    main(args)
+    assert {path: path.stat().st_mtime_ns for path in before} == before and missing.exists()
+    assert numbers(args) == done
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| 0.00")]
     assert [row.split(" | ")[:3] for row in rows] == [
         [f"| {lr}", warmup, weights]
@@ -79,15 +86,19 @@ def test_every_run_is_there_and_differs_as_it_should(args, capsys):
     ]
 
 
-@pytest.mark.parametrize("sigma_reparam", [False, True])
-def test_a_run_ends_with_the_weights_that_train_py_ends_with(args, tmp_path, sigma_reparam):
-    main(replace(args, factors=(3.0,), warmups=(2,), steps=5))
-    record = next(r for r in numbers(args)["runs"] if r["sigma_reparam"] == sigma_reparam)
+def test_runs_with_other_settings_are_not_mixed(args, done):
+    with pytest.raises(UserError, match="other settings.*BenchArgs.runs"):
+        main(replace(args, steps=5))
 
+
+@pytest.mark.parametrize("sigma_reparam", [False, True])
+def test_a_run_ends_with_the_weights_that_train_py_ends_with(args, done, tmp_path, sigma_reparam):
+    wanted = {"factor": 3.0, "warmup": 2, "sigma_reparam": sigma_reparam}
+    (record,) = (r for r in done["runs"] if wanted.items() <= r.items())
     data = MixtureArgs(args.clean, args.dirty, segment_s=0.5, n_valid=4)
     same = train.MainArgs(
         name="alice", runs=f"{tmp_path}/trained", data=data, model=replace(NET, sigma_reparam=sigma_reparam), lr=6e-3,
-        weight_decay=1e-2, muon=0.0, warmup=2, steps=5, batch_size=2, valid_every=5, workers=0, device="cpu",
+        weight_decay=1e-2, muon=0.0, warmup=2, steps=4, batch_size=2, valid_every=4, workers=0, device="cpu",
         precision="fp32",
     )
     train.main(same)
@@ -98,49 +109,11 @@ def test_a_run_ends_with_the_weights_that_train_py_ends_with(args, tmp_path, sig
     assert record["valid_loss"] == pytest.approx(loss, rel=1e-5)
 
 
-def test_a_second_run_goes_on_with_what_is_missing(args, monkeypatch):
-    args = replace(args, factors=(3.0,))
+def test_a_run_that_blows_up_ends_and_says_so(args, tmp_path, capsys):
+    folders = {"runs": f"{tmp_path}/runs", "results": f"{tmp_path}/results"}
+    args = replace(args, factors=(1e36,), warmups=(0,), steps=20, **folders)
     main(args)
-    first = numbers(args)
-    (Path(args.runs) / "lr3-warmup0-sigma-seed0.json").unlink()
-    done, train = [], stability.train
-    monkeypatch.setattr(stability, "train", lambda run, *rest: done.append(run.name) or train(run, *rest))
-    main(args)
-    assert done == ["lr3-warmup0-sigma-seed0"]
-    assert numbers(args) == first
-
-
-def test_runs_with_other_settings_are_not_mixed(args):
-    args = replace(args, factors=(1.0,), warmups=(0,))
-    main(args)
-    with pytest.raises(UserError, match="other settings.*BenchArgs.runs"):
-        main(replace(args, steps=5))
-
-
-def test_a_run_that_blows_up_ends_and_says_so(args, monkeypatch, capsys):
-    monkeypatch.setattr(stability, "predictive_loss", lambda net, mixture, target, _: (
-        (net(mixture) * (math.nan if isinstance(net, DPTNet) else 1)).square().mean(), {}))
-    main(replace(args, factors=(1.0,), warmups=(0,), steps=20))
     for run in numbers(args)["runs"]:
-        assert run["outcome"] == "not finite" and run["skipped"] == len(run["loss"]) == stability.MAX_BAD
+        assert run["outcome"] == "not finite" and run["skipped"] == stability.MAX_BAD
+        assert len(run["loss"]) == 1 + stability.MAX_BAD
     assert f"| 0 of 1 | not finite | 100% | {stability.MAX_BAD} |" in capsys.readouterr().out
-
-
-def test_a_step_without_a_finite_loss_is_skipped_and_harms_nothing(args, monkeypatch):
-    loss, trainings = stability.predictive_loss, []
-
-    def third_is_nan(net, mixture, target, loss_args):
-        value, parts = loss(net, mixture, target, loss_args)
-        trainings.extend([1] * value.requires_grad)
-        return (value * math.nan if value.requires_grad and len(trainings) == 3 else value), parts
-
-    monkeypatch.setattr(stability, "predictive_loss", third_is_nan)
-    main(replace(args, factors=(1.0,), warmups=(0,), steps=5))
-    run = numbers(args)["runs"][0]
-    assert run["skipped"] == 1 and len(run["loss"]) == 5 and run["loss"][2] is None
-    assert math.isfinite(run["loss"][4]) and math.isfinite(run["valid_loss"])
-
-
-def test_no_path_of_the_recordings_is_in_the_numbers(args):
-    main(replace(args, factors=(1.0,), warmups=(0,)))
-    assert "alice" not in (Path(args.results) / "numbers.json").read_text()

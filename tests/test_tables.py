@@ -67,27 +67,9 @@ def test_json_is_read_as_it_was_written(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["a.json"]
 
 
-def test_json_that_cannot_be_written_leaves_the_old_file(tmp_path):
-    path = tmp_path / "a.json"
-    tables.write_json(path, {"old": 1})
-    with pytest.raises(TypeError):
-        tables.write_json(path, {"new": object()})
-    assert tables.read_json(path) == {"old": 1} and [p.name for p in tmp_path.iterdir()] == ["a.json"]
-
-
-@pytest.mark.parametrize("content", [None, b"", b'{"a": 1', b"\xff\xfe\x00", b"[1, 2]", b"7"],
-                         ids=["missing", "empty", "cut off", "no text", "a list", "a number"])
+@pytest.mark.parametrize("content", [b"", b'{"a": 1', b"\xff\xfe\x00", b"[1, 2]", b"7"],
+                         ids=["empty", "cut off", "no text", "a list", "a number"])
 def test_json_that_is_missing_broken_or_no_dict_reads_as_an_empty_dict(content, tmp_path):
-    if content is not None:
-        (tmp_path / "a.json").write_bytes(content)
-    assert tables.read_json(tmp_path / "a.json") == {}
-
-
-def test_a_folder_in_the_place_of_json_reads_as_an_empty_dict(tmp_path):
-    assert tables.read_json(tmp_path) == {}
-
-
-def test_a_table_in_markdown():
-    assert tables.markdown(["a", "b"], (row for row in [["1", "2"], ["3", "4"]])) == (
-        "| a | b |\n| --- | --- |\n| 1 | 2 |\n| 3 | 4 |"
-    )
+    (tmp_path / "a.json").write_bytes(content)
+    for path in (tmp_path / "a.json", tmp_path / "missing.json", tmp_path):
+        assert tables.read_json(path) == {}
