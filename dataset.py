@@ -261,8 +261,9 @@ class MixtureDataset(Dataset):
 
 
 class Reported(Dataset):
-    """The items of a MixtureDataset and "error": "", or where one cannot be made, silence and what went wrong: what a
-    DataLoader's worker raises would come back as a traceback in a text."""
+    """The items of a MixtureDataset without "interference", which training never reads, and "error": "", or where one
+    cannot be made, silence and what went wrong: what a DataLoader's worker raises would come back as a traceback in a
+    text."""
 
     def __init__(self, mixtures: MixtureDataset):
         self.mixtures = mixtures
@@ -272,11 +273,12 @@ class Reported(Dataset):
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, torch.Tensor | str]:
         try:
-            return self.mixtures[key] | {"error": ""}
+            item = self.mixtures[key] | {"error": ""}
         except UserError as e:
-            silence = torch.zeros(self.mixtures.n_samples)
-            signals = dict.fromkeys(("mixture", "target", "interference"), silence)
-            return signals | {"seed": torch.tensor(0), "unread": torch.tensor(0), "error": str(e)}
+            silence, none = torch.zeros(self.mixtures.n_samples), torch.tensor(0)
+            return {"mixture": silence, "target": silence, "seed": none, "unread": none, "error": str(e)}
+        del item["interference"]
+        return item
 
 
 class TrainingSampler:

@@ -15,18 +15,16 @@ import os
 import sys
 import time
 from collections import ChainMap
-from collections.abc import Iterable
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import closing, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 import models
 from augment import CONDITIONS, AugmentArgs
@@ -35,13 +33,14 @@ from extractor import UserError, check_counts, checkpoint, ddp, journal, precisi
 from extractor.device import pick_device
 from extractor.files import folder_lock
 from extractor.layers import entropy_by_layer
+from extractor.loader import in_turns, n_workers, workers_told_apart
 from extractor.material import Material, find_material, speakers, unlike_captures, unpacked
 from extractor.metrics import relative_level, si_sdri
 from extractor.optim import freeze, learning_rate, make_optimizers, set_learning_rate, update_average
 from extractor.parallel import Backward, gradients, layers_of
 from extractor.profile import profile
 from extractor.progress import Progress, check_resumable, keep_best, resume, saver
-from extractor.script import EXIT_RESUMABLE, Stop, command_line, defer_sigterm
+from extractor.script import EXIT_RESUMABLE, Stop, command_line
 from losses import LossArgs
 
 MAX_BAD = 10  # steps in a row without a finite loss and gradient before the run stops
@@ -73,7 +72,7 @@ class MainArgs:
     keep: int = 1                 # from 2 on the so many best checkpoints stay, each as step_<n>.pt too
     patience: int = 0             # end after so many validations without a better one; 0: never
     unpack_gb: float = 10.0       # compressed recordings are decoded once, to <runs>/unpacked, up to this much of it
-    workers: int = 2              # processes that make mixtures; 0 makes them in this one
+    workers: int | None = None    # processes that make mixtures; 0: this one; None: 2, on CUDA cores - 1, at most 8
     device: str = "auto"          # auto, cpu, cuda, cuda:1
     precision: str = "auto"       # of products in training: bf16, fp32; auto is bf16 where the device is faster at it
     seed: int = 0                 # of the first weights
@@ -86,9 +85,11 @@ class MainArgs:
         if not self.name or Path(self.name).name != self.name or self.name in ("..", UNPACKED, INDEX):
             taken = f"not {UNPACKED} or {INDEX}"
             raise UserError(f"MainArgs.name = {self.name!r}: give a folder name, without a slash, {taken}")
-        for name in ("warmup", "muon", "weight_decay", "workers", "unpack_gb", "patience"):
+        for name in ("warmup", "muon", "weight_decay", "unpack_gb", "patience"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"MainArgs.{name} = {getattr(self, name)}: give 0 or more")
+        if self.workers is not None and self.workers < 0:
+            raise UserError(f"MainArgs.workers = {self.workers}: give 0 or more, or None")
         for name in ("lr", "clip_norm"):
             if not 0 < getattr(self, name) < math.inf:
                 raise UserError(f"MainArgs.{name} = {getattr(self, name)}: give more than 0")
@@ -108,7 +109,7 @@ def main(args: MainArgs) -> Path:
     """Train to args.steps. Returns the path of the best checkpoint. Told to end by SIGTERM, it saves and exits with
     stop.EXIT_RESUMABLE."""
     device = pick_device(args.device, ddp.local_rank())
-    with ddp.joined(device) as team, Stop() as stop:
+    with ddp.joined(device) as team, Stop() as stop, workers_told_apart():
         with folder_lock(args.folder) if team.rank == 0 and not args.dry_run else nullcontext():
             return run(args, device, team, stop)
 
@@ -119,8 +120,7 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
     last = last if last.exists() else None  # None: a run that begins
     args, net, state = make_net(args, device, last)
     family = models.family_of(args.model)
-    local_items = local_batch_size(args, team)
-    micro_batch_size = local_items // args.grad_accum_steps
+    micro_batch_size = local_batch_size(args, team) // args.grad_accum_steps
     forward = loss_function(args, family, device)
 
     # --- data --------------------------------------------------------------------------------------------------------
@@ -144,14 +144,6 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
         "family": models.family_name(args.model), "clips": clips, "validation_fingerprint": fingerprint,
         "bandwidth_hz": trained_for(material, args.augment),
     }
-    loader = DataLoader(
-        Reported(training), micro_batch_size, num_workers=args.workers, worker_init_fn=defer_sigterm,
-        sampler=TrainingSampler(
-            progress.step, args.batch_size, args.valid_every, team.rank * local_items, local_items
-        ),
-        pin_memory=device.type == "cuda",
-        generator=torch.Generator(),  # the loader seeds its workers; torch's own state is the net's
-    )
     first = team.rank == 0
     save = saver(args, run_metadata, net, average, optimizers) if first else lambda *_: None
     frozen = {i: validation[0, i] for i in range(team.rank, len(validation), team.size)}
@@ -166,30 +158,30 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
     started = time.monotonic() - progress.seconds
     meter = journal.Meter(device, args.batch_size * args.data.segment_s)
     backward = Backward(net, device, micro_batch_size, compiled=args.compile)
-    for batches in meter.waiting(in_turns(loader, args.grad_accum_steps)):
-        step = train_step(args, net, average, optimizers, forward, backward, batches, progress.step, team, stop)
-        progress.step += 1
-        faults.add(step, progress.step, args.lr)
-        log.step(step.losses, faults.counts())
-        if progress.step % journal.EVERY == 0:
-            log.point("train", progress.step, step.curves(args.clip_norm) | faults.counts() | meter.read())
-        validated = progress.step % args.valid_every == 0 or progress.step >= args.steps
-        if validated:
-            team.align(changed_by_steps(net, average, optimizers, device))
-            sigma.refresh(average)
-            values, estimates = validate(family, average, frozen, args, device, team)
-            minutes = (time.monotonic() - started) / 60
-            log_validation(log, args, progress, values | {"minutes": minutes}, examples, estimates, average, device)
-            progress.seconds = 60 * minutes
-            keep_best(args, progress, values["loss"], save, first)
-        over = progress.ended(args)
-        if validated or over or step.asked_to_stop or progress.step % args.save_every == 0:
-            progress.seconds = time.monotonic() - started
-            save("last.pt", progress)
-            meter.restart()  # the speed is that of steps
-        if over or step.asked_to_stop:
-            break
-    log.close()
+    with closing(log), closing(mixtures(args, training, team, progress.step, device)) as source:
+        for batches in meter.waiting(source):
+            step = train_step(args, net, average, optimizers, forward, backward, batches, progress.step, team, stop)
+            progress.step += 1
+            faults.add(step, progress.step, args.lr)
+            log.step(step.losses, faults.counts())
+            if progress.step % journal.EVERY == 0:
+                log.point("train", progress.step, step.curves(args.clip_norm) | faults.counts() | meter.read())
+            validated = progress.step % args.valid_every == 0 or progress.step >= args.steps
+            if validated:
+                team.align(changed_by_steps(net, average, optimizers, device))
+                sigma.refresh(average)
+                values, estimates = validate(family, average, frozen, args, device, team)
+                minutes = (time.monotonic() - started) / 60
+                log_validation(log, args, progress, values | {"minutes": minutes}, examples, estimates, average, device)
+                progress.seconds = 60 * minutes
+                keep_best(args, progress, values["loss"], save, first)
+            over = progress.ended(args)
+            if validated or over or step.asked_to_stop or progress.step % args.save_every == 0:
+                progress.seconds = time.monotonic() - started
+                save("last.pt", progress)
+                meter.restart()  # the speed is that of steps
+            if over or step.asked_to_stop:
+                break
     team.gather(None)  # torchrun ends the others as soon as one leaves: not before the first one has saved
     faults.say()
     if not over:
@@ -428,13 +420,15 @@ def local_batch_size(args: MainArgs, team: ddp.Team) -> int:
     return args.batch_size // team.size
 
 
-def in_turns(loader: Iterable[dict], n: int) -> Iterable[list[dict]]:
-    """The micro batches of every step, n of them. Raises UserError where an item could not be made."""
-    batches = iter(loader)
-    while step := list(islice(batches, n)):
-        if errors := [error for batch in step for error in batch["error"] if error]:
-            raise UserError(errors[0])
-        yield step
+def mixtures(
+    args: MainArgs, training: MixtureDataset, team: ddp.Team, step: int, device: torch.device
+) -> Iterator[list[dict]]:
+    """This process's micro batches of every step, from one on without end."""
+    n_items = local_batch_size(args, team)
+    sampler = TrainingSampler(step, args.batch_size, args.valid_every, team.rank * n_items, n_items)
+    workers = n_workers(device) if args.workers is None else args.workers
+    n = args.grad_accum_steps
+    return in_turns(Reported(training), sampler, n_items // n, n, workers=workers, device=device)
 
 
 def steps_that_fit(args: MainArgs, minutes: float) -> int:

@@ -59,7 +59,6 @@ sys.excepthook = one_sentence  # on import: the args at a script's foot are chec
 
 
 EXIT_RESUMABLE = 75   # of a script that was told to end and can go on: EX_TEMPFAIL of sysexits.h
-GRACE_S = 600  # that processes which make mixtures live on, so that a long validation and the last step find them
 
 
 class Stop:
@@ -79,13 +78,6 @@ class Stop:
     def __exit__(self, *_):
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self.before)
-
-
-def defer_sigterm(_: int):
-    """In a DataLoader's worker: told to end, as all of a job's processes may be at once, it does so when its own has
-    no more use for it, or is gone, or else GRACE_S later."""
-    if hasattr(signal, "alarm"):  # not on Windows
-        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE_S))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
