@@ -39,7 +39,7 @@ from extractor.metrics import relative_level, si_sdri
 from extractor.optim import freeze, learning_rate, make_optimizers, set_learning_rate, update_average
 from extractor.parallel import Backward, gradients, layers_of
 from extractor.profile import profile
-from extractor.progress import Progress, check_resumable, keep_best, resume, saver
+from extractor.progress import Progress, begin, check_resumable, keep_best, resume, saver
 from extractor.script import EXIT_RESUMABLE, Stop, command_line
 from losses import LossArgs
 
@@ -125,17 +125,15 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
 
     # --- data --------------------------------------------------------------------------------------------------------
     material, training, validation, clips = make_data(args, state.get("clips", {}), team)
+    if args.dry_run:
+        print(step_cost.table(args, micro_batch_size, forward, net, device))
+        return args.folder / "best.pt"
 
     # --- optimizers, and how far the run has come --------------------------------------------------------------------
     average = deepcopy(net).to(device).eval().requires_grad_(False)  # .to: as in step_cost.py
     optimizers = make_optimizers(net, lr=args.lr, muon=args.muon, weight_decay=args.weight_decay)
     fingerprint = validation_fingerprint(args, validation)
-    progress = Progress()
-    if last:
-        progress = resume(last, state, args, net, average, optimizers, fingerprint)
-    if args.dry_run:
-        print(step_cost.table(args, micro_batch_size, forward, net, device))
-        return args.folder / "best.pt"
+    progress = resume(last, state, args, net, average, optimizers, fingerprint) if last else begin(args)
     print(f"{models.family_name(args.model)}: {step_cost.cost(args, micro_batch_size, forward, net, device)}")
     if why := progress.ended(args):
         print(why)
@@ -376,9 +374,9 @@ def make_data(
 
 
 def validation_fingerprint(args: MainArgs, validation: MixtureDataset) -> str:
-    """A digest of what a validation loss depends on apart from the weights: the recordings, how they are mixed, the
-    loss, and how many steps a flow takes."""
-    sources = [(str(s.recording.path), s.start, s.length)
+    """A digest of what a validation loss depends on apart from the weights: the recordings, wherever they are by now,
+    how they are mixed, the loss, and how many steps a flow takes."""
+    sources = [(s.recording.path.name, s.recording.frames, s.recording.rate, s.start, s.length)
                for pool in (validation.clean, validation.games, validation.voices) for s in pool.sources]
     flow_steps = getattr(args.model, "steps", None)
     everything = repr((sources, validation.args, validation.augment, args.loss, flow_steps))

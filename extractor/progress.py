@@ -4,7 +4,8 @@ args: train.py's MainArgs
 """
 
 import math
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from extractor import UserError, checkpoint, sigma
+from extractor import UserError, audio, checkpoint, sigma
 from extractor.optim import parameters_in
 
 Optimizers = Sequence[torch.optim.Optimizer]
@@ -81,7 +82,7 @@ def check_resumable(path: Path, state: dict, args, net: nn.Module) -> str:
     if "net" not in state:
         raise UserError(f"{path}: exported for extraction, training cannot go on from it; move it away")
     before = state["args"]
-    if {*map(Path, before["data"]["clean"])} != {*map(Path, args.data.clean)}:
+    if not all(known_folder(name, before["data"]["clean"], state.get("clips", {})) for name in args.data.clean):
         raise UserError(
             f"{path}: trained on {', '.join(before['data']['clean'])}, not {', '.join(args.data.clean)}; give this run "
             f"another MainArgs.name, with --init-from {path} to start from these weights"
@@ -95,6 +96,36 @@ def check_resumable(path: Path, state: dict, args, net: nn.Module) -> str:
     if args.init_from not in ("", before["init_from"]):
         print(f"{path}: goes on from its own weights, not from MainArgs.init_from; another MainArgs.name starts there")
     return before["init_from"]
+
+
+def known_folder(name: str, before: Sequence[str], clips: Mapping[str, tuple[float, float]]) -> bool:
+    """Whether a folder of clean recordings is one of those before, however it is spelt, or has any of the clips that
+    were known, be it that they were moved: of the same name and length, with nothing at the old place now."""
+    if os.path.realpath(name) in map(os.path.realpath, before):
+        return True
+    there = {os.path.realpath(path) for path in clips}
+    moved = {(Path(path).name, seconds) for path, (seconds, _) in clips.items() if not os.path.exists(path)}
+    names = {clip for clip, _ in moved}
+    return any(
+        os.path.realpath(path) in there or path.name in names and (path.name, audio.probe(path).seconds) in moved
+        for path in audio.find(name)
+    )
+
+
+def begin(args) -> Progress:
+    """Nothing done yet. The best.pt of a run whose last.pt is gone will stay, see `keep_best`. Raises UserError where
+    it cannot."""
+    best = args.folder / "best.pt"
+    if not best.exists():
+        return Progress()
+    step = checkpoint.load(best).get("step", 0)
+    if (until := args.folder / f"best_until_{step}.pt").exists():
+        raise UserError(f"{best} and {until} are there, but no last.pt to go on from: move one of them away")
+    print(
+        f"{args.folder} has no last.pt to go on from: training begins anew, and best.pt stays as {until.name}; to "
+        f"start from its weights give another MainArgs.name and --init-from {best}"
+    )
+    return Progress(best_step=step)
 
 
 def resume(

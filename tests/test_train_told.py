@@ -251,16 +251,50 @@ def test_by_another_measure_what_is_best_is_judged_anew(change, args, recordings
     assert [p.read_bytes() for p in args.folder.glob("best_until_*.pt")] == [before]
 
 
-def test_a_folder_named_with_a_slash_at_its_end_is_the_same_and_weights_to_start_from_come_too_late(args, capsys):
+@pytest.mark.parametrize("now", ["spelt otherwise", "moved"])
+def test_the_same_recordings_are_the_same_however_their_folder_is_spelt_and_where_it_is(
+    now, args, recordings, tmp_path, monkeypatch, capsys
+):
+    here, there = tmp_path / "here", tmp_path / "there"
+    for kind in ("clean", "dirty"):
+        shutil.copytree(recordings / kind, here / kind)
+    monkeypatch.chdir(tmp_path)
+    args = replace(args, data=replace(args.data, clean=("here/clean/alice/",), dirty=("here/dirty/other",)))
     main(args)
-    best = (args.folder / "best.pt").read_bytes()
-    slashed = replace(args.data, clean=(args.data.clean[0] + "/",), dirty=(args.data.dirty[0] + "/",))
-    main(replace(args, data=slashed, init_from=str(args.folder / "best.pt")))
-    said = capsys.readouterr().out
-    assert "judged anew" not in said and "goes on from its own weights, not from MainArgs.init_from" in said
+    held, best = checkpoint.load(args.folder / "best.pt")["clips"], (args.folder / "best.pt").read_bytes()
+    if now == "moved":
+        here = here.rename(there)
+    monkeypatch.chdir(here)
+    moved = replace(args.data, clean=(f"{here}/clean/../clean/alice",), dirty=(f"{here}/dirty/other",))
+    main(replace(args, data=moved))
     assert (args.folder / "best.pt").read_bytes() == best
-    main(replace(args, steps=7, init_from=str(args.folder / "best.pt")))
+    main(replace(args, data=moved, steps=9))
+    clips = checkpoint.load(args.folder / "last.pt")["clips"]
+    assert all(clips[str(here / Path(clip).relative_to(tmp_path / "here"))] == length for clip, length in held.items())
+    assert "judged anew" not in capsys.readouterr().out
+
+
+def test_weights_to_start_from_come_too_late_for_a_run_that_goes_on(args, capsys):
+    main(args)
+    best = str(args.folder / "best.pt")
+    main(replace(args, steps=7, init_from=best))
+    assert "goes on from its own weights, not from MainArgs.init_from" in capsys.readouterr().out
     assert checkpoint.load(args.folder / "last.pt")["args"]["init_from"] == ""  # what it did start from
+
+
+def test_a_run_whose_last_checkpoint_is_gone_begins_anew_and_keeps_its_best(args, capsys):
+    best = main(args)
+    before, step = best.read_bytes(), checkpoint.load(best)["step"]
+    for steps in (1, step):
+        (args.folder / "last.pt").unlink()
+        main(replace(args, steps=steps, valid_every=step))
+        said = capsys.readouterr().out
+        assert f"best.pt stays as best_until_{step if steps == 1 else 1}.pt; to start from its weights give" in said
+        assert (args.folder / f"best_until_{step}.pt").read_bytes() == before
+    (args.folder / "last.pt").unlink()
+    with pytest.raises(UserError, match=rf"best_until_{step}\.pt are there, but no last\.pt to go on from: move one"):
+        main(args)
+    assert (args.folder / f"best_until_{step}.pt").read_bytes() == before
 
 
 def test_another_seed_is_another_run(args):
