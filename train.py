@@ -231,10 +231,10 @@ def train_step(
     lr = learning_rate(step, peak=args.lr, warmup=args.warmup, steps=args.steps)
     set_learning_rate(optimizers, lr)
     loss, parts = backward(forward, batches, args.batch_size)
-    unread = sum(batch["unread"].sum().item() for batch in batches)
-    numbers = [loss.item(), stop.asked, unread, *parts.values()]
-    loss, asked, unread, *named = team.total(gradients(net), numbers)
-    grad_norm = nn.utils.clip_grad_norm_(net.parameters(), args.clip_norm).item()
+    counts = torch.tensor([stop.asked, sum(batch["unread"].sum().item() for batch in batches)]).to(loss)
+    numbers = team.total(gradients(net), torch.cat([counts, torch.stack([loss, *parts.values()])]))
+    grad_norm = nn.utils.clip_grad_norm_(net.parameters(), args.clip_norm)
+    grad_norm, asked, unread, loss, *named = torch.cat([grad_norm[None], numbers]).tolist()  # the one wait for a GPU
     losses = {"loss": loss, **dict(zip(parts, named, strict=True))}
     result = StepResult(losses, lr, grad_norm, round(unread), bool(asked))
     if result.finite:

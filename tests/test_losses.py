@@ -67,6 +67,7 @@ def test_the_treble_has_its_share_of_the_loss(share):
     mixture, target, estimate = (noise(3, 500, seed=seed) for seed in range(3))
     loss, parts = predictive_loss(lambda _: estimate, mixture, target, LossArgs(treble_weight=share))
     error = sharpened(target) - sharpened(estimate)
+    parts = {name: part.item() for name, part in parts.items()}
     assert parts["treble_db"] == pytest.approx(log_mse(error=error, mixture=sharpened(mixture), tau=TAU).mean().item())
     assert loss.item() == pytest.approx((1 - share) * parts["log_mse_db"] + share * parts["treble_db"], rel=1e-5)
 
@@ -116,8 +117,8 @@ def test_the_loss_is_the_mean_log_mse_and_the_mean_of_the_treble_by_its_share():
     mixture, target, estimate = (noise(3, 500, seed=seed) for seed in range(3))
     loss, parts = predictive_loss(lambda _: estimate, mixture, target, LossArgs(treble_weight=0.2))
     log_mses = log_mse(error=target - estimate, mixture=mixture, tau=TAU)
-    assert parts["log_mse_db"] == pytest.approx(log_mses.mean().item())
-    assert loss.item() == pytest.approx(0.8 * parts["log_mse_db"] + 0.2 * parts["treble_db"], rel=1e-5)
+    assert parts["log_mse_db"].item() == pytest.approx(log_mses.mean().item())
+    assert loss.item() == pytest.approx((0.8 * parts["log_mse_db"] + 0.2 * parts["treble_db"]).item(), rel=1e-5)
 
 
 def test_without_the_treble_the_loss_is_the_log_mse():
