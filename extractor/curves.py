@@ -16,6 +16,7 @@ class Table:
     def __init__(self, folder: str | Path, step: int):
         self.path = Path(folder) / NAME
         self.columns, rows = _rows(self.path)
+        self.waiting: list[dict[str, float]] = []  # rows that could not be written yet
         tables.write(self.path, self.columns, (row for row in rows if int(row["step"]) <= step), delimiter=",")
 
     def add(self, step: int, values: Mapping[str, float]):
@@ -23,10 +24,13 @@ class Table:
         if new := [name for name in values if name not in self.columns]:
             self.columns += new
             tables.write(self.path, self.columns, _rows(self.path)[1], delimiter=",")
-        row = {"step": step, **{name: float(value) for name, value in values.items()}}
+        self.waiting.append({"step": step, **{name: float(value) for name, value in values.items()}})
         try:
             with open(self.path, "a", newline="", encoding="utf-8") as f:
-                csv.DictWriter(f, self.columns, lineterminator="\n").writerow(row)
+                csv.DictWriter(f, self.columns, lineterminator="\n").writerows(self.waiting)
+            self.waiting = []
+        except PermissionError:
+            pass  # on Windows, while a spreadsheet has it open
         except OSError as e:
             raise UserError(f"{self.path}: cannot be written ({e.strerror or e}); make room, and run again") from None
 

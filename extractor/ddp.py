@@ -77,8 +77,6 @@ def joined(device: torch.device) -> Iterator[Team]:
     if (size := int(os.environ.get("WORLD_SIZE", 1))) == 1:
         yield Team()
         return
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
     store, rank, size = next(dist.rendezvous("env://", timeout=PATIENCE))
     if size == int(os.environ.get("LOCAL_WORLD_SIZE", size)):
         # torchrun's own store, which is this one, still has the addresses of those who met before a restart

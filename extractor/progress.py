@@ -6,6 +6,7 @@ args: train.py's MainArgs
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from extractor import UserError, audio, checkpoint, sigma
+from extractor import UserError, audio, checkpoint, files, sigma
 from extractor.optim import parameters_in
 
 Optimizers = Sequence[torch.optim.Optimizer]
@@ -64,7 +65,7 @@ def keep_best(args, progress: Progress, loss: float, save: Callable, first: bool
     if loss < progress.best:
         best, until = args.folder / "best.pt", args.folder / f"best_until_{progress.best_step}.pt"
         if first and progress.best == math.inf and progress.best_step and best.exists() and not until.exists():
-            best.replace(until)  # there already: a kill came before last.pt
+            files.replace(best, until)  # there already: a kill came before last.pt
         progress.best, progress.best_step = loss, progress.step
         save("best.pt", progress)
     before = {step for _, step in progress.kept}
@@ -73,7 +74,8 @@ def keep_best(args, progress: Progress, loss: float, save: Callable, first: bool
     if progress.step in steps:
         save(f"step_{progress.step}.pt", progress)
     for step in before - steps if first and args.keep > 1 else ():
-        (args.folder / f"step_{step}.pt").unlink(missing_ok=True)
+        with suppress(OSError):  # held open, on Windows: it stays
+            (args.folder / f"step_{step}.pt").unlink()
 
 
 def check_resumable(path: Path, state: dict, args, net: nn.Module) -> str:

@@ -110,7 +110,6 @@ def test_on_gpus_nccl_where_there_is_one_is_told_which_and_who_fails_alone_does_
     for name, value in {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(ddp.dist, "is_nccl_available", lambda: nccl)
-    monkeypatch.setattr(torch.cuda, "set_device", lambda device: calls.append(device.index))
     monkeypatch.setattr(ddp.dist, "rendezvous", lambda *_, **__: iter([(ddp.dist.HashStore(), 1, 2)]))
     monkeypatch.setattr(ddp.dist, "init_process_group", lambda name, device_id, **_: calls.append((name, device_id)))
     monkeypatch.setattr(ddp.dist, "destroy_process_group", lambda: calls.append("left"))
@@ -118,7 +117,7 @@ def test_on_gpus_nccl_where_there_is_one_is_told_which_and_who_fails_alone_does_
     with nullcontext() if end is None else pytest.raises(type(end)), ddp.joined(gpu):
         if end is not None:
             raise end
-    assert calls == [1, ("nccl", gpu) if nccl else ("gloo", None), *["left"] * left] and sys.stdout is said
+    assert calls == [("nccl", gpu) if nccl else ("gloo", None), *["left"] * left] and sys.stdout is said
 
 
 def test_alone_a_team_changes_nothing():
