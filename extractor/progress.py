@@ -146,13 +146,14 @@ def resume(
     if not isinstance(state["optimizer"], list) or len(state["optimizer"]) != len(optimizers):
         raise UserError(f"{path}: trained with or without Muon, unlike MainArgs.muon; change that, or MainArgs.name")
     for optimizer, saved in zip(optimizers, state["optimizer"], strict=True):
-        told = [dict(group) for group in optimizer.param_groups]
         try:
-            optimizer.load_state_dict(saved)
+            groups = [  # how to go on is said by args, and by this device, not by what was said before
+                {**before, **now, "params": before["params"]}
+                for before, now in zip(saved["param_groups"], optimizer.param_groups, strict=True)
+            ]
+            optimizer.load_state_dict({**saved, "param_groups": groups})
         except ValueError:
             raise UserError(f"{path}: trained by another version; give this run another MainArgs.name") from None
-        for group, now in zip(optimizer.param_groups, told, strict=True):
-            group.update(now)  # how to go on is said by args, not by what was said before
     torch.set_rng_state(state["rng"])
     found = Progress(**{f.name: state[f.name] for f in fields(Progress) if f.name in state})
     found.kept = [tuple(x) for x in found.kept]

@@ -45,6 +45,25 @@ def test_a_training_step_has_no_outer_product_for_which_torch_wants_a_c_compiler
     assert not [shapes for shapes in products.shapes if shapes[0][2] == 1]
 
 
+@pytest.mark.parametrize("device, fused", [(CPU, None), (CUDA, True)])
+def test_adamw_is_fused_on_a_gpu_alone(device, fused):
+    net = models.FAMILIES["fullband"].net(SMALL["fullband"])
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        net = on(device, net)
+        adamw, _ = make_optimizers(net, lr=1e-3, muon=1.0, weight_decay=0.1)
+    assert adamw.defaults["fused"] is fused
+
+
+def on(device: torch.device, net: nn.Module) -> nn.Module:
+    """The net with fake weights there."""
+    for module in list(net.modules()):
+        for key, p in list(module.named_parameters(recurse=False)):
+            setattr(module, key, nn.Parameter(torch.empty(p.shape, device=device), p.requires_grad))
+        for key, b in list(module.named_buffers(recurse=False)):
+            setattr(module, key, torch.empty(b.shape, dtype=b.dtype, device=device))
+    return net
+
+
 @pytest.mark.parametrize("name", SMALL)
 def test_forward_and_loss_stay_on_the_gpu_and_never_wait_for_it(name, monkeypatch):
     """Of fake tensors: one on another device, or a number that the CPU reads, is an error."""
@@ -53,13 +72,9 @@ def test_forward_and_loss_stay_on_the_gpu_and_never_wait_for_it(name, monkeypatc
         torch.rand(1, len(seeds), device=device), torch.randn(len(seeds), n, device=device)))
     args = train.MainArgs(model=SMALL[name])
     family = models.family_of(args.model)
-    net = family.net(args.model).train()
+    net = family.net(args.model)
     with FakeTensorMode(allow_non_fake_inputs=True), torch.backends.cudnn.flags(enabled=False):
-        for module in list(net.modules()):
-            for key, p in list(module.named_parameters(recurse=False)):
-                setattr(module, key, nn.Parameter(torch.empty(p.shape, device=CUDA), p.requires_grad))
-            for key, b in list(module.named_buffers(recurse=False)):
-                setattr(module, key, torch.empty(b.shape, dtype=b.dtype, device=CUDA))
+        net = on(CUDA, net)
         mixture = torch.randn(3, 2000, device=CUDA)
         loss, parts = train.loss_function(args, family, CUDA)(net, mixture, mixture / 2, torch.arange(3))
         estimate = family.extract(net.eval(), mixture)
