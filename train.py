@@ -16,7 +16,7 @@ import sys
 import time
 from collections import ChainMap
 from collections.abc import Iterator
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, redirect_stdout
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -39,11 +39,10 @@ from extractor.metrics import relative_level, si_sdri
 from extractor.optim import freeze, learning_rate, make_optimizers, set_learning_rate, update_average
 from extractor.parallel import Backward, gradients, layers_of
 from extractor.profile import profile
-from extractor.progress import Progress, begin, check_resumable, keep_best, resume, saver
+from extractor.progress import Faults, Progress, begin, check_resumable, keep_best, resume, saver
 from extractor.script import EXIT_RESUMABLE, Stop, command_line
 from losses import LossArgs
 
-MAX_BAD = 10  # steps in a row without a finite loss and gradient before the run stops
 UNPACKED = "unpacked"  # the folder among the runs where decoded recordings lie
 INDEX = "recordings.json"  # the file among them that says what is known of recordings
 
@@ -126,7 +125,9 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
     # --- data --------------------------------------------------------------------------------------------------------
     material, training, validation, clips = make_data(args, state.get("clips", {}), team)
     if args.dry_run:
-        print(step_cost.table(args, micro_batch_size, forward, net, device))
+        def seconds_of(longer: MainArgs) -> float:
+            return seconds_a_step(replace(longer, batch_size=local_batch_size(args, team)), net, material, device)
+        print(step_cost.table(args, micro_batch_size, forward, net, device, seconds_of))
         return args.folder / "best.pt"
 
     # --- optimizers, and how far the run has come --------------------------------------------------------------------
@@ -243,35 +244,6 @@ def train_step(
         sigma.update(net)
         update_average(average, net, args.ema, step)
     return result
-
-
-@dataclass
-class Faults:
-    """What goes wrong in steps."""
-
-    bad: int = 0      # steps in a row without a finite loss and gradient
-    skipped: int = 0  # such steps in all
-    unread: int = 0   # draws from recordings that could not be read
-
-    def add(self, result: StepResult, step: int, lr: float):
-        """Raises UserError after MAX_BAD bad steps in a row."""
-        self.unread += result.unread
-        self.bad, self.skipped = (0, self.skipped) if result.finite else (self.bad + 1, self.skipped + 1)
-        if self.bad >= MAX_BAD:
-            raise UserError(
-                f"{self.bad} steps in a row had no finite loss or gradient (last: loss {result.losses['loss']:.3g}, "
-                f"gradient norm {result.grad_norm:.3g}) at step {step}; they left no trace: lower MainArgs.lr = {lr} "
-                "and run again"
-            )
-
-    def counts(self) -> dict[str, int]:
-        return {"skipped": self.skipped, "unread": self.unread}
-
-    def say(self):
-        if self.unread:
-            print(f"{self.unread} draws from recordings failed and were made anew; the recordings are named above")
-        if self.skipped:
-            print(f"{self.skipped} steps were skipped: no finite loss or gradient")
 
 
 @torch.no_grad()
@@ -430,11 +402,28 @@ def mixtures(
 
 
 def steps_that_fit(args: MainArgs, minutes: float) -> int:
-    """How many training steps this machine does in so many minutes, by the time of one; at least 1."""
-    family, device = models.family_of(args.model), pick_device(args.device)
-    net, loss_of = family.net(args.model).to(device), loss_function(args, family, device)
-    step = step_cost.step_of(args, args.batch_size, loss_of, net, device)
-    return max(1, round(60 * minutes / step.seconds))
+    """How many training steps this machine does in so many minutes; at least 1."""
+    device = pick_device(args.device)
+    args, net, _ = make_net(args, device, None)
+    with redirect_stdout(None):  # the run itself will tell
+        material, *_ = make_data(args, {}, ddp.Team())
+    return max(1, round(60 * minutes / seconds_a_step(args, net, material, device)))
+
+
+def seconds_a_step(args: MainArgs, net: nn.Module, material: Material, device: torch.device) -> float:
+    """Of whole training steps of copies of the net, mixtures and all, by one process."""
+    training = MixtureDataset(material, args.data, args.model.sample_rate, split="train", augmented=args.augment)
+    net, average = (deepcopy(net).to(device) for _ in range(2))
+    optimizers = make_optimizers(net, lr=args.lr, muon=args.muon, weight_decay=args.weight_decay)
+    forward = loss_function(args, models.family_of(args.model), device)
+    backward = Backward(net, device, args.batch_size // args.grad_accum_steps, compiled=args.compile)
+    alone, stop = ddp.Team(), Stop()
+    with closing(mixtures(args, training, alone, 0, device)) as source:
+        return step_cost.seconds_a_step(
+            (train_step(args, net, average, optimizers, forward, backward, batches, step, alone, stop)
+             for step, batches in enumerate(source)),
+            warm=2 * n_workers(device) if args.workers is None else 2 * args.workers,
+        )
 
 
 args = MainArgs(

@@ -18,6 +18,7 @@ from extractor import UserError, audio, checkpoint, files, sigma
 from extractor.optim import parameters_in
 
 Optimizers = Sequence[torch.optim.Optimizer]
+MAX_BAD = 10  # steps in a row without a finite loss and gradient before the run stops
 
 
 @dataclass
@@ -38,6 +39,35 @@ class Progress:
             since = f"nothing better since step {self.best_step}"
             return f"{args.folder} ended early at step {self.step}, {since}; raise MainArgs.patience to go on"
         return ""
+
+
+@dataclass
+class Faults:
+    """What goes wrong in steps."""
+
+    bad: int = 0      # steps in a row without a finite loss and gradient
+    skipped: int = 0  # such steps in all
+    unread: int = 0   # draws from recordings that could not be read
+
+    def add(self, result, step: int, lr: float):
+        """result: train.py's StepResult. Raises UserError after MAX_BAD bad steps in a row."""
+        self.unread += result.unread
+        self.bad, self.skipped = (0, self.skipped) if result.finite else (self.bad + 1, self.skipped + 1)
+        if self.bad >= MAX_BAD:
+            raise UserError(
+                f"{self.bad} steps in a row had no finite loss or gradient (last: loss {result.losses['loss']:.3g}, "
+                f"gradient norm {result.grad_norm:.3g}) at step {step}; they left no trace: lower MainArgs.lr = {lr} "
+                "and run again"
+            )
+
+    def counts(self) -> dict[str, int]:
+        return {"skipped": self.skipped, "unread": self.unread}
+
+    def say(self):
+        if self.unread:
+            print(f"{self.unread} draws from recordings failed and were made anew; the recordings are named above")
+        if self.skipped:
+            print(f"{self.skipped} steps were skipped: no finite loss or gradient")
 
 
 def saver(args, run_metadata: dict, net: nn.Module, average: nn.Module, optimizers: Optimizers):

@@ -26,7 +26,7 @@ from extractor import UserError, checkpoint, ddp, step_cost
 from extractor.parallel import Backward
 from extractor.progress import Progress, keep_best
 from extractor.script import EXIT_RESUMABLE, Stop
-from extractor.step_cost import Step
+from extractor.step_cost import Memory
 from train import MainArgs, main
 
 SPAWNED = multiprocessing.get_context("forkserver")  # processes that have imported torch already
@@ -115,7 +115,7 @@ def test_a_step_under_way_when_it_is_told_to_end_is_the_last(args, monkeypatch, 
             os.kill(os.getpid(), signal.SIGTERM)
         return backward(*given)
 
-    monkeypatch.setattr(step_cost, "step_of", lambda *_: Step(0, 0, 1.0))
+    monkeypatch.setattr(step_cost, "memory", lambda *_: Memory(0, 0))
     monkeypatch.setattr(Backward, "__call__", told_in_the_second)
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as ended:

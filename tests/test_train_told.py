@@ -5,6 +5,7 @@ import shutil
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain, repeat
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,7 +25,7 @@ from augment import AugmentArgs
 from dataset import KINDS, MixtureDataset
 from dptnet import DPTNet
 from extractor import UserError, audio, checkpoint, curves, journal, step_cost
-from extractor.step_cost import Step, free_bytes
+from extractor.step_cost import Memory, free_bytes
 from train import MainArgs, main
 
 CPU = torch.device("cpu")
@@ -101,7 +102,7 @@ def test_before_the_first_step_it_says_what_it_found_and_what_it_costs(args, cap
     assert "voices      1 files      0.1 min  4000 Hz" in out
     n_parameters = sum(p.numel() for p in DPTNet(NET).parameters())
     assert f"dptnet: {n_parameters:,} parameters, about 0.0 GiB for batches of 2 x 0.5 s" in out
-    assert "steps per hour on cpu" in out and "training on cpu, step 0 to 6" in out
+    assert "training on cpu, step 0 to 6" in out
     assert "held out for validation: 0.0 min of 1 clean recordings, 0.0 min of 2 dirty ones\n" in out  # 1.2 s of either
 
 
@@ -122,49 +123,76 @@ def test_a_recording_that_lost_its_end_is_used_up_to_there_and_named(args, tmp_p
     assert named == [f"{tmp_path}/other/cut.wav: cut off at its end; the 5.0 s that are there are used"]
 
 
-def test_the_estimated_memory_is_that_of_what_a_step_keeps(args):
-    """A net that keeps one tensor of the mixture's size: y = w x needs x for the gradient of w."""
-    class Scale(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.w = nn.Parameter(torch.ones(()))
+class Waves(nn.Module):
+    """Two layers of eight sines, each of which keeps the mixture's size for the backward pass."""
 
-        def forward(self, x):
-            return self.w * x
+    def __init__(self, recomputed: bool):
+        super().__init__()
+        self.w, self.recomputed = nn.Parameter(torch.ones(1000)), recomputed
 
-    family = models.FAMILIES["dptnet"]._replace(loss=lambda net, mixture, target, *_: (net(mixture).sum(), {}))
-    step = step_cost.step_of(args, 2, train.loss_function(args, family, CPU), Scale(), CPU)
-    n_samples = 0.5 * RATE
-    assert step.weights == 20 and step.item == pytest.approx(4 * n_samples, abs=32) and step.seconds > 0
-    assert step.n_bytes(2) == 20 + 2 * step.item
-    assert step.largest_batch(20 + 100 * step.item) == 79  # with a fifth to spare
-    assert step.largest_batch(10) == 0
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        def layer(x):
+            for _ in range(8):
+                x = x.sin()
+            return x
+
+        x = self.w[0] * x
+        for _ in range(2):
+            x = torch.utils.checkpoint.checkpoint(layer, x, use_reentrant=False) if self.recomputed else layer(x)
+        return x
 
 
-def test_the_time_of_a_step_is_that_of_a_moment_when_the_machine_was_not_busy(args, threads):
-    threads(1)  # a call is a step
-    delays = [0, 0.3, 0.3, 0, *9 * [0.3]]  # on an item, on batches
-
-    def loss(net, mixture, target, *_):
-        time.sleep(delays.pop(0))
+@pytest.mark.parametrize("recomputed, least, most", [(False, 17, 20), (True, 9, 13)])
+def test_the_estimated_memory_is_the_peak_of_a_step_also_of_what_is_computed_once_more(recomputed, least, most):
+    def loss(net, mixture, *_):
         return net(mixture).sum(), {}
 
-    family = models.FAMILIES["dptnet"]._replace(loss=loss)
-    step = step_cost.step_of(args, 2, train.loss_function(args, family, CPU), nn.Linear(round(0.5 * RATE), 1), CPU)
-    assert step.seconds < 0.2
+    found = step_cost.memory(Waves(recomputed), loss, (2, 50_000), CPU)
+    assert found.fixed == pytest.approx(5 * 4 * 1000, rel=0.3) and least <= found.item / (4 * 50_000) <= most
+    assert found.n_bytes(2) == found.fixed + 2 * found.item
+    assert Memory(20, 1000).largest_batch(20 + 100 * 1000) == 79  # with a fifth to spare
+    assert Memory(20, 1000).largest_batch(10) == 0
 
 
-@pytest.mark.parametrize("minutes, steps", [(1.0, 30), (0.25, 8), (0.001, 1)])
-def test_the_steps_that_fit_are_the_minutes_over_the_time_of_one(minutes, steps, args, monkeypatch):
-    monkeypatch.setattr(step_cost, "step_of", lambda *_: Step(0, 0, 2.0))
-    assert train.steps_that_fit(args, minutes) == steps
+def test_on_a_gpu_the_peak_is_that_of_its_allocator(monkeypatch):
+    bytes_of = {"memory_allocated": 100, "max_memory_allocated": 350, "reset_peak_memory_stats": None}
+    for name, value in bytes_of.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
+    with step_cost.peak(torch.device("cuda")) as most:
+        pass
+    assert most == [250]
+
+
+def test_the_time_of_a_step_is_that_of_warm_ones_when_the_machine_was_not_busy(monkeypatch):
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(step_cost, "time", SimpleNamespace(monotonic=lambda: clock.now))
+
+    def steps(*seconds):
+        for s in chain(seconds, repeat(1.0)):
+            clock.now += s
+            yield
+
+    assert step_cost.seconds_a_step(steps(3.0, 0.5), warm=4) == 1.0
+    assert step_cost.seconds_a_step(steps(1.0, 1.0, *4 * [0.01]), warm=4) == 1.0  # prepared while all started up
+    assert step_cost.seconds_a_step(steps(1.0, 1.0, *3 * [2.0]), warm=0) == 1.0  # busy at first
+    assert step_cost.seconds_a_step(steps(*6 * [30.0]), warm=16) == pytest.approx(30)  # no step is done for nothing
+
+
+@pytest.mark.slow(15)
+def test_the_steps_that_fit_are_the_minutes_over_the_time_of_whole_steps(args, monkeypatch, capsys):
+    """A mixture takes 0.1 s, so a step of two 0.2 s, and what the net takes."""
+    make = MixtureDataset.__getitem__
+    monkeypatch.setattr(MixtureDataset, "__getitem__", lambda self, key: time.sleep(0.1) or make(self, key))
+    monkeypatch.setattr(step_cost, "SPAN_S", 0.7)
+    assert 100 < train.steps_that_fit(args, 1.0) < 60 / 0.2
+    assert train.steps_that_fit(args, 1e-4) == 1 and capsys.readouterr().out == ""
 
 
 def test_a_batch_that_does_not_fit_is_refused_with_the_way_out(args, monkeypatch):
     def no_room(*_):
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(step_cost, "step_of", no_room)
+    monkeypatch.setattr(step_cost, "memory", no_room)
     words = r"2 items of 0\.5 s do not fit into the memory of cpu: give MainArgs.grad_accum_steps = 2, or a"
     with pytest.raises(UserError, match=words):
         train.main(args)
@@ -173,13 +201,14 @@ def test_a_batch_that_does_not_fit_is_refused_with_the_way_out(args, monkeypatch
 def test_a_dry_run_says_what_fits_and_trains_nothing(args, monkeypatch, capsys):
     seen = []
 
-    def measured(args, micro_batch_size, *_):
-        seen.append((micro_batch_size, args.data.segment_s))
-        if args.data.segment_s > 0.9:
+    def measured(net, loss, shape, device):
+        seen.append(shape)
+        if shape[1] > 0.9 * RATE:
             raise torch.OutOfMemoryError
-        return Step(0, 2**20, 1.5)
+        return Memory(0, 2**20)
 
-    monkeypatch.setattr(step_cost, "step_of", measured)
+    monkeypatch.setattr(step_cost, "memory", measured)
+    monkeypatch.setattr(train, "seconds_a_step", lambda args, *_: 3.0)
     monkeypatch.setattr(step_cost, "free_bytes", lambda device: 2**30)
     main(replace(args, dry_run=True, batch_size=4, grad_accum_steps=2, steps=2400))
     head, _, *rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
@@ -187,7 +216,7 @@ def test_a_dry_run_says_what_fits_and_trains_nothing(args, monkeypatch, capsys):
                     "hours for 2,400 steps |")
     assert rows == ["| 0.25 | 1 | 819 | 3.000 | 0 | 2.0 |", "| 0.5 | 1 | 819 | 3.000 | 1 | 2.0 |",
                     "| 1 | - | below 2 | - | - | - |"]
-    assert seen == [(2, 0.25), (2, 0.5), (2, 1.0)] and not list(args.folder.glob("*.pt"))
+    assert seen == [(2, RATE // 4), (2, RATE // 2), (2, RATE)] and not list(args.folder.glob("*.pt"))
 
 
 def test_on_a_cpu_a_batch_is_not_tried_that_memory_has_no_room_for(args, monkeypatch):
@@ -199,14 +228,14 @@ def test_on_a_cpu_a_batch_is_not_tried_that_memory_has_no_room_for(args, monkeyp
         tried.append(len(mixture))
         return loss(net, mixture, *given)
 
-    one = step_cost.measure(net, loss, (2, 1000), device)
-    monkeypatch.setattr(step_cost, "free_bytes", lambda device: one.n_bytes(3) + 1)
-    assert step_cost.measure(net, loss, (3, 1000), device).item == one.item
+    found = step_cost.memory(net, loss, (2, 1000), device)
+    monkeypatch.setattr(step_cost, "free_bytes", lambda device: found.n_bytes(3) + 1)
+    assert step_cost.memory(net, loss, (3, 1000), device) == found
     with pytest.raises(torch.OutOfMemoryError):
-        step_cost.measure(net, noted, (4, 1000), device)
-    assert tried == [1]
+        step_cost.memory(net, noted, (4, 1000), device)
+    assert max(tried) == 2
     monkeypatch.setattr(step_cost, "free_bytes", lambda device: 0)  # a system that does not say
-    step_cost.measure(net, loss, (4, 1000), device)
+    step_cost.memory(net, loss, (4, 1000), device)
 
 
 def test_some_memory_is_free():
