@@ -67,7 +67,8 @@ class MainArgs:
     clip_norm: float = 5.0        # L2 norm of all gradients
     ema: float = 0.999            # the averaged weights, which are validated and extract, keep this much a step
     valid_every: int = 500        # steps: an epoch
-    save_every: int = 100         # steps between two writes of last.pt; a kill loses no more
+    save_every: int = 100         # steps between two writes of last.pt, and
+    save_s: float = 60.0          # seconds that lie between them at least; a kill loses no more
     keep: int = 1                 # from 2 on the so many best checkpoints stay, each as step_<n>.pt too
     patience: int = 0             # end after so many validations without a better one; 0: never
     unpack_gb: float = 10.0       # compressed recordings are decoded once, to <runs>/unpacked, up to this much of it
@@ -84,7 +85,7 @@ class MainArgs:
         if not self.name or Path(self.name).name != self.name or self.name in ("..", UNPACKED, INDEX):
             taken = f"not {UNPACKED} or {INDEX}"
             raise UserError(f"MainArgs.name = {self.name!r}: give a folder name, without a slash, {taken}")
-        for name in ("warmup", "muon", "weight_decay", "unpack_gb", "patience"):
+        for name in ("warmup", "muon", "weight_decay", "unpack_gb", "patience", "save_s"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"MainArgs.{name} = {getattr(self, name)}: give 0 or more")
         if self.workers is not None and self.workers < 0:
@@ -154,7 +155,7 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
 
     # --- the loop ----------------------------------------------------------------------------------------------------
     faults = Faults()
-    started = time.monotonic() - progress.seconds
+    started, saved = time.monotonic() - progress.seconds, time.monotonic()
     meter = journal.Meter(device, args.batch_size * args.data.segment_s)
     backward = Backward(net, device, micro_batch_size, compiled=args.compile)
     with closing(log), closing(mixtures(args, training, team, progress.step, device)) as source:
@@ -164,7 +165,9 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
             faults.add(step, progress.step, args.lr)
             log.step(step.losses, faults.counts())
             if progress.step % journal.EVERY == 0:
-                log.point("train", progress.step, step.curves(args.clip_norm) | faults.counts() | meter.read())
+                rates = meter.read()
+                log.point("train", progress.step, step.curves(args.clip_norm) | faults.counts() | rates)
+                log.pace(rates, args.steps - progress.step)
             validated = progress.step % args.valid_every == 0 or progress.step >= args.steps
             if validated:
                 team.align(changed_by_steps(net, average, optimizers, device))
@@ -174,11 +177,13 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
                 log_validation(log, args, progress, values | {"minutes": minutes}, examples, estimates, average, device)
                 progress.seconds = 60 * minutes
                 keep_best(args, progress, values["loss"], save, first)
-            over = progress.ended(args)
-            if validated or over or step.asked_to_stop or progress.step % args.save_every == 0:
+                meter.restart()  # the speed is that of steps
+            over, due = progress.ended(args), validated or progress.step % args.save_every == 0
+            if over or step.asked_to_stop or due and time.monotonic() - saved >= args.save_s:
                 progress.seconds = time.monotonic() - started
                 save("last.pt", progress)
-                meter.restart()  # the speed is that of steps
+                meter.restart()
+                saved = time.monotonic()
             if over or step.asked_to_stop:
                 break
     team.gather(None)  # torchrun ends the others as soon as one leaves: not before the first one has saved
@@ -278,12 +283,12 @@ def log_validation(
     log, args: MainArgs, progress: Progress, values: dict[str, float], examples: list[dict], estimates: list[Tensor],
     average: nn.Module, device: torch.device,
 ):
-    """Curves; sound and spectrograms of the first validation and of better ones, as those of all would fill a disk."""
+    """Curves; sound and spectrograms of the first validation and of better ones."""
     log.point("valid", progress.step, values)
     if args.entropy:
         layers = entropies(average, examples, device)
         log.point("entropy", progress.step, {f"layer_{i}": value for i, value in enumerate(layers)})
-    if values["loss"] < progress.best or not log.has_examples:
+    if log.wants_examples(values["loss"] < progress.best):
         log.examples(progress.step, dict(zip(KINDS, examples, strict=False)), estimates, args.model.sample_rate)
     scores = (f"{name} {value:+.2f}" for name, value in values.items() if name != "minutes")
     log.say(f"step {progress.step}: " + "  ".join(scores))

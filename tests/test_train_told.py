@@ -54,17 +54,31 @@ def test_tensorboard_has_curves_and_the_sound_and_spectrogram_of_every_kind(args
     assert events.Audio("game/mixture")[0].sample_rate == RATE
 
 
-def test_sound_is_kept_of_the_first_validation_and_of_better_ones(args, monkeypatch):
-    losses, told = iter([-5.0, -4.0, -6.0, -5.5, -7.0]), []
+def test_sound_is_kept_of_the_first_validation_and_of_better_ones_minutes_apart(args, monkeypatch):
+    told, clock = [], SimpleNamespace(now=0.0)
+    losses, minutes = iter([-5.0, -4.0, -6.0, -7.0, -8.0]), iter([0, 2, 2, 2, 2])
 
     def validate(*_):
+        clock.now += 60 * next(minutes)
         return {"loss": next(losses)}, []
 
+    monkeypatch.setattr(journal, "time", SimpleNamespace(monotonic=lambda: clock.now))
     monkeypatch.setattr(train, "validate", validate)
     monkeypatch.setattr(journal.report, "add_examples", lambda writer, step, *_: told.append(step))
     main(replace(args, steps=8, valid_every=2))
     main(replace(args, steps=10, valid_every=2))  # another process begins with one
-    assert told == [2, 6, 10]
+    assert told == [2, 6, 10]  # the better one of step 8 came too soon
+
+
+def test_saves_are_seconds_apart_however_fast_the_steps_are(args, monkeypatch):
+    clock, saved = SimpleNamespace(now=0.0), []
+    monkeypatch.setattr(train, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(train, "learning_rate", lambda *a, **k: setattr(clock, "now", clock.now + 7) or 1e-3)  # a step
+    saver = train.saver
+    monkeypatch.setattr(train, "saver", lambda *given: lambda name, p: saved.append((name, p.step)) or saver(*given)(
+        name, p))
+    main(replace(args, steps=11, valid_every=4, save_every=2, save_s=20))
+    assert [step for name, step in saved if name == "last.pt"] == [4, 8, 11]
 
 
 def test_minutes_go_on_where_an_earlier_run_stopped(args):
