@@ -140,6 +140,8 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
     if why := progress.ended(args):
         print(why)
         return args.folder / "best.pt"
+    if args.precision == "bf16" and not precision.fast(device):
+        print(f"{device} here multiplies bf16 no faster than fp32: leave MainArgs.precision at auto")
     run_metadata = {
         "family": models.family_name(args.model), "clips": clips, "validation_fingerprint": fingerprint,
         "bandwidth_hz": trained_for(material, args.augment),

@@ -148,8 +148,9 @@ def test_training_on_cuda_ends_near_training_on_the_cpu(args):
 # its parts
 
 
-def test_products_in_training_are_of_the_precision_asked_for_all_else_is_full(args, monkeypatch):
+def test_products_in_training_are_of_the_precision_asked_for_all_else_is_full(args, monkeypatch, capsys):
     dtypes = []
+    monkeypatch.setattr("extractor.precision.fast", lambda device: False)
     monkeypatch.setattr(step_cost, "memory", lambda *_: Memory(0, 0))  # whose products do not count
     monkeypatch.setattr(torch.nn.Linear, "forward", noting(dtypes, torch.nn.Linear.forward))
     for precision, expected in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
@@ -159,6 +160,7 @@ def test_products_in_training_are_of_the_precision_asked_for_all_else_is_full(ar
         assert expected in training and set(validation) == {torch.float32}
         saved = weights(args.folder.parent / precision / "last.pt")
         assert {x.dtype for name, x in saved.items() if "rng" not in name} == {torch.float32}
+        assert ("multiplies bf16 no faster than fp32" in capsys.readouterr().out) == (precision == "bf16")
 
 
 def noting(dtypes, forward):
