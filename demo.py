@@ -5,7 +5,7 @@
 
 The target is a Japanese text-to-speech voice at 48 kHz (Mei, of pyopenjtalk-plus); the interference is other voices
 (eSpeak NG, and Mei as a larger body would speak) and music and effects synthesised below. Training takes about three
-minutes on two CPU cores. Everything goes to demo/; open demo/results/index.html to look and listen.
+minutes on any machine. Everything goes to demo/; open demo/results/index.html to look and listen.
 """
 
 import ctypes
