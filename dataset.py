@@ -233,19 +233,20 @@ class MixtureDataset(Dataset):
 
 
 class Reported(Dataset):
-    """The items of a MixtureDataset with an "error", which is "" for an item that could be made. An exception in a
-    DataLoader's worker would arrive as a traceback in a text."""
+    """The items of a MixtureDataset without "interference", which training never reads, and with "error", which is ""
+    for an item that could be made. An exception in a DataLoader's worker would arrive as a traceback in a text."""
 
     def __init__(self, mixtures: MixtureDataset):
         self.mixtures = mixtures
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, torch.Tensor | str]:
         try:
-            return self.mixtures[key] | {"error": ""}
+            item = self.mixtures[key] | {"error": ""}
         except UserError as e:
-            silence, zero = torch.zeros(self.mixtures.n_samples), torch.tensor(0)
-            signals = {"mixture": silence, "target": silence, "interference": silence}
-            return signals | {"seed": zero, "unread": zero, "error": str(e)}
+            silence, none = torch.zeros(self.mixtures.n_samples), torch.tensor(0)
+            return {"mixture": silence, "target": silence, "seed": none, "unread": none, "error": str(e)}
+        del item["interference"]
+        return item
 
 
 class TrainingSampler:

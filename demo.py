@@ -5,7 +5,7 @@
 
 The target is a Japanese text-to-speech voice at 48 kHz (Mei, of pyopenjtalk-plus); the interference is other voices
 (eSpeak NG, and Mei as a larger body would speak) and music and effects synthesised below. Training takes about three
-minutes on two CPU cores. Everything goes to demo/; open demo/results/index.html to look and listen.
+minutes on any machine. Everything goes to demo/; open demo/results/index.html to look and listen.
 """
 
 import ctypes
@@ -22,6 +22,7 @@ import models
 import train
 from dataset import KINDS, MixtureArgs, at_snr, mix
 from extractor import UserError, audio, tables
+from extractor.device import pick_device
 from extractor.script import command_line
 
 RATE = 44100
@@ -52,7 +53,8 @@ def main(args: DemoArgs) -> dict:
             segment_s=3.0, n_valid=16,
         ),
         model=models.PRESETS["fullband-light"],
-        warmup=50, ema=0.99, workers=0, device=args.device,
+        warmup=50, ema=0.99, device=args.device,
+        workers=0 if pick_device(args.device).type == "cpu" else None,  # which are all that a GPU waits for
     )
     steps = train.steps_that_fit(plan, args.train_minutes)
     best = train.main(replace(plan, steps=steps, valid_every=steps, save_every=steps))

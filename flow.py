@@ -267,7 +267,7 @@ class Flow(nn.Module):
 
 def loss(
     net: Flow, mixture: Tensor, target: Tensor, args: LossArgs, seeds: Tensor | None = None
-) -> tuple[Tensor, dict[str, float]]:
+) -> tuple[Tensor, dict[str, Tensor]]:
     """The log-MSE of the denoiser in compressed bins, plus (1 - t) times that of its waveform: near t = 1 the mean of
     compressed bins is not that of waveforms. Times are random in training, otherwise the sampler's; by the logarithm
     each counts by the share of its error that goes. Of the args, only tau is used. An item's time and noise come from
@@ -277,7 +277,8 @@ def loss(
     bins = compress(net.frames(target / level), net.args.alpha)
     x = given.estimate + within(bins - given.estimate, net.args.reach * given.reach)  # as near as the flow can get
     if net.training:
-        times, white = drawn(torch.randint(1 << 62, (batch,)) if seeds is None else seeds, mixture.shape[-1])
+        seeds = torch.randint(1 << 62, (batch,)) if seeds is None else seeds
+        times, white = drawn(seeds, mixture.shape[-1], mixture.device)
     else:
         times = repeat(torch.arange(1, net.args.steps + 1) / net.args.steps, "n -> n b", b=batch)
         white = noise(0, mixture.shape[-1])[None]
@@ -290,14 +291,15 @@ def loss(
         error = target - net.signal(estimate, mixture.shape[-1]) * level
         in_time.append((1 - t) * log_mse(error=error, mixture=mixture, tau=args.tau))
     in_bins, in_time = torch.stack(in_bins).mean(), torch.stack(in_time).mean()
-    return in_bins + in_time, {"bins_db": in_bins.item(), "time_db": in_time.item()}
+    return in_bins + in_time, {"bins_db": in_bins.detach(), "time_db": in_time.detach()}
 
 
-def drawn(seeds: Tensor, n_samples: int) -> tuple[Tensor, Tensor]:
-    """Draws a time in (0, 1] and white noise for each item, on the CPU. [B] -> [1, B], [B, n_samples]"""
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds.tolist()]
-    times = 1 - torch.stack([torch.rand(1, generator=g) for g in generators], dim=1)
-    return times, torch.stack([torch.randn(n_samples, generator=g) for g in generators])
+def drawn(seeds: Tensor, n_samples: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Draws a time in (0, 1] and white noise for each item on the device; other devices draw others.
+    [B] -> [1, B], [B, n_samples]"""
+    generators = [torch.Generator(device).manual_seed(seed) for seed in seeds.tolist()]
+    times = 1 - torch.stack([torch.rand(1, generator=g, device=device) for g in generators], dim=1)
+    return times, torch.stack([torch.randn(n_samples, generator=g, device=device) for g in generators])
 
 
 def extract(net: Flow, mixture: Tensor, start: int = 0) -> Tensor:

@@ -35,13 +35,13 @@ def sharpened(signal: Tensor) -> Tensor:
 
 def predictive_loss(
     net: nn.Module, mixture: Tensor, target: Tensor, args: LossArgs, seeds: Tensor | None = None
-) -> tuple[Tensor, dict[str, float]]:
+) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss of nets that return the estimate in one go. net, [B, T], [B, T] -> scalar, its parts by name"""
     estimate = net(mixture)
     error = target - estimate
     loss = log_mse(error=error, mixture=mixture, tau=args.tau).mean()
-    parts = {"log_mse_db": loss.item()}
+    parts = {"log_mse_db": loss.detach()}
     if args.treble_weight:
         treble = log_mse(error=sharpened(error), mixture=sharpened(mixture), tau=args.tau).mean()
-        loss, parts["treble_db"] = loss.lerp(treble, args.treble_weight), treble.item()
+        loss, parts["treble_db"] = loss.lerp(treble, args.treble_weight), treble.detach()
     return loss, parts

@@ -15,18 +15,16 @@ import os
 import sys
 import time
 from collections import ChainMap
-from collections.abc import Iterable
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import closing, nullcontext, redirect_stdout
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 import models
 from augment import CONDITIONS, AugmentArgs
@@ -35,16 +33,16 @@ from extractor import UserError, check_counts, checkpoint, ddp, journal, precisi
 from extractor.device import pick_device
 from extractor.files import folder_lock
 from extractor.layers import entropy_by_layer
+from extractor.loader import in_turns, n_workers, workers_told_apart
 from extractor.material import Material, find_material, speakers, unlike_captures, unpacked
 from extractor.metrics import relative_level, si_sdri
 from extractor.optim import freeze, learning_rate, make_optimizers, set_learning_rate, update_average
 from extractor.parallel import Backward, gradients, layers_of
 from extractor.profile import profile
-from extractor.progress import Progress, check_resumable, keep_best, resume, saver
-from extractor.script import EXIT_RESUMABLE, Stop, command_line, defer_sigterm
+from extractor.progress import Faults, Progress, begin, check_resumable, keep_best, resume, saver
+from extractor.script import EXIT_RESUMABLE, Stop, command_line
 from losses import LossArgs
 
-MAX_BAD = 10  # steps in a row without a finite loss and gradient before the run stops
 UNPACKED = "unpacked"  # the folder among the runs where decoded recordings lie
 INDEX = "recordings.json"  # the file among them that says what is known of recordings
 
@@ -69,11 +67,12 @@ class MainArgs:
     clip_norm: float = 5.0        # L2 norm of all gradients
     ema: float = 0.999            # the averaged weights, which are validated and extract, keep this much a step
     valid_every: int = 500        # steps: an epoch
-    save_every: int = 100         # steps between two writes of last.pt; a kill loses no more
+    save_every: int = 100         # steps between two writes of last.pt, and
+    save_s: float = 60.0          # seconds that lie between them at least; a kill loses no more
     keep: int = 1                 # from 2 on the so many best checkpoints stay, each as step_<n>.pt too
     patience: int = 0             # end after so many validations without a better one; 0: never
     unpack_gb: float = 10.0       # compressed recordings are decoded once, to <runs>/unpacked, up to this much of it
-    workers: int = 2              # processes that make mixtures; 0 makes them in this one
+    workers: int | None = None    # processes that make mixtures; 0: this one; None: 2, on CUDA cores - 1, at most 8
     device: str = "auto"          # auto, cpu, cuda, cuda:1
     precision: str = "auto"       # of products in training: bf16, fp32; auto is bf16 where the device is faster at it
     seed: int = 0                 # of the first weights
@@ -86,9 +85,11 @@ class MainArgs:
         if not self.name or Path(self.name).name != self.name or self.name in ("..", UNPACKED, INDEX):
             taken = f"not {UNPACKED} or {INDEX}"
             raise UserError(f"MainArgs.name = {self.name!r}: give a folder name, without a slash, {taken}")
-        for name in ("warmup", "muon", "weight_decay", "workers", "unpack_gb", "patience"):
+        for name in ("warmup", "muon", "weight_decay", "unpack_gb", "patience", "save_s"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"MainArgs.{name} = {getattr(self, name)}: give 0 or more")
+        if self.workers is not None and self.workers < 0:
+            raise UserError(f"MainArgs.workers = {self.workers}: give 0 or more, or None")
         for name in ("lr", "clip_norm"):
             if not 0 < getattr(self, name) < math.inf:
                 raise UserError(f"MainArgs.{name} = {getattr(self, name)}: give more than 0")
@@ -108,7 +109,7 @@ def main(args: MainArgs) -> Path:
     """Train to args.steps. Returns the path of the best checkpoint. Told to end by SIGTERM, it saves and exits with
     stop.EXIT_RESUMABLE."""
     device = pick_device(args.device, ddp.local_rank())
-    with ddp.joined(device) as team, Stop() as stop:
+    with ddp.joined(device) as team, Stop() as stop, workers_told_apart():
         with folder_lock(args.folder) if team.rank == 0 and not args.dry_run else nullcontext():
             return run(args, device, team, stop)
 
@@ -119,39 +120,32 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
     last = last if last.exists() else None  # None: a run that begins
     args, net, state = make_net(args, device, last)
     family = models.family_of(args.model)
-    local_items = local_batch_size(args, team)
-    micro_batch_size = local_items // args.grad_accum_steps
+    micro_batch_size = local_batch_size(args, team) // args.grad_accum_steps
     forward = loss_function(args, family, device)
 
     # --- data --------------------------------------------------------------------------------------------------------
     material, training, validation, clips = make_data(args, state.get("clips", {}), team)
+    if args.dry_run:
+        def seconds_of(longer: MainArgs) -> float:
+            return seconds_a_step(replace(longer, batch_size=local_batch_size(args, team)), net, material, device)
+        print(step_cost.table(args, micro_batch_size, forward, net, device, seconds_of))
+        return args.folder / "best.pt"
 
     # --- optimizers, and how far the run has come --------------------------------------------------------------------
     average = deepcopy(net).to(device).eval().requires_grad_(False)  # .to: as in step_cost.py
     optimizers = make_optimizers(net, lr=args.lr, muon=args.muon, weight_decay=args.weight_decay)
     fingerprint = validation_fingerprint(args, validation)
-    progress = Progress()
-    if last:
-        progress = resume(last, state, args, net, average, optimizers, fingerprint)
-    if args.dry_run:
-        print(step_cost.table(args, micro_batch_size, forward, net, device))
-        return args.folder / "best.pt"
+    progress = resume(last, state, args, net, average, optimizers, fingerprint) if last else begin(args)
     print(f"{models.family_name(args.model)}: {step_cost.cost(args, micro_batch_size, forward, net, device)}")
     if why := progress.ended(args):
         print(why)
         return args.folder / "best.pt"
+    if args.precision == "bf16" and not precision.fast(device):
+        print(f"{device} here multiplies bf16 no faster than fp32: leave MainArgs.precision at auto")
     run_metadata = {
         "family": models.family_name(args.model), "clips": clips, "validation_fingerprint": fingerprint,
         "bandwidth_hz": trained_for(material, args.augment),
     }
-    loader = DataLoader(
-        Reported(training), micro_batch_size, num_workers=args.workers, worker_init_fn=defer_sigterm,
-        sampler=TrainingSampler(
-            progress.step, args.batch_size, args.valid_every, team.rank * local_items, local_items
-        ),
-        pin_memory=device.type == "cuda",
-        generator=torch.Generator(),  # the loader seeds its workers; torch's own state is the net's
-    )
     first = team.rank == 0
     save = saver(args, run_metadata, net, average, optimizers) if first else lambda *_: None
     frozen = {i: validation[0, i] for i in range(team.rank, len(validation), team.size)}
@@ -163,33 +157,37 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
 
     # --- the loop ----------------------------------------------------------------------------------------------------
     faults = Faults()
-    started = time.monotonic() - progress.seconds
+    started, saved = time.monotonic() - progress.seconds, time.monotonic()
     meter = journal.Meter(device, args.batch_size * args.data.segment_s)
     backward = Backward(net, device, micro_batch_size, compiled=args.compile)
-    for batches in meter.waiting(in_turns(loader, args.grad_accum_steps)):
-        step = train_step(args, net, average, optimizers, forward, backward, batches, progress.step, team, stop)
-        progress.step += 1
-        faults.add(step, progress.step, args.lr)
-        log.step(step.losses, faults.counts())
-        if progress.step % journal.EVERY == 0:
-            log.point("train", progress.step, step.curves(args.clip_norm) | faults.counts() | meter.read())
-        validated = progress.step % args.valid_every == 0 or progress.step >= args.steps
-        if validated:
-            team.align(changed_by_steps(net, average, optimizers, device))
-            sigma.refresh(average)
-            values, estimates = validate(family, average, frozen, args, device, team)
-            minutes = (time.monotonic() - started) / 60
-            log_validation(log, args, progress, values | {"minutes": minutes}, examples, estimates, average, device)
-            progress.seconds = 60 * minutes
-            keep_best(args, progress, values["loss"], save, first)
-        over = progress.ended(args)
-        if validated or over or step.asked_to_stop or progress.step % args.save_every == 0:
-            progress.seconds = time.monotonic() - started
-            save("last.pt", progress)
-            meter.restart()  # the speed is that of steps
-        if over or step.asked_to_stop:
-            break
-    log.close()
+    with closing(log), closing(mixtures(args, training, team, progress.step, device)) as source:
+        for batches in meter.waiting(source):
+            step = train_step(args, net, average, optimizers, forward, backward, batches, progress.step, team, stop)
+            progress.step += 1
+            faults.add(step, progress.step, args.lr)
+            log.step(step.losses, faults.counts())
+            if progress.step % journal.EVERY == 0:
+                rates = meter.read()
+                log.point("train", progress.step, step.curves(args.clip_norm) | faults.counts() | rates)
+                log.pace(rates, args.steps - progress.step)
+            validated = progress.step % args.valid_every == 0 or progress.step >= args.steps
+            if validated:
+                team.align(changed_by_steps(net, average, optimizers, device))
+                sigma.refresh(average)
+                values, estimates = validate(family, average, frozen, args, device, team)
+                minutes = (time.monotonic() - started) / 60
+                log_validation(log, args, progress, values | {"minutes": minutes}, examples, estimates, average, device)
+                progress.seconds = 60 * minutes
+                keep_best(args, progress, values["loss"], save, first)
+                meter.restart()  # the speed is that of steps
+            over, due = progress.ended(args), validated or progress.step % args.save_every == 0
+            if over or step.asked_to_stop or due and time.monotonic() - saved >= args.save_s:
+                progress.seconds = time.monotonic() - started
+                save("last.pt", progress)
+                meter.restart()
+                saved = time.monotonic()
+            if over or step.asked_to_stop:
+                break
     team.gather(None)  # torchrun ends the others as soon as one leaves: not before the first one has saved
     faults.say()
     if not over:
@@ -241,10 +239,10 @@ def train_step(
     lr = learning_rate(step, peak=args.lr, warmup=args.warmup, steps=args.steps)
     set_learning_rate(optimizers, lr)
     loss, parts = backward(forward, batches, args.batch_size)
-    unread = sum(batch["unread"].sum().item() for batch in batches)
-    numbers = [loss.item(), stop.asked, unread, *parts.values()]
-    loss, asked, unread, *named = team.total(gradients(net), numbers)
-    grad_norm = nn.utils.clip_grad_norm_(net.parameters(), args.clip_norm).item()
+    counts = torch.tensor([stop.asked, sum(batch["unread"].sum().item() for batch in batches)]).to(loss)
+    numbers = team.total(gradients(net), torch.cat([counts, torch.stack([loss, *parts.values()])]))
+    grad_norm = nn.utils.clip_grad_norm_(net.parameters(), args.clip_norm)
+    grad_norm, asked, unread, loss, *named = torch.cat([grad_norm[None], numbers]).tolist()  # the one wait for a GPU
     losses = {"loss": loss, **dict(zip(parts, named, strict=True))}
     result = StepResult(losses, lr, grad_norm, round(unread), bool(asked))
     if result.finite:
@@ -253,35 +251,6 @@ def train_step(
         sigma.update(net)
         update_average(average, net, args.ema, step)
     return result
-
-
-@dataclass
-class Faults:
-    """What goes wrong in steps."""
-
-    bad: int = 0      # steps in a row without a finite loss and gradient
-    skipped: int = 0  # such steps in all
-    unread: int = 0   # draws from recordings that could not be read
-
-    def add(self, result: StepResult, step: int, lr: float):
-        """Raises UserError after MAX_BAD bad steps in a row."""
-        self.unread += result.unread
-        self.bad, self.skipped = (0, self.skipped) if result.finite else (self.bad + 1, self.skipped + 1)
-        if self.bad >= MAX_BAD:
-            raise UserError(
-                f"{self.bad} steps in a row had no finite loss or gradient (last: loss {result.losses['loss']:.3g}, "
-                f"gradient norm {result.grad_norm:.3g}) at step {step}; they left no trace: lower MainArgs.lr = {lr} "
-                "and run again"
-            )
-
-    def counts(self) -> dict[str, int]:
-        return {"skipped": self.skipped, "unread": self.unread}
-
-    def say(self):
-        if self.unread:
-            print(f"{self.unread} draws from recordings failed and were made anew; the recordings are named above")
-        if self.skipped:
-            print(f"{self.skipped} steps were skipped: no finite loss or gradient")
 
 
 @torch.no_grad()
@@ -316,12 +285,12 @@ def log_validation(
     log, args: MainArgs, progress: Progress, values: dict[str, float], examples: list[dict], estimates: list[Tensor],
     average: nn.Module, device: torch.device,
 ):
-    """Curves; sound and spectrograms of the first validation and of better ones, as those of all would fill a disk."""
+    """Curves; sound and spectrograms of the first validation and of better ones."""
     log.point("valid", progress.step, values)
     if args.entropy:
         layers = entropies(average, examples, device)
         log.point("entropy", progress.step, {f"layer_{i}": value for i, value in enumerate(layers)})
-    if values["loss"] < progress.best or not log.has_examples:
+    if log.wants_examples(values["loss"] < progress.best):
         log.examples(progress.step, dict(zip(KINDS, examples, strict=False)), estimates, args.model.sample_rate)
     scores = (f"{name} {value:+.2f}" for name, value in values.items() if name != "minutes")
     log.say(f"step {progress.step}: " + "  ".join(scores))
@@ -384,9 +353,9 @@ def make_data(
 
 
 def validation_fingerprint(args: MainArgs, validation: MixtureDataset) -> str:
-    """A digest of what a validation loss depends on apart from the weights: the recordings, how they are mixed, the
-    loss, and how many steps a flow takes."""
-    sources = [(str(s.recording.path), s.start, s.length)
+    """A digest of what a validation loss depends on apart from the weights: the recordings, wherever they are by now,
+    how they are mixed, the loss, and how many steps a flow takes."""
+    sources = [(s.recording.path.name, s.recording.frames, s.recording.rate, s.start, s.length)
                for pool in (validation.clean, validation.games, validation.voices) for s in pool.sources]
     flow_steps = getattr(args.model, "steps", None)
     everything = repr((sources, validation.args, validation.augment, args.loss, flow_steps))
@@ -428,21 +397,40 @@ def local_batch_size(args: MainArgs, team: ddp.Team) -> int:
     return args.batch_size // team.size
 
 
-def in_turns(loader: Iterable[dict], n: int) -> Iterable[list[dict]]:
-    """The micro batches of every step, n of them. Raises UserError where an item could not be made."""
-    batches = iter(loader)
-    while step := list(islice(batches, n)):
-        if errors := [error for batch in step for error in batch["error"] if error]:
-            raise UserError(errors[0])
-        yield step
+def mixtures(
+    args: MainArgs, training: MixtureDataset, team: ddp.Team, step: int, device: torch.device
+) -> Iterator[list[dict]]:
+    """This process's micro batches of every step, from one on without end."""
+    n_items = local_batch_size(args, team)
+    sampler = TrainingSampler(step, args.batch_size, args.valid_every, team.rank * n_items, n_items)
+    workers = n_workers(device) if args.workers is None else args.workers
+    n = args.grad_accum_steps
+    return in_turns(Reported(training), sampler, n_items // n, n, workers=workers, device=device)
 
 
 def steps_that_fit(args: MainArgs, minutes: float) -> int:
-    """How many training steps this machine does in so many minutes, by the time of one; at least 1."""
-    family, device = models.family_of(args.model), pick_device(args.device)
-    net, loss_of = family.net(args.model).to(device), loss_function(args, family, device)
-    step = step_cost.step_of(args, args.batch_size, loss_of, net, device)
-    return max(1, round(60 * minutes / step.seconds))
+    """How many training steps this machine does in so many minutes; at least 1."""
+    device = pick_device(args.device)
+    args, net, _ = make_net(args, device, None)
+    with redirect_stdout(None):  # the run itself will tell
+        material, *_ = make_data(args, {}, ddp.Team())
+    return max(1, round(60 * minutes / seconds_a_step(args, net, material, device)))
+
+
+def seconds_a_step(args: MainArgs, net: nn.Module, material: Material, device: torch.device) -> float:
+    """Of whole training steps of copies of the net, mixtures and all, by one process."""
+    training = MixtureDataset(material, args.data, args.model.sample_rate, split="train", augmented=args.augment)
+    net, average = (deepcopy(net).to(device) for _ in range(2))
+    optimizers = make_optimizers(net, lr=args.lr, muon=args.muon, weight_decay=args.weight_decay)
+    forward = loss_function(args, models.family_of(args.model), device)
+    backward = Backward(net, device, args.batch_size // args.grad_accum_steps, compiled=args.compile)
+    alone, stop = ddp.Team(), Stop()
+    with closing(mixtures(args, training, alone, 0, device)) as source:
+        return step_cost.seconds_a_step(
+            (train_step(args, net, average, optimizers, forward, backward, batches, step, alone, stop)
+             for step, batches in enumerate(source)),
+            warm=2 * n_workers(device) if args.workers is None else 2 * args.workers,
+        )
 
 
 args = MainArgs(

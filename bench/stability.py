@@ -40,9 +40,10 @@ from extractor.device import keep_freed_memory
 from extractor.layers import entropy_by_layer
 from extractor.material import find_material
 from extractor.optim import learning_rate, make_optimizers, set_learning_rate
+from extractor.progress import MAX_BAD
 from extractor.script import command_line
 from losses import LossArgs, predictive_loss
-from train import MAX_BAD, MainArgs
+from train import MainArgs
 
 SAME = 0.1  # a loss that is better by no more than this is no better
 

@@ -3,7 +3,7 @@
 import csv
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from extractor import UserError, tables
@@ -17,6 +17,7 @@ class Table:
     def __init__(self, folder: str | Path, step: int):
         self.path = Path(folder) / NAME
         self.columns, rows = _rows(self.path)
+        self.waiting: list[dict[str, float]] = []  # rows that could not be written yet
         tables.write(self.path, self.columns, (row for row in rows if int(row["step"]) <= step), delimiter=",")
 
     def add(self, step: int, values: Mapping[str, float]):
@@ -24,9 +25,11 @@ class Table:
         if new := [name for name in values if name not in self.columns]:
             self.columns += new
             tables.write(self.path, self.columns, _rows(self.path)[1], delimiter=",")
-        row = {"step": step, **{name: float(value) for name, value in values.items()}}
-        with writing(self.path), open(self.path, "a", newline="", encoding="utf-8") as f:
-            csv.DictWriter(f, self.columns, lineterminator="\n").writerow(row)
+        self.waiting.append({"step": step, **{name: float(value) for name, value in values.items()}})
+        with writing(self.path), suppress(PermissionError):  # on Windows, while a spreadsheet has it open
+            with open(self.path, "a", newline="", encoding="utf-8") as f:
+                csv.DictWriter(f, self.columns, lineterminator="\n").writerows(self.waiting)
+            self.waiting = []
 
 
 @contextmanager

@@ -28,17 +28,15 @@ class Team:
     size: int = 1
     local_rank: int = 0  # on this machine
 
-    def total(self, tensors: Sequence[Tensor], numbers: Sequence[float]) -> list[float]:
-        """Sums over all processes: of tensors of one device in place, of numbers as what is returned."""
+    def total(self, tensors: Sequence[Tensor], numbers: Tensor) -> Tensor:
+        """Sums over all processes: of tensors of one device in place, of numbers [N] there as what is returned."""
         if self.size == 1:
-            return list(numbers)
-        like = tensors[0] if tensors else torch.zeros(())
-        message = torch.cat([*(t.flatten() for t in tensors), torch.tensor(numbers).to(like)])
-        dist.all_reduce(message)
+            return numbers
+        dist.all_reduce(message := sent(torch.cat([*(t.flatten() for t in tensors), numbers])))
         *parts, sums = message.split([*(t.numel() for t in tensors), len(numbers)])
         for tensor, part in zip(tensors, parts, strict=True):
             tensor.copy_(part.view_as(tensor))
-        return sums.tolist()
+        return sums.to(numbers)
 
     def align(self, tensors: Sequence[Tensor]):
         """The first process's values for all, in place: machines of other kinds round otherwise, and their nets would
@@ -47,7 +45,7 @@ class Team:
             return
         for kind in dict.fromkeys((t.dtype, t.device) for t in tensors):  # in the same order everywhere
             alike = [t for t in tensors if (t.dtype, t.device) == kind]
-            dist.broadcast(message := torch.cat([t.detach().flatten() for t in alike]), 0)
+            dist.broadcast(message := sent(torch.cat([t.detach().flatten() for t in alike])), 0)
             for tensor, part in zip(alike, message.split([t.numel() for t in alike]), strict=True):
                 tensor.detach().copy_(part.view_as(tensor))
 
@@ -68,19 +66,22 @@ class Team:
                 dist.barrier()
 
 
+def sent(message: Tensor) -> Tensor:
+    """A message where it can be sent: gloo knows the memory of CPUs alone."""
+    return message.cpu() if dist.get_backend() == "gloo" else message
+
+
 @contextmanager
 def joined(device: torch.device) -> Iterator[Team]:
     """All processes that torchrun has started, once they have met. Only the first one prints."""
     if (size := int(os.environ.get("WORLD_SIZE", 1))) == 1:
         yield Team()
         return
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
     store, rank, size = next(dist.rendezvous("env://", timeout=PATIENCE))
     if size == int(os.environ.get("LOCAL_WORLD_SIZE", size)):
         # torchrun's own store, which is this one, still has the addresses of those who met before a restart
         store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
-    backend, gpu = ("nccl", device) if device.type == "cuda" else ("gloo", None)
+    backend, gpu = ("nccl", device) if device.type == "cuda" and dist.is_nccl_available() else ("gloo", None)
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE, device_id=gpu)
     said = sys.stdout
     if rank:

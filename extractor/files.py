@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ except ImportError:  # on Windows
     fcntl = None
 
 MOST_BYTES = 255  # of a file's name
+HELD_S = 2.0      # that another program, such as a scanner on Windows, may hold a file which is to be replaced
 FULL = errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)
 
 
@@ -36,13 +38,25 @@ def atomic_write(path: str | Path, *, flush: bool = True, shared: bool = False) 
         if flush:
             with open(aside, "r+b") as f:  # Windows flushes what may be written
                 os.fsync(f.fileno())
-        os.replace(aside, path)
+        replace(aside, path)
     except OSError as e:
         remedy = "make room, and run again" if e.errno in FULL else "choose another output folder"
         raise UserError(f"{path}: cannot be written ({e.strerror or e}); {remedy}") from None
     finally:
         with suppress(OSError):  # gone, in a folder that is none, or on a disk where nothing may be written
             aside.unlink()
+
+
+def replace(path: str | Path, by: str | Path):
+    """os.replace, tried again for HELD_S: on Windows it fails as long as another program has one of the files open."""
+    until = time.monotonic() + HELD_S
+    while True:
+        try:
+            return os.replace(path, by)
+        except PermissionError:
+            if time.monotonic() > until:
+                raise
+        time.sleep(0.05)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """What a run tells while it runs: a bar, TensorBoard's curves and examples, and the curves once more as a table."""
 
+import math
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,8 +12,11 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from extractor import curves, report
+from extractor.loader import n_cores
 
-EVERY = 20  # steps from one point of the training curves to the next
+EVERY = 20          # steps from one point of the training curves to the next
+EXAMPLES_S = 180.0  # at least, from examples to the next ones
+LONG_WAIT = 0.2     # a share of the time
 
 Batch = TypeVar("Batch")
 
@@ -25,7 +29,8 @@ class Journal:
         self.table = curves.Table(folder, step)
         self.writer = SummaryWriter(str(folder), purge_step=step + 1)
         self.bar = tqdm(total=steps, initial=step, unit="step", dynamic_ncols=True, mininterval=1)
-        self.has_examples = False  # of this process
+        self.examples_at = -math.inf
+        self.readings, self.waits = 0, False
 
     def step(self, values: Mapping[str, float], counts: Mapping[str, int]):
         """Moves the bar by a step. Counts are shown from 1 on."""
@@ -41,9 +46,24 @@ class Journal:
             for name, value in named.items():
                 self.writer.add_scalar(name, value, step)
 
+    def pace(self, rates: Mapping[str, float], steps_left: int):
+        """Once: how long it will take, and that mixtures are waited for. In the first reading all starts up."""
+        self.readings += 1
+        if self.readings == 2:
+            hours = steps_left / rates["steps_per_s"] / 3600
+            self.say(f"about {3600 * rates['steps_per_s']:,.0f} steps an hour, {hours:.1f} hours to go")
+        if self.readings > 1 and rates["data_wait"] > LONG_WAIT and not self.waits:
+            self.waits = True
+            share, cores = f"{rates['data_wait']:.0%}", n_cores()
+            self.say(f"{share} of the time goes by waiting for mixtures: try more --workers ({cores} cores are here)")
+
+    def wants_examples(self, better: bool) -> bool:
+        """Of the first validation, and then of better ones, every few minutes at most: they take seconds, and disk."""
+        return self.examples_at == -math.inf or better and time.monotonic() - self.examples_at >= EXAMPLES_S
+
     def examples(self, step: int, items: Mapping[str, dict], estimates: list, sample_rate: int):
         """Shows sound and spectrograms of validation items, by name."""
-        self.has_examples = True
+        self.examples_at = time.monotonic()
         with curves.writing(self.folder):
             report.add_examples(self.writer, step, items, estimates, sample_rate)
             self.writer.flush()
@@ -59,10 +79,10 @@ class Journal:
 class NoJournal:
     """A journal for the processes of a team but the first."""
 
-    has_examples = True
-
     def step(self, *_): ...
     def point(self, *_): ...
+    def pace(self, *_): ...
+    def wants_examples(self, *_): ...  # None: no
     def examples(self, *_): ...
     def say(self, *_): ...
     def close(self): ...

@@ -18,7 +18,7 @@ class Backward:
     """backward(loss, batches, n_items) -> what all batches have of the mean loss of n_items, and of its parts by name;
     the net has the gradient, that of one batch of n_items where the batches hold them all.
 
-    loss(net, mixture [B, T], target [B, T], seeds [B]) -> scalar, {name: value}, means over the items. What it draws
+    loss(net, mixture [B, T], target [B, T], seeds [B]) -> scalar, {name: scalar}, means over the items. What it draws
     comes from the seeds, and layers must not draw, or it would depend on which thread comes first.
     batches: {"mixture": [B, T], "target": [B, T], "seed": [B]}, one at a time on the device.
     On a CPU there are as many parts of a batch as torch has threads, at most one an item; on other devices one.
@@ -36,7 +36,7 @@ class Backward:
 
     def __call__(
         self, loss: Callable, batches: Iterable[Mapping[str, Tensor]], n_items: int
-    ) -> tuple[Tensor, dict[str, float]]:
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         if not self.compiled:
             return self.run(loss, batches, n_items)
         from torch._dynamo.exc import TorchDynamoException  # which takes seconds
@@ -55,7 +55,7 @@ class Backward:
         for batch in batches:
             for value, parts in self.parts(loss, batch, n_items):
                 total = total + value
-                named = {name: named.get(name, 0.0) + part for name, part in parts.items()}
+                named = {name: named.get(name, 0) + part for name, part in parts.items()}
         for net in self.nets[1:]:
             if there := gradients(net):
                 torch._foreach_add_(gradients(self.nets[0]), there)
@@ -64,13 +64,13 @@ class Backward:
     def parts(self, loss: Callable, batch: Mapping[str, Tensor], n_items: int) -> Iterator[tuple[Tensor, dict]]:
         n_parts = min(len(self.nets), len(batch["mixture"]))
 
-        def work(net: nn.Module, mixture: Tensor, target: Tensor, seeds: Tensor) -> tuple[Tensor, dict[str, float]]:
+        def work(net: nn.Module, mixture: Tensor, target: Tensor, seeds: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
             value, named = loss(net, mixture, target, seeds)
             share = len(mixture) / n_items
             (share * value).backward()
             return share * value.detach(), {name: share * v for name, v in named.items()}
 
-        def work_in_thread(*part) -> tuple[Tensor, dict[str, float]]:
+        def work_in_thread(*part) -> tuple[Tensor, dict[str, Tensor]]:
             torch.set_num_threads(max(1, self.threads // n_parts))  # this one's
             return work(*part)
 

@@ -4,7 +4,9 @@ args: train.py's MainArgs
 """
 
 import math
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
@@ -12,10 +14,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from extractor import UserError, checkpoint, sigma
+from extractor import UserError, audio, checkpoint, files, sigma
 from extractor.optim import parameters_in
 
 Optimizers = Sequence[torch.optim.Optimizer]
+MAX_BAD = 10  # steps in a row without a finite loss and gradient before the run stops
 
 
 @dataclass
@@ -36,6 +39,35 @@ class Progress:
             since = f"nothing better since step {self.best_step}"
             return f"{args.folder} ended early at step {self.step}, {since}; raise MainArgs.patience to go on"
         return ""
+
+
+@dataclass
+class Faults:
+    """What goes wrong in steps."""
+
+    bad: int = 0      # steps in a row without a finite loss and gradient
+    skipped: int = 0  # such steps in all
+    unread: int = 0   # draws from recordings that could not be read
+
+    def add(self, result, step: int, lr: float):
+        """result: train.py's StepResult. Raises UserError after MAX_BAD bad steps in a row."""
+        self.unread += result.unread
+        self.bad, self.skipped = (0, self.skipped) if result.finite else (self.bad + 1, self.skipped + 1)
+        if self.bad >= MAX_BAD:
+            raise UserError(
+                f"{self.bad} steps in a row had no finite loss or gradient (last: loss {result.losses['loss']:.3g}, "
+                f"gradient norm {result.grad_norm:.3g}) at step {step}; they left no trace: lower MainArgs.lr = {lr} "
+                "and run again"
+            )
+
+    def counts(self) -> dict[str, int]:
+        return {"skipped": self.skipped, "unread": self.unread}
+
+    def say(self):
+        if self.unread:
+            print(f"{self.unread} draws from recordings failed and were made anew; the recordings are named above")
+        if self.skipped:
+            print(f"{self.skipped} steps were skipped: no finite loss or gradient")
 
 
 def saver(args, run_metadata: dict, net: nn.Module, average: nn.Module, optimizers: Optimizers):
@@ -63,7 +95,7 @@ def keep_best(args, progress: Progress, loss: float, save: Callable, first: bool
     if loss < progress.best:
         best, until = args.folder / "best.pt", args.folder / f"best_until_{progress.best_step}.pt"
         if first and progress.best == math.inf and progress.best_step and best.exists() and not until.exists():
-            best.replace(until)  # there already: a kill came before last.pt
+            files.replace(best, until)  # there already: a kill came before last.pt
         progress.best, progress.best_step = loss, progress.step
         save("best.pt", progress)
     before = {step for _, step in progress.kept}
@@ -72,7 +104,8 @@ def keep_best(args, progress: Progress, loss: float, save: Callable, first: bool
     if progress.step in steps:
         save(f"step_{progress.step}.pt", progress)
     for step in before - steps if first and args.keep > 1 else ():
-        (args.folder / f"step_{step}.pt").unlink(missing_ok=True)
+        with suppress(OSError):  # held open, on Windows: it stays
+            (args.folder / f"step_{step}.pt").unlink()
 
 
 def check_resumable(path: Path, state: dict, args, net: nn.Module) -> str:
@@ -81,7 +114,7 @@ def check_resumable(path: Path, state: dict, args, net: nn.Module) -> str:
     if "net" not in state:
         raise UserError("exported for extraction, training cannot go on from it; move it away", path)
     before = state["args"]
-    if {*map(Path, before["data"]["clean"])} != {*map(Path, args.data.clean)}:
+    if not all(known_folder(name, before["data"]["clean"], state.get("clips", {})) for name in args.data.clean):
         folders = f"{', '.join(before['data']['clean'])}, not {', '.join(args.data.clean)}"
         remedy = f"give this run another MainArgs.name, with --init-from {path} to start from these weights"
         raise UserError(f"trained on {folders}; {remedy}", path)
@@ -94,6 +127,36 @@ def check_resumable(path: Path, state: dict, args, net: nn.Module) -> str:
     if args.init_from not in ("", before["init_from"]):
         print(f"{path}: goes on from its own weights, not from MainArgs.init_from; another MainArgs.name starts there")
     return before["init_from"]
+
+
+def known_folder(name: str, before: Sequence[str], clips: Mapping[str, tuple[float, float]]) -> bool:
+    """Whether a folder of clean recordings is one of those before, however it is spelt, or has any of the clips that
+    were known, be it that they were moved: of the same name and length, with nothing at the old place now."""
+    if os.path.realpath(name) in map(os.path.realpath, before):
+        return True
+    there = {os.path.realpath(path) for path in clips}
+    moved = {(Path(path).name, seconds) for path, (seconds, _) in clips.items() if not os.path.exists(path)}
+    names = {clip for clip, _ in moved}
+    return any(
+        os.path.realpath(path) in there or path.name in names and (path.name, audio.probe(path).seconds) in moved
+        for path in audio.find(name)
+    )
+
+
+def begin(args) -> Progress:
+    """Nothing done yet. The best.pt of a run whose last.pt is gone will stay, see `keep_best`. Raises UserError where
+    it cannot."""
+    best = args.folder / "best.pt"
+    if not best.exists():
+        return Progress()
+    step = checkpoint.load(best).get("step", 0)
+    if (until := args.folder / f"best_until_{step}.pt").exists():
+        raise UserError(f"{best} and {until} are there, but no last.pt to go on from: move one of them away")
+    print(
+        f"{args.folder} has no last.pt to go on from: training begins anew, and best.pt stays as {until.name}; to "
+        f"start from its weights give another MainArgs.name and --init-from {best}"
+    )
+    return Progress(best_step=step)
 
 
 def resume(
@@ -113,13 +176,14 @@ def resume(
     if not isinstance(state["optimizer"], list) or len(state["optimizer"]) != len(optimizers):
         raise UserError("trained with or without Muon, unlike MainArgs.muon; change that, or MainArgs.name", path)
     for optimizer, saved in zip(optimizers, state["optimizer"], strict=True):
-        told = [dict(group) for group in optimizer.param_groups]
         try:
-            optimizer.load_state_dict(saved)
+            groups = [  # how to go on is said by args, and by this device, not by what was said before
+                {**before, **now, "params": before["params"]}
+                for before, now in zip(saved["param_groups"], optimizer.param_groups, strict=True)
+            ]
+            optimizer.load_state_dict({**saved, "param_groups": groups})
         except ValueError:
             raise UserError("trained by another version; give this run another MainArgs.name", path) from None
-        for group, now in zip(optimizer.param_groups, told, strict=True):
-            group.update(now)  # how to go on is said by args, not by what was said before
     torch.set_rng_state(state["rng"])
     found = Progress(**{f.name: state[f.name] for f in fields(Progress) if f.name in state})
     found.kept = [tuple(x) for x in found.kept]

@@ -56,7 +56,6 @@ sys.excepthook = one_sentence  # on import: the args at a script's foot are chec
 # --- told to end -----------------------------------------------------------------------------------------------------
 
 EXIT_RESUMABLE = 75   # of a script that was told to end and can go on: EX_TEMPFAIL of sysexits.h
-GRACE_S = 600  # that processes which make mixtures live on, so that a long validation and the last step find them
 
 
 class Stop:
@@ -77,14 +76,8 @@ class Stop:
             signal.signal(signal.SIGTERM, self.before)
 
 
-def defer_sigterm(_: int):
-    """Lets a DataLoader's worker live on after SIGTERM, which a job sends to all its processes at once, until its own
-    process ends it or is gone, at most for GRACE_S."""
-    if hasattr(signal, "alarm"):  # not on Windows
-        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE_S))
-
-
 # --- what made a result ----------------------------------------------------------------------------------------------
+
 
 ALWAYS = ("torch", "numpy", "scipy", "soxr", "soundfile")
 

@@ -1,68 +1,124 @@
 """What a training step takes of the machine, before the first one."""
 
-import math
 import os
+import sys
 import time
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from extractor import UserError, tables
 from extractor.parallel import Backward
 
-MEASURED_S = 2.0  # that trial steps may take
-SPARE = 0.8       # of the free memory that may be filled: what a step keeps is not all that it needs
+SPARE = 0.8   # of the free memory that may be filled: pieces lie between which nothing fits
+SPANS = 3     # of whole steps, the fastest of which counts
+SPAN_S = 4.0
 
 
-class Step(NamedTuple):
-    weights: int    # bytes, fp32: the weights, their gradient, two moments and average
-    item: int       # bytes that are kept of each item for the backward pass
-    seconds: float
+class Memory(NamedTuple):
+    """Bytes, where a step needs the most."""
+
+    fixed: int  # weights, gradient, two moments, average, and what any batch needs
+    item: int   # what every item of a batch adds
 
     def n_bytes(self, batch_size: int) -> int:
-        return self.weights + batch_size * self.item
+        return self.fixed + batch_size * self.item
 
     def largest_batch(self, free: int) -> int:
-        return max(0, int(SPARE * free - self.weights) // max(1, self.item))
+        return max(0, int(SPARE * free - self.fixed) // max(1, self.item))
 
 
 @torch.random.fork_rng(devices=[])  # what is drawn in training must not depend on this
-def measure(net: nn.Module, loss: Callable, shape: tuple[int, int], device: torch.device) -> Step:
-    """From steps of a copy of the net: one on an item of noise, the others on batches [B, T]. The fastest of these
-    counts: in the first one kernels are chosen, in any one the machine may be busy. loss: as in Backward.
-    Raises torch.OutOfMemoryError where a batch does not fit."""
+def memory(net: nn.Module, loss: Callable, shape: tuple[int, int], device: torch.device) -> Memory:
+    """Of a step with a batch [B, T], by steps of a copy of the net with one item of noise and with two; on a GPU then
+    with all of them. loss: as in Backward. Raises torch.OutOfMemoryError where the batch does not fit."""
     trial = deepcopy(net).to(device)  # which lays the weights of cuDNN's LSTMs side by side again
-    mixtures = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
-    batch = {"mixture": mixtures, "target": mixtures, "seed": torch.arange(len(mixtures))}
-    saved: dict[int, int] = {}
+    backward = Backward(trial, device, 1)
 
-    def note(t: Tensor) -> Tensor:
-        saved[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
-        return t
+    def step(n: int) -> int:
+        mixtures = torch.randn(n, shape[1], generator=torch.Generator().manual_seed(0)).to(device)
+        batch = {"mixture": mixtures, "target": mixtures, "seed": torch.arange(n)}
+        trial.zero_grad(set_to_none=True)
+        with peak(device) as most:
+            backward(loss, [batch], n)
+        return most[0]
 
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
-        one = {name: x[:1].clone() for name, x in batch.items()}  # no view, which would keep the batch
-        Backward(trial, device, 1)(loss, [one], 1)
-    found = Step(20 * sum(p.numel() for p in net.parameters()), sum(saved.values()), 0.0)
-    if device.type == "cpu" and found.n_bytes(len(mixtures)) > (free_bytes(device) or math.inf):
-        raise torch.OutOfMemoryError  # a GPU says so by itself; here the system would end this process
-    backward = Backward(trial, device, len(mixtures))
-    taken: list[float] = []
-    while len(taken) < 2 or len(taken) < 10 and sum(taken) < MEASURED_S:
-        started = time.perf_counter()
-        backward(loss, [batch], len(mixtures))
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        taken.append(time.perf_counter() - started)
-    return found._replace(seconds=min(taken))
+    _, one, two = step(1), step(1), step(2)  # in the first one kernels are chosen
+    weights = 4 * sum(p.numel() for p in net.parameters())  # one has the gradient
+    found = Memory(4 * weights + max(weights, 2 * one - two), max(0, two - one))
+    if device.type == "cpu" or sys.platform == "win32":  # the system would end this process, or spill into RAM
+        if free := free_bytes(device):
+            if found.n_bytes(shape[0]) > free:
+                raise torch.OutOfMemoryError
+    if device.type == "cuda":
+        step(shape[0])
+    return found
+
+
+@contextmanager
+def peak(device: torch.device) -> Iterator[list[int]]:
+    """In the list afterwards: the most bytes of the device that tensors made inside had at a time."""
+    most: list[int] = []
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        yield most
+        most.append(torch.cuda.max_memory_allocated(device) - before)
+        return
+    with Made() as made:
+        yield most
+    most.append(made.most)
+
+
+class Made(TorchDispatchMode):
+    """Counts the bytes of tensors that operations of this thread make, until they are gone: those of the backward pass
+    too, and what is computed once more there."""
+
+    def __init__(self):
+        super().__init__()
+        self.now = self.most = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        out = operation(*args, **(kwargs or {}))
+        given = {x.untyped_storage()._cdata for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)}
+        new = {s._cdata: s for s in (x.untyped_storage() for x in tree_leaves(out) if isinstance(x, Tensor))}
+        for storage in (s for address, s in new.items() if address not in given):
+            self.change(storage.nbytes())
+            weakref.finalize(storage, self.change, -storage.nbytes())
+        return out
+
+    def change(self, n_bytes: int):
+        self.now += n_bytes
+        self.most = max(self.most, self.now)
+
+
+def seconds_a_step(steps: Iterator, warm: int) -> float:
+    """Of whole steps, which are done as they are drawn. In the first ones all starts up, and `warm` more may have been
+    prepared meanwhile; then the fastest span counts, as the machine may be busy with something else."""
+    started = time.monotonic()
+    for n, _ in enumerate(steps, 1):
+        if n >= 2 and (n >= 2 + warm or time.monotonic() - started > SPAN_S):
+            break
+    started, spans = time.monotonic(), []
+    while len(spans) < SPANS and time.monotonic() - started < SPANS * SPAN_S:
+        began, n, taken = time.monotonic(), 0, 0.0
+        while taken < SPAN_S:
+            next(steps)
+            n, taken = n + 1, time.monotonic() - began
+        spans.append(taken / n)
+    return min(spans)
 
 
 def free_bytes(device: torch.device) -> int:
-    """Free memory in bytes: the GPU's, or the machine's for a CPU."""
+    """Free memory in bytes: the GPU's, or the machine's for a CPU; 0 where the system does not say, as Windows."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:
@@ -73,17 +129,17 @@ def free_bytes(device: torch.device) -> int:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# what is said of it. args: train.py's MainArgs; loss as in `measure`
+# what is said of it. args: train.py's MainArgs; loss as in `memory`
 
 
-def step_of(args, micro_batch_size: int, loss: Callable, net: nn.Module, device: torch.device) -> Step:
-    return measure(net, loss, (micro_batch_size, round(args.data.segment_s * args.model.sample_rate)), device)
+def memory_of(args, micro_batch_size: int, loss: Callable, net: nn.Module, device: torch.device) -> Memory:
+    return memory(net, loss, (micro_batch_size, round(args.data.segment_s * args.model.sample_rate)), device)
 
 
 def cost(args, micro_batch_size: int, loss: Callable, net: nn.Module, device: torch.device) -> str:
-    """Parameters, and what a step takes. Raises UserError where it does not fit."""
+    """Parameters, and the memory of a step. Raises UserError where it does not fit."""
     try:
-        step = step_of(args, micro_batch_size, loss, net, device)
+        needed = memory_of(args, micro_batch_size, loss, net, device)
     except torch.OutOfMemoryError:
         raise UserError(
             f"{micro_batch_size} items of {args.data.segment_s:g} s do not fit into the memory of {device}: give "
@@ -92,27 +148,29 @@ def cost(args, micro_batch_size: int, loss: Callable, net: nn.Module, device: to
         ) from None
     return (
         f"{sum(p.numel() for p in net.parameters()):,} parameters, "
-        f"about {step.n_bytes(micro_batch_size) / 2**30:.1f} GiB for batches of {micro_batch_size} x "
-        f"{args.data.segment_s:g} s, "
-        f"about {3600 / step.seconds / args.grad_accum_steps:,.0f} steps per hour on {device}"
+        f"about {needed.n_bytes(micro_batch_size) / 2**30:.1f} GiB for batches of {micro_batch_size} x "
+        f"{args.data.segment_s:g} s on {device}"
     )
 
 
-def table(args, micro_batch_size: int, loss: Callable, net: nn.Module, device: torch.device) -> str:
+def table(
+    args, micro_batch_size: int, loss: Callable, net: nn.Module, device: torch.device, seconds_of: Callable
+) -> str:
     """For items of half, all and twice the length what memory they take, how many fit into what is free, and how long
-    training takes."""
+    training takes. seconds_of(args): of a whole step"""
     free, rows = free_bytes(device), []
     for segment_s in (args.data.segment_s / 2, args.data.segment_s, 2 * args.data.segment_s):
         try:
             longer = replace(args, data=replace(args.data, segment_s=segment_s))
-            step = step_of(longer, micro_batch_size, loss, net, device)
+            needed = memory_of(longer, micro_batch_size, loss, net, device)
+            a_step = seconds_of(longer)
         except torch.OutOfMemoryError:
             rows.append([f"{segment_s:g}", "-", f"below {micro_batch_size}", "-", "-", "-"])
             continue
-        a_step = step.seconds * args.grad_accum_steps
         rows.append([
-            f"{segment_s:g}", f"{step.item / 2**20:.0f}", str(step.largest_batch(free)), f"{a_step:.3f}",
-            f"{segment_s * micro_batch_size * args.grad_accum_steps / a_step:.0f}", f"{args.steps * a_step / 3600:.1f}",
+            f"{segment_s:g}", f"{needed.item / 2**20:.0f}", str(needed.largest_batch(free)) if free else "unknown",
+            f"{a_step:.3f}", f"{segment_s * micro_batch_size * args.grad_accum_steps / a_step:.0f}",
+            f"{args.steps * a_step / 3600:.1f}",
         ])
     head = ["segment, s", "MiB an item", f"largest batch in {free / 2**30:.0f} GiB", f"s a step of {micro_batch_size}",
             "audio s per s", f"hours for {args.steps:,} steps"]

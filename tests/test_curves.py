@@ -61,3 +61,15 @@ def test_a_table_that_cannot_be_written_is_one_sentence(tmp_path):
     table.path = tmp_path / "nowhere" / curves.NAME
     with pytest.raises(UserError, match=r"curves\.csv: cannot be written \(No such file.*\); make room, and run again"):
         table.add(2, {"loss": 1.0})
+
+
+def test_while_a_spreadsheet_has_the_table_rows_wait_for_the_next_one(tmp_path, monkeypatch):
+    table = Table(tmp_path, 0)
+    table.add(1, {"loss": 1.0})
+    with monkeypatch.context() as held:
+        def refuse(*_, **__):
+            raise PermissionError(13, "Permission denied")
+        held.setattr("builtins.open", refuse)
+        table.add(2, {"loss": 2.0})
+    table.add(3, {"loss": 3.0})
+    assert read(tmp_path)["loss"] == [(1, 1.0), (2, 2.0), (3, 3.0)]

@@ -41,7 +41,7 @@ def in_a_team(rank: int, size: int, port: int, folder: Path):
     }
     with ddp.joined(torch.device("cpu")) as team:
         x, y = torch.full((2, 3), 1.0 + rank), torch.tensor([10.0 * rank])
-        numbers = team.total([x, y], [0.5, rank])
+        numbers = team.total([x, y], torch.tensor([0.5, rank])).tolist()
         everyones = team.gather({rank: torch.tensor([rank])})
         with team.first_alone():
             seen = sorted(p.name for p in folder.glob("made_by_*"))
@@ -101,14 +101,15 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
-@pytest.mark.parametrize("end, left", [
-    (None, True), (SystemExit(EXIT_RESUMABLE), True), (UserError("disk full"), False),
+@pytest.mark.parametrize("end, left, nccl", [
+    (None, True, True), (SystemExit(EXIT_RESUMABLE), True, True), (UserError("disk full"), False, True),
+    (None, True, False),
 ])
-def test_on_gpus_nccl_is_told_which_one_and_who_fails_alone_does_not_wait_for_the_others(end, left, monkeypatch):
+def test_on_gpus_nccl_where_there_is_one_is_told_which_and_who_fails_alone_does_not_wait(end, left, nccl, monkeypatch):
     calls = []
     for name, value in {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(torch.cuda, "set_device", lambda device: calls.append(device.index))
+    monkeypatch.setattr(ddp.dist, "is_nccl_available", lambda: nccl)
     monkeypatch.setattr(ddp.dist, "rendezvous", lambda *_, **__: iter([(ddp.dist.HashStore(), 1, 2)]))
     monkeypatch.setattr(ddp.dist, "init_process_group", lambda name, device_id, **_: calls.append((name, device_id)))
     monkeypatch.setattr(ddp.dist, "destroy_process_group", lambda: calls.append("left"))
@@ -116,13 +117,13 @@ def test_on_gpus_nccl_is_told_which_one_and_who_fails_alone_does_not_wait_for_th
     with nullcontext() if end is None else pytest.raises(type(end)), ddp.joined(gpu):
         if end is not None:
             raise end
-    assert calls == [1, ("nccl", gpu), *["left"] * left] and sys.stdout is said
+    assert calls == [("nccl", gpu) if nccl else ("gloo", None), *["left"] * left] and sys.stdout is said
 
 
 def test_alone_a_team_changes_nothing():
     with ddp.joined(torch.device("cpu")) as team, team.first_alone():
         x = torch.ones(2)
-        assert team == ddp.Team() and team.total([x], [0.1, 2]) == [0.1, 2] and torch.equal(x, torch.ones(2))
+        assert team == ddp.Team() and team.total([x], x) is x and torch.equal(x, torch.ones(2))
         assert team.gather("a") == ["a"]
         team.align([x])
         assert torch.equal(x, torch.ones(2))

@@ -4,7 +4,9 @@ import errno
 import os
 import signal
 import time
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tiny import alone_in_elsewhere
@@ -88,3 +90,31 @@ def test_where_there_are_no_locks_nothing_is_held(tmp_path, monkeypatch):
         monkeypatch.setattr("extractor.files.fcntl", None)
         with folder_lock(tmp_path):
             assert (tmp_path / ".lock").exists()
+
+
+@pytest.fixture
+def held(monkeypatch):
+    """held(n): the next n times another program has a file open that is to be replaced, as on Windows."""
+    replace, times = os.replace, []
+
+    def refuse(*paths):
+        if times:
+            times.pop()
+            raise PermissionError(13, "The process cannot access the file because it is being used by another process")
+        replace(*paths)
+
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr("extractor.files.time", SimpleNamespace(
+        monotonic=lambda: clock.now, sleep=lambda s: setattr(clock, "now", clock.now + s)))
+    monkeypatch.setattr(os, "replace", refuse)
+    return lambda n: times.extend(range(n))
+
+
+def test_a_file_that_another_program_holds_for_a_moment_is_replaced_after_it(held, tmp_path):
+    (tmp_path / "a.json").write_text("old")
+    for n, then in ((20, "new"), (1000, "old")):
+        held(n)
+        with nullcontext() if then == "new" else pytest.raises(UserError, match="cannot be written .*another process"):
+            with atomic_write(tmp_path / "a.json") as aside:
+                aside.write_text(then)
+        assert (tmp_path / "a.json").read_text() == "new" and os.listdir(tmp_path) == ["a.json"]

@@ -27,6 +27,16 @@ def test_tensorboard_and_the_table_have_the_same_curves_also_of_a_run_that_went_
     assert curves.read(tmp_path) == {"train/loss": list(zip(range(10, 61, 10), expected, strict=True))}
 
 
+def test_it_says_once_how_long_it_will_take_and_that_mixtures_are_waited_for(tmp_path, capsys):
+    told = Journal(tmp_path, 0, 7300)
+    for step, share in ((20, 0.9), (40, 0.1), (60, 0.2), (80, 0.3), (100, 0.4)):
+        told.pace({"steps_per_s": 1.0, "data_wait": share}, 7240 - step)
+    told.close()
+    pace, wait = capsys.readouterr().out.splitlines()
+    assert pace == "about 3,600 steps an hour, 2.0 hours to go"
+    assert wait.startswith("30% of the time goes by waiting for mixtures: try more --workers (")
+
+
 def test_a_full_disk_is_one_sentence(tmp_path, monkeypatch):
     told = Journal(tmp_path, 0, 10)
 

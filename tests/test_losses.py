@@ -63,6 +63,7 @@ def test_what_is_sharpened_gains_40_db_a_decade(hz, gain_db):
 def test_the_treble_has_its_share_of_the_loss(share):
     mixture, target, estimate = (noise(3, 500, seed=seed) for seed in range(3))
     loss, parts = predictive_loss(lambda _: estimate, mixture, target, LossArgs(treble_weight=share))
+    parts = {name: part.item() for name, part in parts.items()}
     log_mses = log_mse(error=target - estimate, mixture=mixture, tau=TAU)
     assert parts["log_mse_db"] == pytest.approx(log_mses.mean().item())
     error = sharpened(target) - sharpened(estimate)

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import re
 import resource
 import shutil
 import signal
@@ -16,15 +17,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
+import torch
 from tiny import ROOT, assert_equal, assert_near, scalars, tiny_command, tiny_run, weights
 
 import models
 import train
-from extractor import UserError, checkpoint, step_cost
+from extractor import UserError, checkpoint, ddp, step_cost
 from extractor.parallel import Backward
 from extractor.progress import Progress, keep_best
 from extractor.script import EXIT_RESUMABLE, Stop
-from extractor.step_cost import Step
+from extractor.step_cost import Memory
 from train import MainArgs, main
 
 SPAWNED = multiprocessing.get_context("forkserver")  # processes that have imported torch already
@@ -113,7 +115,7 @@ def test_a_step_under_way_when_it_is_told_to_end_is_the_last(args, monkeypatch, 
             os.kill(os.getpid(), signal.SIGTERM)
         return backward(*given)
 
-    monkeypatch.setattr(step_cost, "step_of", lambda *_: Step(0, 0, 1.0))
+    monkeypatch.setattr(step_cost, "memory", lambda *_: Memory(0, 0))
     monkeypatch.setattr(Backward, "__call__", told_in_the_second)
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as ended:
@@ -235,14 +237,39 @@ def test_a_recording_that_breaks_in_the_night_is_named_counted_and_passed_over(b
     assert n > 0 and f"{n:.0f} draws from recordings failed and were made anew" in capsys.readouterr().out
 
 
+@pytest.mark.slow(20)
 @pytest.mark.parametrize("workers", [0, 1])
-def test_where_nothing_can_be_read_any_more_the_run_ends_with_one_sentence(workers, args, tmp_path):
-    folder = Path(shutil.copytree(Path(args.data.clean[0]).parents[1], tmp_path / "recordings"))
-    data = replace(args.data, clean=(f"{folder}/clean/alice",), dirty=(f"{folder}/dirty/other",),
-                   p_no_target=1.0, p_two_sources=0.0, p_no_interference=0.0)
-    training = train.MixtureDataset(train.find_material(data), data, args.model.sample_rate, split="train")
-    (folder / "dirty/other/voices/bob.wav").unlink()
-    sampler = train.TrainingSampler(0, 2, 5, 0, 2)
-    batches = train.DataLoader(train.Reported(training), 2, sampler=sampler, num_workers=workers)
-    with pytest.raises(UserError, match=r"^none of 20 draws could be read, the last one: [^\n]*bob\.wav: [^\n]*$"):
-        next(iter(train.in_turns(batches, 1)))
+def test_where_nothing_can_be_read_any_more_the_run_ends_at_once_with_one_sentence(workers, args, recordings, tmp_path):
+    folder = Path(shutil.copytree(recordings, tmp_path / "recordings"))
+    command = tiny_command(folder, tmp_path, "alice", steps=100_000, valid_every=50_000, workers=workers)
+    process = subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.PIPE, text=True)
+    while not (args.folder / "last.pt").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    (folder / "clean").rename(tmp_path / "unplugged")
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1 and "Traceback" not in said
+    said = said.rstrip().split("\n")[-1]
+    assert re.fullmatch(r"error: none of 20 draws could be read, the last one: .*src_\d\.wav: .*", said), said
+
+
+@pytest.mark.parametrize("fails, words", [
+    (lambda *_: fail_in_shm(), "too little shared memory .*--shm-size=1g, or give --workers 0"),
+    (lambda *_: os.kill(os.getpid(), signal.SIGKILL), "was ended from outside, .* without free memory .*--workers"),
+])
+def test_what_makes_mixtures_and_has_no_memory_ends_the_run_with_one_sentence(fails, words, args, monkeypatch):
+    monkeypatch.setattr(train.Reported, "__getitem__", fails)
+    with pytest.raises(UserError, match=words):
+        main(replace(args, workers=1))
+
+
+def fail_in_shm():
+    raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
+
+
+def test_of_an_item_only_what_training_reads_is_sent_to_it(args):
+    material = train.find_material(args.data)
+    training = train.MixtureDataset(material, args.data, args.model.sample_rate, split="train")
+    (batch,) = next(train.mixtures(args, training, ddp.Team(), 0, torch.device("cpu")))
+    assert {*batch} == {"mixture", "target", "seed", "unread", "error"}

@@ -22,7 +22,7 @@ from extractor import UserError, audio, checkpoint, ddp, step_cost
 from extractor.optim import learning_rate
 from extractor.parallel import Backward
 from extractor.profile import profile
-from extractor.step_cost import Step
+from extractor.step_cost import Memory
 from losses import predictive_loss
 from train import MainArgs, main
 
@@ -61,7 +61,7 @@ def test_stopped_and_resumed_is_the_same_as_never_stopped(args, monkeypatch, thr
         return backward(*batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(step_cost, "step_of", lambda *_: Step(0, 0, 1.0))  # whose steps do not count
+        patch.setattr(step_cost, "memory", lambda *_: Memory(0, 0))  # whose steps do not count
         patch.setattr(Backward, "__call__", stop_at_the_fourth)
         with pytest.raises(KeyboardInterrupt):
             main(args)
@@ -111,7 +111,7 @@ def test_steps_without_a_finite_loss_are_skipped_counted_and_leave_no_trace(args
                 value = value * math.nan
         return value, parts
 
-    monkeypatch.setattr(step_cost, "step_of", lambda *_: Step(0, 0, 1.0))  # whose steps do not count
+    monkeypatch.setattr(step_cost, "memory", lambda *_: Memory(0, 0))  # whose steps do not count
     monkeypatch.setitem(models.FAMILIES, "dptnet", models.FAMILIES["dptnet"]._replace(loss=nan_at_first))
     main(args)
 
@@ -148,9 +148,10 @@ def test_training_on_cuda_ends_near_training_on_the_cpu(args):
 # its parts
 
 
-def test_products_in_training_are_of_the_precision_asked_for_all_else_is_full(args, monkeypatch):
+def test_products_in_training_are_of_the_precision_asked_for_all_else_is_full(args, monkeypatch, capsys):
     dtypes = []
-    monkeypatch.setattr(step_cost, "step_of", lambda *_: Step(0, 0, 1.0))  # whose products do not count
+    monkeypatch.setattr("extractor.precision.fast", lambda device: False)
+    monkeypatch.setattr(step_cost, "memory", lambda *_: Memory(0, 0))  # whose products do not count
     monkeypatch.setattr(torch.nn.Linear, "forward", noting(dtypes, torch.nn.Linear.forward))
     for precision, expected in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
         dtypes.clear()
@@ -159,6 +160,7 @@ def test_products_in_training_are_of_the_precision_asked_for_all_else_is_full(ar
         assert expected in training and set(validation) == {torch.float32}
         saved = weights(args.folder.parent / precision / "last.pt")
         assert {x.dtype for name, x in saved.items() if "rng" not in name} == {torch.float32}
+        assert ("multiplies bf16 no faster than fp32" in capsys.readouterr().out) == (precision == "bf16")
 
 
 def noting(dtypes, forward):

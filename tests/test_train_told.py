@@ -5,6 +5,7 @@ import shutil
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain, repeat
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,7 +25,7 @@ from augment import AugmentArgs
 from dataset import KINDS, MixtureDataset
 from dptnet import DPTNet
 from extractor import UserError, audio, checkpoint, curves, journal, step_cost
-from extractor.step_cost import Step, free_bytes
+from extractor.step_cost import Memory, free_bytes
 from train import MainArgs, main
 
 CPU = torch.device("cpu")
@@ -53,17 +54,31 @@ def test_tensorboard_has_curves_and_the_sound_and_spectrogram_of_every_kind(args
     assert events.Audio("game/mixture")[0].sample_rate == RATE
 
 
-def test_sound_is_kept_of_the_first_validation_and_of_better_ones(args, monkeypatch):
-    losses, told = iter([-5.0, -4.0, -6.0, -5.5, -7.0]), []
+def test_sound_is_kept_of_the_first_validation_and_of_better_ones_minutes_apart(args, monkeypatch):
+    told, clock = [], SimpleNamespace(now=0.0)
+    losses, minutes = iter([-5.0, -4.0, -6.0, -7.0, -8.0]), iter([0, 2, 2, 2, 2])
 
     def validate(*_):
+        clock.now += 60 * next(minutes)
         return {"loss": next(losses)}, []
 
+    monkeypatch.setattr(journal, "time", SimpleNamespace(monotonic=lambda: clock.now))
     monkeypatch.setattr(train, "validate", validate)
     monkeypatch.setattr(journal.report, "add_examples", lambda writer, step, *_: told.append(step))
     main(replace(args, steps=8, valid_every=2))
     main(replace(args, steps=10, valid_every=2))  # another process begins with one
-    assert told == [2, 6, 10]
+    assert told == [2, 6, 10]  # the better one of step 8 came too soon
+
+
+def test_saves_are_seconds_apart_however_fast_the_steps_are(args, monkeypatch):
+    clock, saved = SimpleNamespace(now=0.0), []
+    monkeypatch.setattr(train, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(train, "learning_rate", lambda *a, **k: setattr(clock, "now", clock.now + 7) or 1e-3)  # a step
+    saver = train.saver
+    monkeypatch.setattr(train, "saver", lambda *given: lambda name, p: saved.append((name, p.step)) or saver(*given)(
+        name, p))
+    main(replace(args, steps=11, valid_every=4, save_every=2, save_s=20))
+    assert [step for name, step in saved if name == "last.pt"] == [4, 8, 11]
 
 
 def test_minutes_go_on_where_an_earlier_run_stopped(args):
@@ -101,7 +116,7 @@ def test_before_the_first_step_it_says_what_it_found_and_what_it_costs(args, cap
     assert "voices      1 files      0.1 min  4000 Hz" in out
     n_parameters = sum(p.numel() for p in DPTNet(NET).parameters())
     assert f"dptnet: {n_parameters:,} parameters, about 0.0 GiB for batches of 2 x 0.5 s" in out
-    assert "steps per hour on cpu" in out and "training on cpu, step 0 to 6" in out
+    assert "training on cpu, step 0 to 6" in out
     assert "held out for validation: 0.0 min of 1 clean recordings, 0.0 min of 2 dirty ones\n" in out  # 1.2 s of either
 
 
@@ -122,49 +137,76 @@ def test_a_recording_that_lost_its_end_is_used_up_to_there_and_named(args, tmp_p
     assert named == [f"{tmp_path}/other/cut.wav: cut off at its end; the 5.0 s that are there are used"]
 
 
-def test_the_estimated_memory_is_that_of_what_a_step_keeps(args):
-    """A net that keeps one tensor of the mixture's size: y = w x needs x for the gradient of w."""
-    class Scale(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.w = nn.Parameter(torch.ones(()))
+class Waves(nn.Module):
+    """Two layers of eight sines, each of which keeps the mixture's size for the backward pass."""
 
-        def forward(self, x):
-            return self.w * x
+    def __init__(self, recomputed: bool):
+        super().__init__()
+        self.w, self.recomputed = nn.Parameter(torch.ones(1000)), recomputed
 
-    family = models.FAMILIES["dptnet"]._replace(loss=lambda net, mixture, target, *_: (net(mixture).sum(), {}))
-    step = step_cost.step_of(args, 2, train.loss_function(args, family, CPU), Scale(), CPU)
-    n_samples = 0.5 * RATE
-    assert step.weights == 20 and step.item == pytest.approx(4 * n_samples, abs=32) and step.seconds > 0
-    assert step.n_bytes(2) == 20 + 2 * step.item
-    assert step.largest_batch(20 + 100 * step.item) == 79  # with a fifth to spare
-    assert step.largest_batch(10) == 0
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        def layer(x):
+            for _ in range(8):
+                x = x.sin()
+            return x
+
+        x = self.w[0] * x
+        for _ in range(2):
+            x = torch.utils.checkpoint.checkpoint(layer, x, use_reentrant=False) if self.recomputed else layer(x)
+        return x
 
 
-def test_the_time_of_a_step_is_that_of_a_moment_when_the_machine_was_not_busy(args, threads):
-    threads(1)  # a call is a step
-    delays = [0, 0.3, 0.3, 0, *9 * [0.3]]  # on an item, on batches
-
-    def loss(net, mixture, target, *_):
-        time.sleep(delays.pop(0))
+@pytest.mark.parametrize("recomputed, least, most", [(False, 17, 20), (True, 9, 13)])
+def test_the_estimated_memory_is_the_peak_of_a_step_also_of_what_is_computed_once_more(recomputed, least, most):
+    def loss(net, mixture, *_):
         return net(mixture).sum(), {}
 
-    family = models.FAMILIES["dptnet"]._replace(loss=loss)
-    step = step_cost.step_of(args, 2, train.loss_function(args, family, CPU), nn.Linear(round(0.5 * RATE), 1), CPU)
-    assert step.seconds < 0.2
+    found = step_cost.memory(Waves(recomputed), loss, (2, 50_000), CPU)
+    assert found.fixed == pytest.approx(5 * 4 * 1000, rel=0.3) and least <= found.item / (4 * 50_000) <= most
+    assert found.n_bytes(2) == found.fixed + 2 * found.item
+    assert Memory(20, 1000).largest_batch(20 + 100 * 1000) == 79  # with a fifth to spare
+    assert Memory(20, 1000).largest_batch(10) == 0
 
 
-@pytest.mark.parametrize("minutes, steps", [(1.0, 30), (0.25, 8), (0.001, 1)])
-def test_the_steps_that_fit_are_the_minutes_over_the_time_of_one(minutes, steps, args, monkeypatch):
-    monkeypatch.setattr(step_cost, "step_of", lambda *_: Step(0, 0, 2.0))
-    assert train.steps_that_fit(args, minutes) == steps
+def test_on_a_gpu_the_peak_is_that_of_its_allocator(monkeypatch):
+    bytes_of = {"memory_allocated": 100, "max_memory_allocated": 350, "reset_peak_memory_stats": None}
+    for name, value in bytes_of.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
+    with step_cost.peak(torch.device("cuda")) as most:
+        pass
+    assert most == [250]
+
+
+def test_the_time_of_a_step_is_that_of_warm_ones_when_the_machine_was_not_busy(monkeypatch):
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(step_cost, "time", SimpleNamespace(monotonic=lambda: clock.now))
+
+    def steps(*seconds):
+        for s in chain(seconds, repeat(1.0)):
+            clock.now += s
+            yield
+
+    assert step_cost.seconds_a_step(steps(3.0, 0.5), warm=4) == 1.0
+    assert step_cost.seconds_a_step(steps(1.0, 1.0, *4 * [0.01]), warm=4) == 1.0  # prepared while all started up
+    assert step_cost.seconds_a_step(steps(1.0, 1.0, *3 * [2.0]), warm=0) == 1.0  # busy at first
+    assert step_cost.seconds_a_step(steps(*6 * [30.0]), warm=16) == pytest.approx(30)  # no step is done for nothing
+
+
+@pytest.mark.slow(15)
+def test_the_steps_that_fit_are_the_minutes_over_the_time_of_whole_steps(args, monkeypatch, capsys):
+    """A mixture takes 0.1 s, so a step of two 0.2 s, and what the net takes."""
+    make = MixtureDataset.__getitem__
+    monkeypatch.setattr(MixtureDataset, "__getitem__", lambda self, key: time.sleep(0.1) or make(self, key))
+    monkeypatch.setattr(step_cost, "SPAN_S", 0.7)
+    assert 100 < train.steps_that_fit(args, 1.0) < 60 / 0.2
+    assert train.steps_that_fit(args, 1e-4) == 1 and capsys.readouterr().out == ""
 
 
 def test_a_batch_that_does_not_fit_is_refused_with_the_way_out(args, monkeypatch):
     def no_room(*_):
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(step_cost, "step_of", no_room)
+    monkeypatch.setattr(step_cost, "memory", no_room)
     words = r"2 items of 0\.5 s do not fit into the memory of cpu: give MainArgs.grad_accum_steps = 2, or a"
     with pytest.raises(UserError, match=words):
         train.main(args)
@@ -173,13 +215,14 @@ def test_a_batch_that_does_not_fit_is_refused_with_the_way_out(args, monkeypatch
 def test_a_dry_run_says_what_fits_and_trains_nothing(args, monkeypatch, capsys):
     seen = []
 
-    def measured(args, micro_batch_size, *_):
-        seen.append((micro_batch_size, args.data.segment_s))
-        if args.data.segment_s > 0.9:
+    def measured(net, loss, shape, device):
+        seen.append(shape)
+        if shape[1] > 0.9 * RATE:
             raise torch.OutOfMemoryError
-        return Step(0, 2**20, 1.5)
+        return Memory(0, 2**20)
 
-    monkeypatch.setattr(step_cost, "step_of", measured)
+    monkeypatch.setattr(step_cost, "memory", measured)
+    monkeypatch.setattr(train, "seconds_a_step", lambda args, *_: 3.0)
     monkeypatch.setattr(step_cost, "free_bytes", lambda device: 2**30)
     main(replace(args, dry_run=True, batch_size=4, grad_accum_steps=2, steps=2400))
     head, _, *rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
@@ -187,7 +230,7 @@ def test_a_dry_run_says_what_fits_and_trains_nothing(args, monkeypatch, capsys):
                     "hours for 2,400 steps |")
     assert rows == ["| 0.25 | 1 | 819 | 3.000 | 0 | 2.0 |", "| 0.5 | 1 | 819 | 3.000 | 1 | 2.0 |",
                     "| 1 | - | below 2 | - | - | - |"]
-    assert seen == [(2, 0.25), (2, 0.5), (2, 1.0)] and not list(args.folder.glob("*.pt"))
+    assert seen == [(2, RATE // 4), (2, RATE // 2), (2, RATE)] and not list(args.folder.glob("*.pt"))
 
 
 def test_on_a_cpu_a_batch_is_not_tried_that_memory_has_no_room_for(args, monkeypatch):
@@ -199,14 +242,14 @@ def test_on_a_cpu_a_batch_is_not_tried_that_memory_has_no_room_for(args, monkeyp
         tried.append(len(mixture))
         return loss(net, mixture, *given)
 
-    one = step_cost.measure(net, loss, (2, 1000), device)
-    monkeypatch.setattr(step_cost, "free_bytes", lambda device: one.n_bytes(3) + 1)
-    assert step_cost.measure(net, loss, (3, 1000), device).item == one.item
+    found = step_cost.memory(net, loss, (2, 1000), device)
+    monkeypatch.setattr(step_cost, "free_bytes", lambda device: found.n_bytes(3) + 1)
+    assert step_cost.memory(net, loss, (3, 1000), device) == found
     with pytest.raises(torch.OutOfMemoryError):
-        step_cost.measure(net, noted, (4, 1000), device)
-    assert tried == [1]
+        step_cost.memory(net, noted, (4, 1000), device)
+    assert max(tried) == 2
     monkeypatch.setattr(step_cost, "free_bytes", lambda device: 0)  # a system that does not say
-    step_cost.measure(net, loss, (4, 1000), device)
+    step_cost.memory(net, loss, (4, 1000), device)
 
 
 def test_some_memory_is_free():
@@ -251,16 +294,50 @@ def test_by_another_measure_what_is_best_is_judged_anew(change, args, recordings
     assert [p.read_bytes() for p in args.folder.glob("best_until_*.pt")] == [before]
 
 
-def test_a_folder_named_with_a_slash_at_its_end_is_the_same_and_weights_to_start_from_come_too_late(args, capsys):
+@pytest.mark.parametrize("now", ["spelt otherwise", "moved"])
+def test_the_same_recordings_are_the_same_however_their_folder_is_spelt_and_where_it_is(
+    now, args, recordings, tmp_path, monkeypatch, capsys
+):
+    here, there = tmp_path / "here", tmp_path / "there"
+    for kind in ("clean", "dirty"):
+        shutil.copytree(recordings / kind, here / kind)
+    monkeypatch.chdir(tmp_path)
+    args = replace(args, data=replace(args.data, clean=("here/clean/alice/",), dirty=("here/dirty/other",)))
     main(args)
-    best = (args.folder / "best.pt").read_bytes()
-    slashed = replace(args.data, clean=(args.data.clean[0] + "/",), dirty=(args.data.dirty[0] + "/",))
-    main(replace(args, data=slashed, init_from=str(args.folder / "best.pt")))
-    said = capsys.readouterr().out
-    assert "judged anew" not in said and "goes on from its own weights, not from MainArgs.init_from" in said
+    held, best = checkpoint.load(args.folder / "best.pt")["clips"], (args.folder / "best.pt").read_bytes()
+    if now == "moved":
+        here = here.rename(there)
+    monkeypatch.chdir(here)
+    moved = replace(args.data, clean=(f"{here}/clean/../clean/alice",), dirty=(f"{here}/dirty/other",))
+    main(replace(args, data=moved))
     assert (args.folder / "best.pt").read_bytes() == best
-    main(replace(args, steps=7, init_from=str(args.folder / "best.pt")))
+    main(replace(args, data=moved, steps=9))
+    clips = checkpoint.load(args.folder / "last.pt")["clips"]
+    assert all(clips[str(here / Path(clip).relative_to(tmp_path / "here"))] == length for clip, length in held.items())
+    assert "judged anew" not in capsys.readouterr().out
+
+
+def test_weights_to_start_from_come_too_late_for_a_run_that_goes_on(args, capsys):
+    main(args)
+    best = str(args.folder / "best.pt")
+    main(replace(args, steps=7, init_from=best))
+    assert "goes on from its own weights, not from MainArgs.init_from" in capsys.readouterr().out
     assert checkpoint.load(args.folder / "last.pt")["args"]["init_from"] == ""  # what it did start from
+
+
+def test_a_run_whose_last_checkpoint_is_gone_begins_anew_and_keeps_its_best(args, capsys):
+    best = main(args)
+    before, step = best.read_bytes(), checkpoint.load(best)["step"]
+    for steps in (1, step):
+        (args.folder / "last.pt").unlink()
+        main(replace(args, steps=steps, valid_every=step))
+        said = capsys.readouterr().out
+        assert f"best.pt stays as best_until_{step if steps == 1 else 1}.pt; to start from its weights give" in said
+        assert (args.folder / f"best_until_{step}.pt").read_bytes() == before
+    (args.folder / "last.pt").unlink()
+    with pytest.raises(UserError, match=rf"best_until_{step}\.pt are there, but no last\.pt to go on from: move one"):
+        main(args)
+    assert (args.folder / f"best_until_{step}.pt").read_bytes() == before
 
 
 def test_another_seed_is_another_run(args):
@@ -394,6 +471,7 @@ def test_two_processes_do_not_train_into_one_folder(args, monkeypatch):
     with pytest.raises(UserError, match="another process"):
         main(args)
     assert taken == [args.folder] and not list(args.folder.glob("*.pt"))
+    monkeypatch.setattr(step_cost, "SPAN_S", 0.1)
     main(replace(args, dry_run=True))
 
 

@@ -24,13 +24,14 @@ def tiny_run(recordings: Path, runs: Path) -> MainArgs:
     return MainArgs(
         name="alice", runs=str(runs),
         data=MixtureArgs((f"{recordings}/clean/alice",), (f"{recordings}/dirty/other",), segment_s=0.5, n_valid=8),
-        model=NET, steps=6, batch_size=2, warmup=2, valid_every=3, save_every=1, workers=0, device="cpu",
+        model=NET, steps=6, batch_size=2, warmup=2, valid_every=3, save_every=1, save_s=0.0, workers=0, device="cpu",
     )
 
 
 def tiny_command(recordings: Path, runs: Path, name: str, **fields) -> list[str]:
     """The same run as words after `python`, with other fields of MainArgs."""
     fields = {"steps": 6, "batch_size": 2, "warmup": 2, "valid_every": 3, "save_every": 1, "workers": 0} | fields
+    fields |= {"save_s": 0}
     words, last = (  # of the net after its preset
         [w for field, value in fields.items() for w in (f"--{field.replace('_', '-')}", str(value))
          if field.startswith("model.") == of_net] for of_net in (False, True)
