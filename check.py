@@ -94,8 +94,7 @@ def usable(paths: list[Path], rows: list[dict], audio_stream: int) -> list[audio
     return [audio.probe(path, audio_stream) for path in paths if path.as_posix() not in fatal]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# one recording
+# --- one recording ---------------------------------------------------------------------------------------------------
 
 
 def examine_all(files: list[tuple[Path, str]], args: CheckArgs) -> list[Sound]:
@@ -186,8 +185,7 @@ def flaws_of(
         yield "noisy", f"noisy: its background is only {numbers['snr_db']:.0f} dB under the speech"
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# all of them
+# --- all of them -----------------------------------------------------------------------------------------------------
 
 
 def split(rows: list[dict], args: MixtureArgs) -> list[str]:
@@ -232,8 +230,7 @@ def shared_sounds(sounds: list[Sound]) -> tuple[list[str], list[str]]:
     return leaks, repeats
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# what is said
+# --- what is said ----------------------------------------------------------------------------------------------------
 
 COLUMNS = (
     "path",

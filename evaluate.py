@@ -43,6 +43,8 @@ class EvalArgs:
 def main(args: EvalArgs) -> dict:
     """Returns the content of scores.json."""
     out_dir, pairs = Path(args.out_dir), scoring.find_pairs(Path(args.pairs))
+    if (out_dir / infer.CLAIM).exists():
+        raise UserError("holds what infer.py extracted, whose page this would replace; choose another out_dir", out_dir)
     sample_rate = pairs[0].mixture.rate
     systems = name_systems(args.systems, out_dir)
     enrolment = read_enrolment(args.clean, sample_rate)

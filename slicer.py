@@ -159,8 +159,7 @@ def threads() -> Iterator[Executor]:
         pool.shutdown(cancel_futures=True)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# listening: one pass over the recording
+# --- listening: one pass over the recording --------------------------------------------------------------------------
 
 
 class Track(NamedTuple):
@@ -209,8 +208,7 @@ def find_threshold(recording: audio.Recording, levels: np.ndarray, args: SlicerA
     )
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# writing: a second pass
+# --- writing: a second pass ------------------------------------------------------------------------------------------
 
 
 def write_clip(recording: audio.Recording, channel: int | None, args: SlicerArgs, path: Path, clip: Clip):
@@ -247,8 +245,7 @@ def subtype_of(recording: audio.Recording, channel: int | None, args: SlicerArgs
     return own if untouched and own in ("PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE") else "FLOAT"
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# what the table says
+# --- what the table says ---------------------------------------------------------------------------------------------
 
 def describe_clip(name: str, clip: Clip, peak_db: float, rms_db: float, args: SlicerArgs) -> dict:
     span = clip.pieces[0][0], clip.pieces[-1][1]
@@ -269,8 +266,7 @@ def describe(start: int, end: int, length: int, speech_s: float, args: SlicerArg
     return dict.fromkeys(slicing.COLUMNS, "") | {k: f"{v:.6f}" for k, v in numbers.items()}
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# what is left to do
+# --- what is left to do ----------------------------------------------------------------------------------------------
 
 def fingerprints(sources: list[Path]) -> tuple[dict[Path, str], list[str]]:
     """-> of every file that can be read its fingerprint, of every other one a sentence"""
@@ -317,8 +313,7 @@ def to_slice(prints: dict[Path, str], rows: list[dict], args: SlicerArgs, failur
     return todo
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# what is said
+# --- what is said ----------------------------------------------------------------------------------------------------
 
 
 def notes(recording: audio.Recording, track: Track, plan: Plan, args: SlicerArgs) -> list[str]:

@@ -202,8 +202,7 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
     return best
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# one step, and one validation
+# --- one step, and one validation ------------------------------------------------------------------------------------
 
 
 class StepResult(NamedTuple):
@@ -308,8 +307,7 @@ def entropies(net: nn.Module, items: list[dict], device: torch.device) -> list[f
     return entropy_by_layer(net, torch.stack([item["mixture"] for item in items]).to(device)).tolist()
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# before the first step
+# --- before the first step -------------------------------------------------------------------------------------------
 
 
 def make_net(args: MainArgs, device: torch.device, last: Path | None) -> tuple[MainArgs, nn.Module, dict]:

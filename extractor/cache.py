@@ -13,8 +13,7 @@ from tqdm import tqdm
 from extractor import UserError, audio, tables
 from extractor.files import atomic_write, shortened
 
-# ---------------------------------------------------------------------------------------------------------------------
-# what was found out: recordings that are as they were are not opened again
+# --- what was found out: recordings that are as they were are not opened again ---------------------------------------
 
 
 KEPT = [f.name for f in fields(audio.Recording) if f.name not in ("path", "unpacked", "channel", "offset")]

@@ -63,6 +63,8 @@ def replace(path: str | Path, by: str | Path):
 def folder_lock(folder: str | Path) -> Iterator[None]:
     """A folder, made where there is none, for one process until it ends, however it does. Raises UserError where
     another one has it. Where a system or a disk knows no locks nothing is held."""
+    if not str(folder):
+        raise UserError("the output folder has no name: give out_dir one")
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         f = open(Path(folder, ".lock"), "a")

@@ -81,6 +81,7 @@ def show(
         if not (folder / path).exists():
             continue
         state = {"name": path, "changed": (folder / path).stat().st_mtime_ns, "page_s": page_s}
+        state["audio_stream"] = head["args"].get("audio_stream", 0)
         item, *rows = known.get(path, ({},))
         if path in sources and not (state.items() <= item.items() and (folder / item["sound"]).exists()):
             try:
@@ -111,7 +112,7 @@ def shown_before(folder: Path, name: str) -> dict[str, tuple[dict, dict, dict]]:
 
 def look(source: Path, out: Path, state: dict, folder: Path, name: str) -> tuple[dict, dict, dict]:
     """Returns an item of the page and the measures of recording and estimate; writes the sound of the loudest part."""
-    mixture, estimate = audio.probe_mixture(source), audio.probe(out)
+    mixture, estimate = audio.probe_mixture(source, state["audio_stream"]), audio.probe(out)
     rate, n_samples = estimate.rate, estimate.frames
     hop = hop_of(rate)
 

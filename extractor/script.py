@@ -1,12 +1,13 @@
 """What every script shares: its command line, one sentence for a mistake of the user, SIGTERM, what made a result."""
 
+import os
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, is_dataclass, replace
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
@@ -35,7 +36,18 @@ def command_line(args, **named: Mapping[str, object]):
             del words[at : at + 2]
     config = (tyro.conf.FlagConversionOff, tyro.conf.AvoidSubcommands)
     choices = (f"--{field} NAME starts from one of: {', '.join(objects)}" for field, objects in named.items())
-    return tyro.cli(type(args), default=args, args=words, config=config, description="; ".join(choices))
+    return at_home(tyro.cli(type(args), default=args, args=words, config=config, description="; ".join(choices)))
+
+
+def at_home(value):
+    """Returns args, or a part of them, with the home folder in place of the ~ that a path begins with. A shell does
+    that only outside of quotes."""
+    if is_dataclass(value):
+        found = {f.name: (getattr(value, f.name), at_home(getattr(value, f.name))) for f in fields(value)}
+        return replace(value, **{name: new for name, (old, new) in found.items() if new != old})
+    if isinstance(value, tuple):
+        return tuple(map(at_home, value))
+    return os.path.expanduser(value) if isinstance(value, str) else value
 
 
 def one_sentence(kind, error, trace):

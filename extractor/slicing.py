@@ -1,7 +1,6 @@
 """Where to cut a recording into clips, and the table of what was cut. docs/slicing.md has the formula."""
 
 import csv
-import os
 import re
 import shutil
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from extractor import UserError, tables
+from extractor.files import replace
 
 # ---------------------------------------------------------------------------------------------------------------------
 # where to cut: the best places over all of the recording. Positions are samples of the recording at the rate of the
@@ -253,7 +253,7 @@ def publish(out_dir: Path, rows: list[dict]):
     named = {row["clip"] for row in rows}
     for path in (out_dir / STAGING).glob("*"):
         if path.name in named:
-            os.replace(path, out_dir / path.name)
+            replace(path, out_dir / path.name)
     shutil.rmtree(out_dir / STAGING, ignore_errors=True)
 
 

@@ -128,8 +128,7 @@ def free_bytes(device: torch.device) -> int:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 0
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# what is said of it. args: train.py's MainArgs; loss as in `memory`
+# --- what is said of it. args: train.py's MainArgs; loss as in `memory` ----------------------------------------------
 
 
 def memory_of(args, micro_batch_size: int, loss: Callable, net: nn.Module, device: torch.device) -> Memory:

@@ -3,6 +3,8 @@
 import errno
 import os
 import signal
+import subprocess
+import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -118,3 +120,22 @@ def test_a_file_that_another_program_holds_for_a_moment_is_replaced_after_it(hel
             with atomic_write(tmp_path / "a.json") as aside:
                 aside.write_text(then)
         assert (tmp_path / "a.json").read_text() == "new" and os.listdir(tmp_path) == ["a.json"]
+
+
+def test_a_disk_that_is_full_is_named_so_where_sound_is_written(tmp_path):
+    """libsndfile says of it only "System error"."""
+    program = f"""
+import resource, numpy as np
+from extractor import audio
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+audio.write({str(tmp_path / "a.wav")!r}, [np.zeros(50_000, np.float32)], 50_000, 44100)
+"""
+    root = Path(__file__).parent.parent
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=root)
+    assert ended.stderr.strip().endswith("a.wav: cannot be written (File too large); make room, and run again")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_lock_needs_the_name_of_a_folder():
+    with pytest.raises(UserError, match="the output folder has no name"), folder_lock(""):
+        pass

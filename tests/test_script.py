@@ -239,3 +239,10 @@ def test_a_folder_named_by_a_dot_has_the_name_of_the_folder(tmp_path, monkeypatc
     (tmp_path / "bob").mkdir()
     monkeypatch.chdir(tmp_path / "bob")
     assert script.run_info(Inner(), ".")["name"] == "bob"
+
+
+def test_a_tilde_in_any_field_is_the_home_folder(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/alice")
+    monkeypatch.setattr(sys, "argv", ["train.py", "--name", "~/night", "--inner.folders", "~/a", "b~c", "~"])
+    args = command_line(Outer())
+    assert (args.name, args.inner.folders) == ("/home/alice/night", ("/home/alice/a", "b~c", "/home/alice"))
