@@ -278,7 +278,7 @@ def _read(recording: Recording, path: Path, first: int, n: int) -> np.ndarray:
     if n and not np.abs(samples).max() < LARGEST:  # nor where it is NaN
         peak = np.abs(samples).max()
         what = f"a sample of {peak:.1g} times full scale" if np.isfinite(peak) else "NaN or infinite samples"
-        raise UserError(f"{what} near {first / recording.rate:.1f} s; repair the file", recording.path)
+        raise UserError(f"{what} near {first / recording.rate:.1f} s", recording.path)
     return samples
 
 

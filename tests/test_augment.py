@@ -182,7 +182,7 @@ def response(rng: np.random.Generator, **fields) -> np.ndarray:
     """What becomes of a click in the middle of a second. [44100]"""
     click = np.zeros(RATE, np.float32)
     click[RATE // 2] = 1
-    return augment.target(click, augment.draw(replace(augment.OFF, **fields), rng), rng, RATE)
+    return augment.draw(replace(augment.OFF, **fields), rng, RATE).target(click)
 
 
 def test_every_range_is_drawn_from():

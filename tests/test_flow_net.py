@@ -85,7 +85,7 @@ def test_args_come_back_from_a_checkpoint_also_from_one_of_before_their_predicto
     saved = asdict(args)
     del saved["predictor"]["checkpointing"]
     assert FlowArgs(**asdict(args)) == FlowArgs(**saved) == args
-    assert (args.sample_rate, args.n_fft, args.hop) == (RATE, 64, 16)
+    assert args.sample_rate == RATE
 
 
 def test_a_predictor_that_nobody_knows_is_refused():
@@ -267,10 +267,11 @@ def test_the_target_of_the_loss_is_never_out_of_reach():
 
 
 def test_every_item_has_a_uniform_time_and_a_white_noise_of_its_own_seed():
-    times, white = flow.drawn(torch.arange(1000), 50)
+    times, white = flow.drawn(torch.arange(1000), 50, torch.device("cpu"))
     assert kstest(times[0].numpy(), "uniform").pvalue > 0.001 and 0 < times.min() and times.max() <= 1
     assert white.std().item() == pytest.approx(1, abs=0.02) and len(white.unique(dim=0)) == 1000
-    assert all(map(torch.equal, flow.drawn(torch.tensor([7, 3]), 50), (times[:, [7, 3]], white[[7, 3]])))
+    again = flow.drawn(torch.tensor([7, 3]), 50, torch.device("cpu"))
+    assert all(map(torch.equal, again, (times[:, [7, 3]], white[[7, 3]])))
 
 
 def test_in_training_the_loss_is_drawn_anew_by_torch_s_state_and_in_validation_nothing_is_drawn():
