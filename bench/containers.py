@@ -16,7 +16,10 @@ from extractor import audio
 from extractor.script import command_line
 from extractor.tables import markdown
 
-CONTAINERS = {"wav": "pcm_s16le", "m4a": "aac", "mkv": "aac", "webm": "libopus", "mp3": "libmp3lame", "flac": "flac"}
+CONTAINERS = {  # suffix, rate: codec
+    ("wav", 44100): "pcm_s16le", ("flac", 44100): "flac", ("m4a", 44100): "aac", ("mp3", 44100): "libmp3lame",
+    ("wav", 48000): "pcm_s16le", ("mkv", 48000): "aac", ("webm", 48000): "libopus",
+}
 
 
 @dataclass(frozen=True)
@@ -29,21 +32,23 @@ class BenchArgs:
 
 def main(args: BenchArgs):
     with TemporaryDirectory() as folder:
-        paths = [encode(Path(folder) / f"a.{suffix}", codec, args) for suffix, codec in CONTAINERS.items()]
+        paths = [
+            encode(Path(folder) / f"{rate}.{suffix}", codec, rate, args) for (suffix, rate), codec in CONTAINERS.items()
+        ]
 
         def extract(path: Path):
             infer.main(infer.InferArgs(args.checkpoint, str(path), f"{folder}/out", overwrite=True, page_s=0))
 
         seconds = medians([lambda path=path: extract(path) for path in paths], args.repeats)
-    rows = ([p.suffix[1:], f"{s:.1f}", f"{s / seconds[0]:.2f}"] for p, s in zip(paths, seconds, strict=True))
-    print(markdown(["container", "seconds", "over wav"], rows))
+    taken = dict(zip(CONTAINERS, seconds, strict=True))
+    rows = ([suffix, str(rate), f"{s:.1f}", f"{s / taken['wav', rate]:.2f}"] for (suffix, rate), s in taken.items())
+    print(markdown(["container", "rate, Hz", "seconds", "over wav"], rows))
     print(f"{args.minutes:g} min each; at most {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
 
 
-def encode(path: Path, codec: str, args: BenchArgs) -> Path:
-    """Writes the recording over and over, in stereo at its rate, or at 48 kHz for Opus."""
+def encode(path: Path, codec: str, rate: int, args: BenchArgs) -> Path:
+    """Writes the recording over and over, in stereo at a rate."""
     source = audio.probe(args.recording)
-    rate = 48000 if codec == "libopus" else 44100
     with av.open(str(path), "w") as out, audio.kept_open(source):
         stream = out.add_stream(codec, rate=rate, layout="stereo")
         stream.bit_rate = 160_000

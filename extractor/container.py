@@ -21,8 +21,8 @@ from extractor import UserError
 
 BLOCK_S = 1.0      # decoded at a time
 KEPT_S = 30.0      # decoded and kept, so that to go back a little costs nothing
-AHEAD_S = 4.0      # what lies no further ahead is reached by decoding, not by seeking
-BEFORE_S = 1.0     # decoded before what is sought: a decoder needs some packets until it is right again
+AHEAD_S = 1.0      # what lies no further ahead is reached by decoding, not by seeking
+BEFORE_S = 0.5     # decoded before what is sought: a decoder needs some packets until it is right again
 GAP_S = 0.1, 600.0 # time stamps that jump by so much leave silence, so that the rest stays at its time
 MISSING_S = 0.5    # less than the header promises by this: cut off
 FEW = 100          # packets that are all decoded at once
@@ -43,7 +43,9 @@ class Steps(NamedTuple):
 
     def place(self, stamp: int) -> int:
         """Samples before the frame of this stamp."""
-        return max(0, self.before + round((stamp - self.stamp) * self.a_tick / self.step) * self.step)
+        a_step = self.a_tick.denominator * self.step  # whole numbers: this is asked of every frame
+        steps = (2 * (stamp - self.stamp) * self.a_tick.numerator + a_step) // (2 * a_step)
+        return max(0, self.before + steps * self.step)
 
     def stamp_at(self, position: int) -> int:
         return self.stamp + int((position - self.before) / self.a_tick)

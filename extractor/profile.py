@@ -54,11 +54,14 @@ def profile(recordings: Sequence[audio.Recording]) -> Profile:
     """The profile of recordings, by MOMENTS seconds spread over them. Raises UserError where one cannot be read."""
     ends = np.cumsum([r.seconds for r in recordings])
     levels = []
-    for at in (np.arange(MOMENTS) + 0.5) / MOMENTS * ends[-1]:
-        i = int(np.searchsorted(ends, at, side="right"))
+    moments = (np.arange(MOMENTS) + 0.5) / MOMENTS * ends[-1]
+    places = np.searchsorted(ends, moments, side="right")
+    for i in np.unique(places):
         length = recordings[i].length(RATE)
-        start = max(0, min(round((at - ends[i] + recordings[i].seconds) * RATE), length - RATE))
-        levels.append(spectrogram_db(audio.read(recordings[i], start, min(RATE, length), RATE), RATE))
+        with audio.kept_open(recordings[i]):
+            for at in moments[places == i] - ends[i] + recordings[i].seconds:
+                start = max(0, min(round(at * RATE), length - RATE))
+                levels.append(spectrogram_db(audio.read(recordings[i], start, min(RATE, length), RATE), RATE))
     levels = np.concatenate(levels)
     overall = to_db((10 ** (levels / 10)).sum(axis=1))
     hz = (np.arange(N_BANDS) + 0.5) * RATE / 2 / N_BANDS
