@@ -19,7 +19,7 @@ import numpy as np
 
 from extractor import UserError
 
-BLOCK_S = 1.0      # decoded at a time
+BLOCK_S = 0.25     # decoded at a time
 KEPT_S = 30.0      # decoded and kept, so that to go back a little costs nothing
 AHEAD_S = 1.0      # what lies no further ahead is reached by decoding, not by seeking
 BEFORE_S = 0.5     # decoded before what is sought: a decoder needs some packets until it is right again
