@@ -144,7 +144,9 @@ def slice_recording(recording: audio.Recording, n: int, args: SlicerArgs, bar: t
         for path, clip, (peak, rms) in zip(paths, plan.clips, pool.map(write, paths, plan.clips), strict=True):
             rows.append(describe_clip(path.name, clip, peak, rms, args))
             bar.update(clip.length / args.sample_rate / 2)
-    for note in [damage] * bool(damage) + notes(recording, track, plan, args):
+    if damage:
+        tqdm.write(f"{recording.path}: {damage}")
+    for note in notes(recording, track, plan, args):
         tqdm.write(f"{recording.path}: {note}")
     return sorted(rows, key=lambda row: (float(row["start_s"]), not row["clip"]))
 

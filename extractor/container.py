@@ -287,8 +287,8 @@ class Frames:
                 if isinstance(self.clock, Steps):
                     silent = self.clock.place(frame.pts) - self.n
                 else:
-                    silent = round((at - due) * self.rate) if due and GAP_S[0] < at - due < GAP_S[1] else 0
-                self.silent_s += silent / self.rate if due else 0.0
+                    silent = round((at - due) * self.rate) if due is not None and GAP_S[0] < at - due < GAP_S[1] else 0
+                self.silent_s += silent / self.rate if due is not None else 0.0
                 self.n += silent
                 due = at + samples / self.rate
             yield self.n, frame
