@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 import models
 from extractor import UserError, audio, checkpoint, page, script, tables
-from extractor.chunked import extract_long
+from extractor.chunked import extract_long, pieces_at_once
 from extractor.device import pick_device
 from extractor.files import content_hash, folder_lock
 from extractor.levels import QUIET_DB, level_db
@@ -168,12 +168,13 @@ def extract_file(source: Path, out: Path, net, family, args: InferArgs, device: 
         alone = f"channel {recording.channel + 1} alone is extracted"
         tqdm.write(f"{source}: its channels would cancel each other; {alone}")
 
-    most_db = -math.inf  # of any second, over its level
+    kept_db = [-math.inf]  # of each piece, the most of any second over its level
+
+    def read(start: int, n: int) -> np.ndarray:
+        return audio.read(recording, start, n, sample_rate)
 
     @torch.inference_mode()
-    def extract(start: int, n: int) -> np.ndarray:
-        nonlocal most_db
-        mixture = audio.read(recording, start, n, sample_rate)
+    def extract(mixture: np.ndarray, start: int) -> np.ndarray:
         try:
             estimate = family.extract(net, torch.from_numpy(mixture)[None].to(device), start)[0].cpu().numpy()
         except RuntimeError as e:
@@ -182,22 +183,23 @@ def extract_file(source: Path, out: Path, net, family, args: InferArgs, device: 
             less = f"give InferArgs.chunk_s less than {args.chunk_s:g}"
             raise UserError(f"{source}: a chunk does not fit into the memory of {device}: {less}") from None
         if not np.isfinite(estimate).all():
-            first, last = start / sample_rate, (start + n) / sample_rate
+            first, last = start / sample_rate, (start + len(mixture)) / sample_rate
             raise UserError(
                 f"{source}: the estimate of {first:.1f} to {last:.1f} s is not finite (the recording's peak there is "
                 f"{np.abs(mixture).max():.2g}); a damaged recording, or a net that did not learn"
             )
-        most_db = max(most_db, most_kept_db(estimate, mixture, sample_rate))
+        kept_db.append(most_kept_db(estimate, mixture, sample_rate))
         return estimate
 
     chunk, context, fade = (round(s * sample_rate) for s in (args.chunk_s, args.context_s, args.fade_s))
     n_samples = recording.length(sample_rate)
-    blocks = extract_long(extract, n_samples, chunk=chunk, context=context, fade=fade)
+    sizes = {"chunk": chunk, "context": context, "fade": fade, "at_once": pieces_at_once(device)}
+    blocks = extract_long(read, extract, n_samples, **sizes)
     with audio.kept_open(recording) as files:
         audio.write(out, counted(blocks, bar, sample_rate), n_samples, sample_rate)
         if damage := audio.damage(recording, files):
             tqdm.write(f"{source}: {damage}")
-    if most_db < NOWHERE_DB and recording.seconds >= LONG_S:
+    if max(kept_db) < NOWHERE_DB and recording.seconds >= LONG_S:
         tqdm.write(f"{source}: the net hears its speaker nowhere in it; is it the right checkpoint for this recording?")
 
 

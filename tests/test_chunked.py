@@ -3,15 +3,19 @@
 Recordings here are 1, 2, 3, ...: the value of a sample says where it lies.
 """
 
+from threading import Barrier, Event
+from time import sleep
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from extractor.chunked import extract_long
 
 
-def in_pieces(extract, n_samples: int, sizes: tuple[int, int, int]):
+def in_pieces(extract, n_samples: int, sizes: tuple[int, int, int], at_once: int = 1):
     """The blocks of the recording 1, 2, ... n_samples."""
     recording = np.arange(1, n_samples + 1, dtype=np.float32)
 
@@ -21,7 +25,8 @@ def in_pieces(extract, n_samples: int, sizes: tuple[int, int, int]):
 
     chunk, context, fade = sizes
     return extract_long(
-        lambda start, n: extract(read(start, n)), n_samples, chunk=chunk, context=context, fade=fade
+        read, lambda mixture, start: extract(mixture), n_samples,
+        chunk=chunk, context=context, fade=fade, at_once=at_once,
     )
 
 
@@ -80,11 +85,65 @@ def test_each_piece_is_seen_with_its_context_as_far_as_the_recording_goes():
     assert seen == [(1, 6), (3, 10), (7, 10)]  # of the pieces 1-4, 5-8, 9-10
 
 
-def test_a_block_is_handed_out_before_the_next_piece_is_seen():
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_no_more_pieces_are_in_memory_than_are_worked_on_and_one(at_once):
     seen = []
-    blocks = in_pieces(lambda mixture: seen.append(len(mixture)) or mixture, 100, (10, 4, 2))
+    blocks = in_pieces(lambda mixture: seen.append(len(mixture)) or mixture, 100, (10, 4, 2), at_once)
     assert len(next(blocks)) == 10
-    assert len(seen) == 1
+    assert len(seen) <= at_once + 1
+
+
+def test_pieces_are_worked_on_at_once_and_handed_out_in_their_order():
+    both = Barrier(2)  # passed where two are worked on at once
+
+    def slow_first(mixture: np.ndarray) -> np.ndarray:
+        both.wait(10)
+        sleep(0.05 if mixture[0] == 1 else 0)
+        return mixture
+
+    estimate = np.concatenate(list(in_pieces(slow_first, 40, (10, 2, 1), at_once=2)))
+    np.testing.assert_allclose(estimate, np.arange(1, 41), rtol=1e-6)
+
+
+def test_the_next_piece_is_read_while_the_net_works():
+    second_read = Event()
+
+    def read(start: int, n: int) -> np.ndarray:
+        second_read.set() if start else None
+        return np.ones(n, np.float32)
+
+    def extract(mixture: np.ndarray, start: int) -> np.ndarray:
+        assert second_read.wait(10)
+        return mixture
+
+    assert len(list(extract_long(read, extract, 20, chunk=10, context=0, fade=0))) == 2
+
+
+def test_an_error_in_a_piece_is_raised_where_its_block_is_due_and_ends_the_rest():
+    seen = []
+
+    def fails_at_the_third(mixture: np.ndarray) -> np.ndarray:
+        seen.append(int(mixture[0]))
+        if mixture[0] == 21:
+            raise ValueError("the third")
+        return mixture
+
+    blocks = in_pieces(fails_at_the_third, 1000, (10, 0, 0), at_once=2)
+    assert [len(next(blocks)), len(next(blocks))] == [10, 10]
+    with pytest.raises(ValueError, match="the third"):
+        next(blocks)
+    assert max(seen) <= 51
+
+
+def test_torchs_threads_are_divided_among_the_pieces():
+    before, shares = torch.get_num_threads(), []
+    torch.set_num_threads(4)
+    try:
+        blocks = in_pieces(lambda x: shares.append(torch.get_num_threads()) or x, 60, (10, 0, 0), at_once=2)
+        assert len(list(blocks)) == 6
+        assert (set(shares), torch.get_num_threads()) == ({2}, 4)
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("step, n_samples, sizes, expected", [

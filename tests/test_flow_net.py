@@ -187,7 +187,8 @@ def test_pieces_of_a_long_recording_come_out_as_in_one_go_although_there_is_nois
     def pieces(told: float) -> torch.Tensor:
         """told: of where a piece starts, how much the net is told"""
         blocks = extract_long(
-            lambda start, n: flow.extract(net, recording[:, start : start + n], int(told * start))[0].numpy(), 4000,
+            lambda start, n: recording[:, start : start + n],
+            lambda mixture, start: flow.extract(net, mixture, int(told * start))[0].detach().numpy(), 4000,
             chunk=900, context=200, fade=50,
         )
         return torch.from_numpy(np.concatenate(list(blocks)))[None]
