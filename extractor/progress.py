@@ -91,7 +91,8 @@ def saver(args, run_metadata: dict, net: nn.Module, average: nn.Module, optimize
 
 def keep_best(args, progress: Progress, loss: float, save: Callable, first: bool):
     """Saves best.pt where a validation loss is the best so far, and step_<n>.pt of the best few. What was best by
-    another measure stays, as best_until_<step>.pt, and so do those that an earlier run was told to keep."""
+    another measure stays, as best_until_<step>.pt, and so do those that an earlier run was told to keep, as
+    step_<n>_before.pt where this one comes to the same step."""
     if loss < progress.best:
         best, until = args.folder / "best.pt", args.folder / f"best_until_{progress.best_step}.pt"
         if first and progress.best == math.inf and progress.best_step and best.exists() and not until.exists():
@@ -102,7 +103,10 @@ def keep_best(args, progress: Progress, loss: float, save: Callable, first: bool
     progress.kept = sorted([*progress.kept, (loss, progress.step)])[: args.keep if args.keep > 1 else 0]
     steps = {step for _, step in progress.kept}
     if progress.step in steps:
-        save(f"step_{progress.step}.pt", progress)
+        now, old = (args.folder / f"step_{progress.step}{end}.pt" for end in ("", "_before"))
+        if first and now.exists() and not old.exists():  # of a run whose last.pt is gone
+            files.replace(now, old)
+        save(now.name, progress)
     for step in before - steps if first and args.keep > 1 else ():
         with suppress(OSError):  # held open, on Windows: it stays
             (args.folder / f"step_{step}.pt").unlink()

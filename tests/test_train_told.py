@@ -340,6 +340,16 @@ def test_a_run_whose_last_checkpoint_is_gone_begins_anew_and_keeps_its_best(args
     assert (args.folder / f"best_until_{step}.pt").read_bytes() == before
 
 
+def test_a_run_whose_last_checkpoint_is_gone_keeps_the_steps_that_were_to_be_kept(args):
+    args = replace(args, keep=2)
+    main(args)
+    before = {p.stem: p.read_bytes() for p in args.folder.glob("step_*.pt")}
+    (args.folder / "last.pt").unlink()
+    main(args)
+    assert len(before) == 2
+    assert {name: (args.folder / f"{name}_before.pt").read_bytes() for name in before} == before
+
+
 def test_another_seed_is_another_run(args):
     main(args)
     with pytest.raises(UserError, match=r"last\.pt: started with MainArgs\.seed = 0; give that, or another MainArgs"):
