@@ -111,22 +111,34 @@ def mix(target: np.ndarray, interference: np.ndarray) -> tuple[np.ndarray, np.nd
 
 class MixtureDataset(Dataset):
     """Keys are (epoch, index); items are {"mixture": [T], "target": [T], "interference": [T]} float32, and "seed": [],
-    for what a loss may draw, "unread": [], how many draws from recordings failed on the way.
+    for what a loss may draw, "speaker": [], the target's number, "unread": [], how many draws from recordings failed on
+    the way.
 
     mixture = target + interference. `augmented`: what is done to them, by default nothing; in validation, to half of
     them (`under_conditions`). `held`: seconds of clean clips that are for validation; by default what
-    `Material.held_out` draws. Raises UserError where nothing can be read any more."""
+    `Material.held_out` draws. `by_speaker`: every folder of args.clean is a speaker, each equally often the target; all
+    others are voices then. Else there is one, with number 0. Raises UserError where nothing can be read any more."""
 
     def __init__(
         self, material: Material, args: MixtureArgs, sample_rate: int, *, split: str,
         augmented: augment.AugmentArgs | None = None, held: Mapping[Path, float] | None = None,
+        by_speaker: bool = False,
     ):
-        clean, games, voices = material.split(split, args, sample_rate, held)
+        held = material.held_out(args, by_speaker=by_speaker) if held is None else held
+        self.sources = clean, games, voices = material.split(split, args, sample_rate, held)
         self.args = args if split == "train" else args.of_validation()
         self.sample_rate, self.split = sample_rate, split
         self.augment = augmented or augment.OFF
         self.n_samples = round(args.segment_s * sample_rate)
-        self.clean, self.games, self.voices, self.dirty = Pool(clean), Pool(games), Pool(voices), Pool(games + voices)
+        self.games = Pool(games)
+        everyone = [clean]
+        if by_speaker:
+            folders = material.by_speaker(args).values()
+            everyone = [[s for s in clean if s.recording in folder] for folder in folders]
+        self.clean = [Pool(own) for own in everyone]  # of each speaker
+        self.voices = [
+            Pool(voices + [s for other in everyone if other is not own for s in other]) for own in everyone
+        ]
         self.broken: set[Path] = set()
         self.unread = 0  # draws from recordings that could not be read
 
@@ -136,13 +148,14 @@ class MixtureDataset(Dataset):
     def __getitem__(self, key: tuple[int, int]) -> dict[str, torch.Tensor]:
         (epoch, index), unread = key, self.unread
         rng = np.random.default_rng((self.args.seed, self.split == "valid", epoch, index))
+        speaker = int(rng.integers(len(self.clean))) if len(self.clean) > 1 else 0
         kind = self.kind(rng) if self.split == "train" else KINDS[index % len(KINDS)]
         as_recorded = self.split == "valid" and not under_conditions(index)
         capture = augment.draw(augment.OFF if as_recorded else self.augment, rng, self.sample_rate)
         target = np.zeros(self.n_samples, np.float32)
         if kind != "absent":
-            target = capture.target(self.loud(rng, self.clean_draw))
-        interference = self.interference(rng, kind, capture)
+            target = capture.target(self.loud(rng, partial(self.clean_draw, pool=self.clean[speaker])))
+        interference = self.interference(rng, kind, capture, self.voices[speaker])
         if level_db(target) > QUIET_DB and level_db(interference) > QUIET_DB:
             interference = at_snr(interference, under=target, snr_db=rng.uniform(*self.args.snr_db))
         if (noise := capture.hiss(self.n_samples)) is not None:
@@ -150,7 +163,8 @@ class MixtureDataset(Dataset):
             interference = interference + at_snr(noise, under=target + interference, snr_db=snr_db)
         mixture, target, interference = map(torch.from_numpy, mix(target, interference))
         seed, unread = torch.tensor(rng.integers(1 << 62)), torch.tensor(self.unread - unread)
-        return {"mixture": mixture, "target": target, "interference": interference, "seed": seed, "unread": unread}
+        signals = {"mixture": mixture, "target": target, "interference": interference}
+        return signals | {"seed": seed, "speaker": torch.tensor(speaker), "unread": unread}
 
     def kind(self, rng: np.random.Generator) -> str:
         """Draws one of KINDS, or "alone": the target without interference."""
@@ -161,9 +175,9 @@ class MixtureDataset(Dataset):
             return "alone"
         return "both" if rng.random() < args.p_two_sources else "voice" if rng.random() < args.p_voice else "game"
 
-    def clean_draw(self, rng: np.random.Generator) -> np.ndarray:
+    def clean_draw(self, rng: np.random.Generator, pool: Pool) -> np.ndarray:
         """Reads a clean clip, cropped at random if longer, shifted under zero padding. -> [T]"""
-        source, _ = self.clean.draw(rng)
+        source, _ = pool.draw(rng)
         spare = source.length - self.n_samples
         start = source.start + (int(rng.integers(spare + 1)) if spare > 0 else 0)
         clip = audio.read(source.recording, start, min(self.n_samples, source.length), self.sample_rate)
@@ -172,13 +186,15 @@ class MixtureDataset(Dataset):
         reach = round(self.args.max_shift * self.n_samples)
         return shift(clip, int(rng.integers(-reach, reach + 1)))
 
-    def interference(self, rng: np.random.Generator, kind: str, capture: augment.Capture) -> np.ndarray:
+    def interference(
+        self, rng: np.random.Generator, kind: str, capture: augment.Capture, voices: Pool
+    ) -> np.ndarray:
         """Draws what lies over the target: nothing, a game or a voice, or both, the voice then louder by a draw from
         voice_db. -> [T]"""
         if kind == "alone":
             return np.zeros(self.n_samples, np.float32)
-        pools = {"game": [self.games], "both": [self.games, self.voices]}.get(kind, [self.voices])
-        pools = pools if all(pools) else [self.dirty]  # there may be no voices, or nothing else
+        wanted = {"game": [self.games], "both": [self.games, voices]}.get(kind, [voices])
+        pools = [*filter(len, wanted)] or [*filter(len, [self.games, voices])]  # there may be none of one kind
         segments = [capture.source(self.loud(rng, partial(self.dirty_draw, pool=pool))) for pool in pools]
         if len(segments) == 1:
             return segments[0]
@@ -244,7 +260,8 @@ class Reported(Dataset):
             item = self.mixtures[key] | {"error": ""}
         except UserError as e:
             silence, none = torch.zeros(self.mixtures.n_samples), torch.tensor(0)
-            return {"mixture": silence, "target": silence, "seed": none, "unread": none, "error": str(e)}
+            signals = {"mixture": silence, "target": silence}
+            return signals | {"seed": none, "speaker": none, "unread": none, "error": str(e)}
         del item["interference"]
         return item
 

@@ -81,8 +81,12 @@ def levels(magnitudes: Tensor, alpha: float = 1.0) -> Tensor:
 
 # --- layers, a sequence first: the LSTM then reads it without a copy -------------------------------------------------
 
+def plus(x: Tensor, offset: Tensor | None) -> Tensor:
+    return x if offset is None else x + offset
+
+
 class Layer(nn.Module):
-    """Norm, bidirectional LSTM, linear, residual. [L, B, D] -> [L, B, D]"""
+    """Norm, bidirectional LSTM, linear, residual; an offset [B, D] is added behind the norm. [L, B, D] -> [L, B, D]"""
 
     def __init__(self, width: int, hidden: int):
         super().__init__()
@@ -90,8 +94,8 @@ class Layer(nn.Module):
         self.lstm = nn.LSTM(width, hidden, bidirectional=True)
         self.linear = nn.Linear(2 * hidden, width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.linear(precision.lstm(self.lstm, self.norm(x)))
+    def forward(self, x: Tensor, offset: Tensor | None = None) -> Tensor:
+        return x + self.linear(precision.lstm(self.lstm, plus(self.norm(x), offset)))
 
 
 class FullBand(nn.Module):
@@ -119,19 +123,29 @@ class FullBand(nn.Module):
             self.gate.bias.zero_()
 
     def forward(self, mixture: Tensor) -> Tensor:
+        return self.estimate(mixture)
+
+    def offset_biases(self) -> list[nn.Parameter]:
+        """The biases that do what an offset does, in their order."""
+        return [self.enter.bias, *(layer.norm.bias for layer in self.layers), self.hidden[0].bias]
+
+    def estimate(self, mixture: Tensor, *offsets: Tensor) -> Tensor:
+        """Offsets, where given, are added behind `enter` and behind every norm, [B, D] each. [B, T] -> [B, T]"""
         n_fft, hop = self.args.n_fft, self.args.hop
         level = spectrum.level(mixture)
         frames = spectrum.stft(mixture / level, n_fft, hop).mT  # [B, L, F], as it lies in memory
-        estimate = frames * self.gains(frames.abs())
+        estimate = frames * self.gains(frames.abs(), *offsets)
         return spectrum.istft(estimate.mT, n_fft, hop, mixture.shape[-1]) * level
 
-    def gains(self, magnitudes: Tensor) -> Tensor:
+    def gains(self, magnitudes: Tensor, *offsets: Tensor) -> Tensor:
         """Returns a gain for every bin, not bounded. Magnitudes, [B, L, F] -> [B, L, F]"""
         of_bands = band_levels(magnitudes, self.means)
-        x = precision.at_least_fp32(self.enter(of_bands.transpose(0, 1)))
-        for layer in self.layers:
-            x = checkpointed(layer, x, enabled=self.args.checkpointing)
-        x = self.hidden(x).transpose(0, 1)
+        first, *inside, last = offsets or [None] * (len(self.layers) + 2)
+        x = plus(precision.at_least_fp32(self.enter(of_bands.transpose(0, 1))), first)
+        for layer, offset in zip(self.layers, inside, strict=True):
+            x = checkpointed(layer, x, offset, enabled=self.args.checkpointing)
+        norm, linear, activation = self.hidden
+        x = activation(linear(plus(norm(x), last))).transpose(0, 1)
         slope, offset = self.gate(x).chunk(2, dim=-1)
         slope, offset = (self.in_bins(of) for of in (slope, offset - slope * of_bands))
         return 2 * precision.at_least_fp32(self.mask(x)) * torch.addcmul(offset, slope, levels(magnitudes)).sigmoid()

@@ -12,6 +12,7 @@ import dptnet
 import flow
 import fullband
 import losses
+import multispeaker
 import rwkvnet
 from extractor import UserError, checkpoint, sigma
 
@@ -37,6 +38,7 @@ class Family(NamedTuple):
     extract: Callable = predicted  # extract(net, mixture [B, T], start = 0, its place in the recording) -> [B, T]
     free: tuple[str, ...] = ("checkpointing",)  # fields of args that may differ between a checkpoint and the run
     refines: tuple[type, ...] = ()  # args of nets that it refines: one is frozen as net.predictor, its args.predictor
+    by_speaker: bool = False  # net(mixture, speakers [B]): each folder of MixtureArgs.clean is a speaker
 
 
 FAMILIES = {
@@ -44,6 +46,9 @@ FAMILIES = {
     "bandsplit": Family(bandsplit.BandSplitArgs, bandsplit.BandSplit, bandsplit.PRESETS),
     "dptnet": Family(dptnet.DPTNetArgs, dptnet.DPTNet, dptnet.PRESETS),
     "rwkvnet": Family(rwkvnet.RWKVNetArgs, rwkvnet.RWKVNet, rwkvnet.PRESETS),
+    "multispeaker": Family(
+        multispeaker.MultiSpeakerArgs, multispeaker.MultiSpeaker, multispeaker.PRESETS, by_speaker=True,
+    ),
     "flow": Family(
         flow.FlowArgs, flow.Flow, flow.PRESETS, flow.loss, flow.extract, ("checkpointing", "steps"), (*flow.PREDICTORS,)
     ),
@@ -78,16 +83,36 @@ def saved_args(state: dict, path: str | Path):
 
 def load(path: str | Path) -> tuple[nn.Module, Family]:
     """Returns a checkpoint's net with its averaged weights, as plain ones, on the CPU, ready to extract; its family.
-    net.bandwidth_hz says how high the sound reached that it was trained on, at least and at most; None: unknown."""
+    net.bandwidth_hz says how high the sound reached that it was trained on, at least and at most; None: unknown.
+    Raises UserError where it is for many speakers."""
     state = checkpoint.load(path)
-    args = saved_args(state, path)
-    family = family_of(args)
-    net = family.net(args)
-    checkpoint.load_weights(state["ema"], net, path)
+    family, net = averaged(state, path)
+    if family.by_speaker:
+        remedy = f"train one for yours: python train.py --init-from {path}"
+        raise UserError(f"holds a net for {net.args.n_speakers} speakers, none of them yours; {remedy}", path)
     sigma.refresh(net)
     sigma.fold(net)
     net.bandwidth_hz = state.get("bandwidth_hz")
     return net.eval().requires_grad_(False), family
+
+
+def averaged(state: dict, path: str | Path) -> tuple[Family, nn.Module]:
+    """Returns the family and the net of a checkpoint's content, with its averaged weights."""
+    args = saved_args(state, path)
+    family = family_of(args)
+    net = family.net(args)
+    checkpoint.load_weights(state["ema"], net, path)
+    return family, net
+
+
+def for_one(state: dict, path: str | Path) -> dict:
+    """Returns a checkpoint's content; of a net for many speakers that of a net for one, who is their mean."""
+    if not family_of(saved_args(state, path)).by_speaker:
+        return state
+    _, many = averaged(state, path)
+    net = many.for_one(many.vectors.detach().mean(0))
+    args = {**state["args"], "model": asdict(net.args)}
+    return {**state, "family": family_name(net.args), "args": args, "ema": net.state_dict()}
 
 
 def adapted(args, path: str | Path):
@@ -112,6 +137,8 @@ def start_from(net: nn.Module, path: str | Path):
             raise UserError(f"MainArgs.init_from = '': this net starts from {wanted}; give its checkpoint")
         return
     state = checkpoint.load(path)
+    if not family_of(net.args).by_speaker:
+        state = for_one(state, path)
     part = net.predictor if type(saved_args(state, path)) in refines else net
     if different := "; ".join(differences(path, state, part.args)):
         remedy = f"; give {wanted}" if wanted else ""
@@ -122,7 +149,9 @@ def start_from(net: nn.Module, path: str | Path):
 def exported(path: str | Path) -> dict:
     """Returns what extraction needs of a checkpoint, as a checkpoint: args, and the averaged weights as plain ones."""
     state = checkpoint.load(path)
-    net, _ = load(path)
+    _, net = averaged(state, path)
+    sigma.refresh(net)
+    sigma.fold(net)
     args = asdict(net.args)
     for nested in (args, args.get("predictor", {})):  # the weights are plain by now
         if "sigma_reparam" in nested:

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import closing, nullcontext, redirect_stdout
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -195,10 +196,10 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
         sys.exit(EXIT_RESUMABLE)
     best = args.folder / "best.pt"
     speaker = min(speakers(args.data, [r.path for r in material.clean]))
-    print(
-        f"best at step {progress.best_step}, validation loss {progress.best:+.2f}: {best}; next: python infer.py "
-        f'--checkpoint "{best}" --inputs "datasets/dirty/{speaker}/**/*" --out-dir "extracted/{args.name}"'
-    )
+    after = f'infer.py --checkpoint "{best}" --inputs "datasets/dirty/{speaker}/**/*" --out-dir "extracted/{args.name}"'
+    if family.by_speaker:
+        after = f'train.py --init-from "{best}", for a speaker who is none of these'
+    print(f"best at step {progress.best_step}, validation loss {progress.best:+.2f}: {best}; next: python {after}")
     return best
 
 
@@ -222,11 +223,16 @@ class StepResult(NamedTuple):
 
 
 def loss_function(args: MainArgs, family, device: torch.device):
-    """forward(net, mixture [B, T], target [B, T], seeds [B]) -> scalar loss, its parts by name"""
-    def forward(net: nn.Module, mixture: Tensor, target: Tensor, seeds: Tensor):
+    """forward(net, mixture [B, T], target [B, T], seeds [B], speakers [B]) -> scalar loss, its parts by name"""
+    def forward(net: nn.Module, mixture: Tensor, target: Tensor, seeds: Tensor, speakers: Tensor | None = None):
         with precision.autocast(device, args.precision):
-            return family.loss(net, mixture, target, args.loss, seeds)  # of estimate = net(mixture)
+            return family.loss(told(family, net, speakers), mixture, target, args.loss, seeds)  # of net(mixture)
     return forward
+
+
+def told(family, net: nn.Module, speakers: Tensor | None):
+    """A net that is told which speakers to extract, where it is one for many."""
+    return partial(net, speakers=speakers) if family.by_speaker else net
 
 
 def train_step(
@@ -262,13 +268,14 @@ def validate(
     values, estimates = {}, {}
     for i, item in frozen.items():
         mixture, target = item["mixture"][None].to(device), item["target"][None].to(device)
-        estimate, kind = family.extract(net, mixture), KINDS[i % len(KINDS)]
+        asked = told(family, net, item["speaker"][None])
+        estimate, kind = family.extract(asked, mixture), KINDS[i % len(KINDS)]
         if kind == "absent":
             name, value = "absent_db", relative_level(estimate=estimate, reference=mixture)
         else:
             name, value = f"{kind}_si_sdri_db", si_sdri(estimate=estimate, mixture=mixture, reference=target)
         name = f"conditions_{name}" if under_conditions(i) else name
-        values[i] = {"loss": family.loss(net, mixture, target, args.loss)[0].item(), name: value.item()}
+        values[i] = {"loss": family.loss(asked, mixture, target, args.loss)[0].item(), name: value.item()}
         if i < len(KINDS):
             estimates[i] = estimate[0].cpu()
     everyones = ChainMap(*team.gather(values))
@@ -313,6 +320,8 @@ def entropies(net: nn.Module, items: list[dict], device: torch.device) -> list[f
 def make_net(args: MainArgs, device: torch.device, last: Path | None) -> tuple[MainArgs, nn.Module, dict]:
     """The args, completed by what the checkpoint says that the net starts from; the net, with random weights, or those
     of `init_from`; the content of that checkpoint, or of `last` where the run goes on, {} where there is neither."""
+    if models.family_of(args.model).by_speaker:
+        args = replace(args, model=replace(args.model, n_speakers=len(args.data.clean)))
     if start := last or args.init_from:
         args = replace(args, model=models.adapted(args.model, start))
     torch.manual_seed(args.seed)
@@ -320,6 +329,9 @@ def make_net(args: MainArgs, device: torch.device, last: Path | None) -> tuple[M
     if last:
         state = models.same_net(last, args.model)
         args = replace(args, init_from=check_resumable(last, state, args, net))
+        names = [[Path(name).name for name in clean] for clean in (args.data.clean, state["args"]["data"]["clean"])]
+        if models.family_of(args.model).by_speaker and names[0] != names[1]:
+            raise UserError("its speakers have other numbers; name MixtureArgs.clean in the order of before", last)
     else:
         state = checkpoint.load(start) if start else {}
         models.start_from(net, args.init_from)
@@ -334,14 +346,15 @@ def make_data(
 ) -> tuple[Material, MixtureDataset, MixtureDataset, dict]:
     """The recordings; mixtures to train on, and to validate on; of every clean clip its seconds, and how many of them
     are held out. clips_before: the same of the checkpoint that this run starts from"""
-    first = team.rank == 0
+    first, by_speaker = team.rank == 0, models.family_of(args.model).by_speaker
     with team.first_alone():
         material = find_material(args.data, index=Path(args.runs) / INDEX, progress=first)
         material = unpacked(material, Path(args.runs) / UNPACKED, 1e9 * args.unpack_gb, progress=first)
-    valid_s = material.held_out(args.data, clips_before)
-    rate = args.model.sample_rate
-    training = MixtureDataset(material, args.data, rate, split="train", augmented=args.augment, held=valid_s)
-    validation = MixtureDataset(material, args.data, rate, split="valid", augmented=CONDITIONS, held=valid_s)
+    valid_s = material.held_out(args.data, clips_before, by_speaker=by_speaker)
+    drawn = partial(
+        MixtureDataset, material, args.data, args.model.sample_rate, held=valid_s, by_speaker=by_speaker
+    )
+    training, validation = drawn(split="train", augmented=args.augment), drawn(split="valid", augmented=CONDITIONS)
     describe_material(material, validation)
     if first:
         for sentence in unlike_captures(args.data, material.clean):
@@ -354,7 +367,7 @@ def validation_fingerprint(args: MainArgs, validation: MixtureDataset) -> str:
     """A digest of what a validation loss depends on apart from the weights: the recordings, wherever they are by now,
     how they are mixed, the loss, and how many steps a flow takes."""
     sources = [(s.recording.path.name, s.recording.frames, s.recording.rate, s.start, s.length)
-               for pool in (validation.clean, validation.games, validation.voices) for s in pool.sources]
+               for kind in validation.sources for s in kind]
     flow_steps = getattr(args.model, "steps", None)
     everything = repr((sources, validation.args, validation.augment, args.loss, flow_steps))
     return hashlib.sha256(everything.encode("utf-8", "surrogateescape")).hexdigest()
@@ -375,12 +388,13 @@ def describe_material(material: Material, held_out: MixtureDataset):
         for recording in recordings:
             for remark in recording.remarks:
                 print(f"{recording.path}: {remark}")
+    clean, *dirty = held_out.sources
     clean, dirty = (
-        f"{sum(s.length for s in pool.sources) / held_out.sample_rate / 60:.1f} min of {len(pool)}"
-        for pool in (held_out.clean, held_out.dirty)
+        f"{sum(s.length for s in kind) / held_out.sample_rate / 60:.1f} min of {len(kind)}"
+        for kind in (clean, sum(dirty, []))
     )
     print(f"held out for validation: {clean} clean recordings, {dirty} dirty ones")
-    if not material.voices:
+    if not any(map(len, held_out.voices)):
         print(f"no dirty scene is named {held_out.args.voices!r}: items without the target use all dirty recordings")
 
 

@@ -39,7 +39,7 @@ def load(path: str | Path) -> dict:
 def name_of(path: str | Path) -> str:
     """Returns the name of the run that wrote a checkpoint; for an exported checkpoint that of its file."""
     path = Path(path).resolve()
-    return path.parent.name if re.fullmatch(r"best|last|(step|best_until)_\d+", path.stem) else path.stem
+    return path.parent.name if re.fullmatch(r"best|last|best_until_\d+|step_\d+(_before)?", path.stem) else path.stem
 
 
 def sha256_of(path: str | Path) -> str:

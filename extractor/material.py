@@ -33,9 +33,24 @@ class Material(NamedTuple):
     games: list[audio.Recording]   # all dirty scenes but the voices
     voices: list[audio.Recording]
 
-    def held_out(self, args, before: Mapping[str, tuple[float, float]] | None = None) -> dict[Path, float]:
-        """Returns the seconds for validation at the end of each clean clip that has some."""
-        return held_out([r.path for r in self.clean], [r.seconds for r in self.clean], args, before)
+    def held_out(
+        self, args, before: Mapping[str, tuple[float, float]] | None = None, *, by_speaker: bool = False
+    ) -> dict[Path, float]:
+        """Returns the seconds for validation at the end of each clean clip that has some. by_speaker: each folder of
+        args.clean is a speaker, who has some."""
+        held = {}
+        for clips in self.by_speaker(args).values() if by_speaker else [self.clean]:
+            held |= held_out([r.path for r in clips], [r.seconds for r in clips], args, before)
+        return held
+
+    def by_speaker(self, args) -> dict[Path, list[audio.Recording]]:
+        """Returns the clean recordings of each folder of args.clean. Raises UserError where one has none."""
+        folders = {Path(name): [] for name in args.clean}
+        for recording in self.clean:
+            folders[given(recording.path, args.clean)].append(recording)
+        if empty := [name for name, recordings in folders.items() if not recordings]:
+            raise UserError("no recordings of this speaker; each clean folder is a speaker here", empty[0])
+        return folders
 
     def split(
         self, split: str, args, sample_rate: int, held: Mapping[Path, float] | None = None
@@ -155,12 +170,12 @@ def find_material(args, *, index: str | Path = "", progress: bool = False) -> Ma
 
 def in_voices(path: Path, args) -> bool:
     """Says whether a recording, or the given folder that it lies in, is in a scene of voices."""
-    return args.voices in path.relative_to(given(path, args).parent).parts
+    return args.voices in path.relative_to(given(path, args.dirty).parent).parts
 
 
-def given(path: Path, args) -> Path:
-    """Returns the dirty folder, among those named, that a recording lies in."""
-    return next(Path(name) for name in reversed(args.dirty) if path.is_relative_to(name))
+def given(path: Path, names: Sequence[str]) -> Path:
+    """Returns the folder, among those named, that a recording lies in."""
+    return next(Path(name) for name in reversed(names) if path.is_relative_to(name))
 
 
 def recordings_in(names: tuple[str, ...], kind: str) -> list[Path]:
@@ -215,7 +230,7 @@ def refuse_target(args, clean: list[Path], dirty: list[Path]):
     same = {real[path] for path in clean}
     for path in dirty:
         # where they share no folder, a folder above all the recordings may have the speaker's name
-        below = path.relative_to(given(path, args).parent) if top == top.parent else real[path].relative_to(top)
+        below = path.relative_to(given(path, args.dirty).parent) if top == top.parent else real[path].relative_to(top)
         folders, files = {*below.parts[:-1]} & targets, {path.stem, below.stem} & targets
         if folders or files or real[path] in same:
             what = "recording" if files and not folders else "folder"

@@ -18,9 +18,10 @@ class Backward:
     """backward(loss, batches, n_items) -> what all batches have of the mean loss of n_items, and of its parts by name;
     the net has the gradient, that of one batch of n_items where the batches hold them all.
 
-    loss(net, mixture [B, T], target [B, T], seeds [B]) -> scalar, {name: scalar}, means over the items. What it draws
-    comes from the seeds, and layers must not draw, or it would depend on which thread comes first.
-    batches: {"mixture": [B, T], "target": [B, T], "seed": [B]}, one at a time on the device.
+    loss(net, mixture [B, T], target [B, T], seeds [B], speakers [B]) -> scalar, {name: scalar}, means over the items.
+    What it draws comes from the seeds, and layers must not draw, or it would depend on which thread comes first.
+    batches: {"mixture": [B, T], "target": [B, T], "seed": [B], "speaker": [B]}, one at a time on the device. Without
+    "speaker" the loss is given none.
     On a CPU there are as many parts of a batch as torch has threads, at most one an item; on other devices one.
     compiled: the layers are, by torch.compile, at the first batch. Raises UserError where that fails.
     """
@@ -64,8 +65,8 @@ class Backward:
     def parts(self, loss: Callable, batch: Mapping[str, Tensor], n_items: int) -> Iterator[tuple[Tensor, dict]]:
         n_parts = min(len(self.nets), len(batch["mixture"]))
 
-        def work(net: nn.Module, mixture: Tensor, target: Tensor, seeds: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-            value, named = loss(net, mixture, target, seeds)
+        def work(net: nn.Module, mixture: Tensor, *others: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+            value, named = loss(net, mixture, *others)
             share = len(mixture) / n_items
             (share * value).backward()
             return share * value.detach(), {name: share * v for name, v in named.items()}
@@ -75,7 +76,8 @@ class Backward:
             return work(*part)
 
         signals = (batch[name].to(self.device, non_blocking=True) for name in ("mixture", "target"))
-        parts = self.nets[:n_parts], *(x.tensor_split(n_parts) for x in (*signals, batch["seed"]))
+        numbers = (batch[name] for name in ("seed", "speaker") if name in batch)
+        parts = self.nets[:n_parts], *(x.tensor_split(n_parts) for x in (*signals, *numbers))
         return map(work, *parts) if n_parts == 1 else self.pool.map(work_in_thread, *parts)
 
 

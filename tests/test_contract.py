@@ -1,7 +1,7 @@
 """What every net promises, whatever its family: length, level, silence, batches, gradients, args that can work."""
 
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import NamedTuple
 
 import pytest
@@ -20,6 +20,7 @@ from extractor.parallel import Backward
 from flow import FlowArgs
 from fullband import FullBandArgs
 from losses import LossArgs
+from multispeaker import MultiSpeakerArgs
 from rwkvnet import RWKVNetArgs
 
 
@@ -56,6 +57,7 @@ CASES = {
         larger={"bottleneck": 32, "n_blocks": 3}, kept=0.1,
     ),
     "fullband": Case(FULLBAND, larger={"width": 32, "hidden": 32, "n_layers": 4}, kept=0.7),
+    "multispeaker": Case(MultiSpeakerArgs(**asdict(FULLBAND), n_speakers=3), 0.1, checkpointed=(1e-5, 1e-9)),
     "bandsplit, lstm": BANDS,
     "bandsplit, attention": BANDS._replace(args=replace(BANDSPLIT, mixer="attention")),
     "bandsplit, sigma-reparam": BANDS._replace(args=replace(BANDSPLIT, mixer="attention", sigma_reparam=True)),

@@ -10,13 +10,15 @@ ROOT = Path(__file__).parent.parent
 LEVELS = [
     "extractor",
     "losses augment",
-    "fullband bandsplit dptnet rwkvnet flow",
+    "fullband multispeaker bandsplit dptnet rwkvnet flow",
     "dataset models",
     "train infer slicer check evaluate",
     "demo tools bench",
 ]
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names.split()}
-BESIDE = {"flow": {"fullband", "bandsplit"}, "rwkvnet": {"dptnet"}, "evaluate": {"infer"}}  # on its own level
+BESIDE = {  # on its own level
+    "flow": {"fullband", "bandsplit"}, "multispeaker": {"fullband"}, "rwkvnet": {"dptnet"}, "evaluate": {"infer"},
+}
 FOLDERS = "extractor", "tools", "bench"  # whose modules may import each other
 
 

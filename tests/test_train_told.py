@@ -392,7 +392,7 @@ def growing(args, recordings, tmp_path, monkeypatch):
         class Noted(MixtureDataset):
             def __init__(self, *given, split, **rest):
                 super().__init__(*given, split=split, **rest)
-                used[split] = {source.recording.path.name for source in self.clean.sources}
+                used[split] = {source.recording.path.name for source in self.clean[0].sources}
 
         monkeypatch.setattr(train, "MixtureDataset", Noted)
         data = replace(args.data, clean=(str(clean),))
