@@ -81,12 +81,13 @@ def levels(magnitudes: Tensor, alpha: float = 1.0) -> Tensor:
 
 # --- layers, a sequence first: the LSTM then reads it without a copy -------------------------------------------------
 
-def plus(x: Tensor, offset: Tensor | None) -> Tensor:
-    return x if offset is None else x + offset
+def changed(x: Tensor, change: Tensor | None) -> Tensor:
+    """Scales and shifts. [L, B, D], [2, B, D]: the scale less 1, and what is added -> [L, B, D]"""
+    return x if change is None else torch.addcmul(change[1], x, 1 + change[0])
 
 
 class Layer(nn.Module):
-    """Norm, bidirectional LSTM, linear, residual; an offset [B, D] is added behind the norm. [L, B, D] -> [L, B, D]"""
+    """Norm, what a speaker changes there, bidirectional LSTM, linear, residual. [L, B, D] -> [L, B, D]"""
 
     def __init__(self, width: int, hidden: int):
         super().__init__()
@@ -94,8 +95,8 @@ class Layer(nn.Module):
         self.lstm = nn.LSTM(width, hidden, bidirectional=True)
         self.linear = nn.Linear(2 * hidden, width)
 
-    def forward(self, x: Tensor, offset: Tensor | None = None) -> Tensor:
-        return x + self.linear(precision.lstm(self.lstm, plus(self.norm(x), offset)))
+    def forward(self, x: Tensor, change: Tensor | None = None) -> Tensor:
+        return x + self.linear(precision.lstm(self.lstm, changed(self.norm(x), change)))
 
 
 class FullBand(nn.Module):
@@ -125,27 +126,27 @@ class FullBand(nn.Module):
     def forward(self, mixture: Tensor) -> Tensor:
         return self.estimate(mixture)
 
-    def offset_biases(self) -> list[nn.Parameter]:
-        """The biases that do what an offset does, in their order."""
-        return [self.enter.bias, *(layer.norm.bias for layer in self.layers), self.hidden[0].bias]
+    def places(self) -> list[nn.Module]:
+        """The modules behind which a speaker changes something, P of them."""
+        return [self.enter, *(layer.norm for layer in self.layers), self.hidden[0]]
 
-    def estimate(self, mixture: Tensor, *offsets: Tensor) -> Tensor:
-        """Offsets, where given, are added behind `enter` and behind every norm, [B, D] each. [B, T] -> [B, T]"""
+    def estimate(self, mixture: Tensor, *changes: Tensor) -> Tensor:
+        """Changes, where given, are those behind each of `places`, see `changed`. [B, T] -> [B, T]"""
         n_fft, hop = self.args.n_fft, self.args.hop
         level = spectrum.level(mixture)
         frames = spectrum.stft(mixture / level, n_fft, hop).mT  # [B, L, F], as it lies in memory
-        estimate = frames * self.gains(frames.abs(), *offsets)
+        estimate = frames * self.gains(frames.abs(), *changes)
         return spectrum.istft(estimate.mT, n_fft, hop, mixture.shape[-1]) * level
 
-    def gains(self, magnitudes: Tensor, *offsets: Tensor) -> Tensor:
+    def gains(self, magnitudes: Tensor, *changes: Tensor) -> Tensor:
         """Returns a gain for every bin, not bounded. Magnitudes, [B, L, F] -> [B, L, F]"""
         of_bands = band_levels(magnitudes, self.means)
-        first, *inside, last = offsets or [None] * (len(self.layers) + 2)
-        x = plus(precision.at_least_fp32(self.enter(of_bands.transpose(0, 1))), first)
-        for layer, offset in zip(self.layers, inside, strict=True):
-            x = checkpointed(layer, x, offset, enabled=self.args.checkpointing)
+        first, *inside, last = changes or [None] * (len(self.layers) + 2)
+        x = changed(precision.at_least_fp32(self.enter(of_bands.transpose(0, 1))), first)
+        for layer, change in zip(self.layers, inside, strict=True):
+            x = checkpointed(layer, x, change, enabled=self.args.checkpointing)
         norm, linear, activation = self.hidden
-        x = activation(linear(plus(norm(x), last))).transpose(0, 1)
+        x = activation(linear(changed(norm(x), last))).transpose(0, 1)
         slope, offset = self.gate(x).chunk(2, dim=-1)
         slope, offset = (self.in_bins(of) for of in (slope, offset - slope * of_bands))
         return 2 * precision.at_least_fp32(self.mask(x)) * torch.addcmul(offset, slope, levels(magnitudes)).sigmoid()

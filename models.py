@@ -105,9 +105,14 @@ def averaged(state: dict, path: str | Path) -> tuple[Family, nn.Module]:
     return family, net
 
 
+def for_many(state: dict, path: str | Path) -> bool:
+    """Says whether a checkpoint's content is a net for many speakers."""
+    return family_of(saved_args(state, path)).by_speaker
+
+
 def for_one(state: dict, path: str | Path) -> dict:
     """Returns a checkpoint's content; of a net for many speakers that of a net for one, who is their mean."""
-    if not family_of(saved_args(state, path)).by_speaker:
+    if not for_many(state, path):
         return state
     _, many = averaged(state, path)
     net = many.for_one(many.vectors.detach().mean(0))

@@ -43,6 +43,7 @@ from extractor.profile import profile
 from extractor.progress import Faults, Progress, begin, check_resumable, keep_best, resume, saver
 from extractor.script import EXIT_RESUMABLE, Stop, command_line
 from losses import LossArgs
+from multispeaker import N_ITEMS, nearest
 
 UNPACKED = "unpacked"  # the folder among the runs where decoded recordings lie
 INDEX = "recordings.json"  # the file among them that says what is known of recordings
@@ -131,6 +132,8 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
             return seconds_a_step(replace(longer, batch_size=local_batch_size(args, team)), net, material, device)
         print(step_cost.table(args, micro_batch_size, forward, net, device, seconds_of))
         return args.folder / "best.pt"
+    if not last and not family.by_speaker and state and models.for_many(state, args.init_from):
+        follow_nearest(net, state, training, args.init_from)
 
     # --- optimizers, and how far the run has come --------------------------------------------------------------------
     average = deepcopy(net).to(device).eval().requires_grad_(False)  # .to: as in step_cost.py
@@ -339,6 +342,18 @@ def make_net(args: MainArgs, device: torch.device, last: Path | None) -> tuple[M
     if args.compile and not layers_of(net):
         raise UserError(f"MainArgs.compile: a {models.family_name(args.model)} net has no layers for it; leave it off")
     return args, net, state
+
+
+def follow_nearest(net: nn.Module, state: dict, training: MixtureDataset, path: str):
+    """Puts into the net what the net for many speakers, in a checkpoint's content, is for a new one: told to follow the
+    mean of those whom the new one is most like."""
+    _, many = models.averaged(state, path)
+    items = [training[0, i] for i in range(N_ITEMS)]
+    mixture, target = (torch.stack([item[name] for item in items]) for name in ("mixture", "target"))
+    numbers = nearest(many, mixture, target)
+    net.load_state_dict(many.for_one(many.vectors.detach()[numbers].mean(0)).state_dict())
+    named = ", ".join(str(n) for n in sorted(numbers))
+    print(f"{path}: starts as the mean of {len(numbers)} of its {many.args.n_speakers} speakers, number {named}")
 
 
 def make_data(

@@ -1,5 +1,6 @@
 """One net for many speakers: whom it is told to follow, what it learns from, and the net for one that is made of it."""
 
+import re
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -14,7 +15,7 @@ from dataset import MixtureArgs, MixtureDataset
 from extractor import UserError, checkpoint
 from extractor.material import find_material
 from fullband import FullBand, FullBandArgs
-from multispeaker import MultiSpeaker, MultiSpeakerArgs
+from multispeaker import N_ITEMS, MultiSpeaker, MultiSpeakerArgs, nearest
 from train import MainArgs, main
 
 SPEAKERS_HZ = 150, 250, 350
@@ -74,6 +75,24 @@ def test_vectors_alone_are_learnt_by_the_speaker_that_was_heard(many):
     assert [bool(gradient.any()) for gradient in many.vectors.grad] == [False, True, False]
 
 
+def test_nearest_is_the_speaker_whose_voice_the_net_would_extract(many):
+    mixture = noise(N_ITEMS, 500)
+    for speaker in range(3):
+        target = many(mixture, torch.full((N_ITEMS,), speaker)).detach()
+        assert nearest(many, mixture, target) == [speaker]
+
+
+def test_of_many_speakers_a_twentieth_is_near():
+    net = MultiSpeaker(replace(MANY, n_speakers=40))
+    with torch.no_grad():
+        net.vectors.normal_(std=0.3)
+        net.vectors[7], net.vectors[30] = net.vectors[3], net.vectors[3]
+    mixture = noise(N_ITEMS, 500)
+    target = net(mixture, torch.full((N_ITEMS,), 3)).detach()
+    found = nearest(net, mixture, target)
+    assert len(found) == 2 and {*found} < {3, 7, 30}
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # what it learns from
 
@@ -130,21 +149,24 @@ def args(data, tmp_path) -> MainArgs:
     )
 
 
-def test_it_is_trained_and_goes_on_and_a_net_for_one_starts_from_it(args, tmp_path):
+def test_it_is_trained_and_goes_on_and_a_net_for_one_starts_from_it(args, capsys):
     best = main(args)
     state = checkpoint.load(main(replace(args, steps=4)))
     assert state["args"]["model"]["n_speakers"] == 3
-    assert state["ema"]["vectors"].abs().amax((1, 2)).min() > 0  # all of them were heard
+    assert state["ema"]["vectors"].abs().amax((1, 2, 3)).min() > 0  # all of them were heard
 
     _, many = models.averaged(state, best)
     one = FullBand(ONE)
     models.start_from(one, best)
     assert_close(one(noise(2, 500)), many(noise(2, 500)), rtol=0, atol=1e-6)
 
-    alice = replace(args, name="alice", data=replace(args.data, clean=args.data.clean[:1]), model=ONE)
-    trained = main(replace(alice, init_from=str(best)))
-    _, family = models.load(trained)
+    alice = replace(args, name="alice", data=replace(args.data, clean=args.data.clean[:1]), model=ONE, lr=1e-9)
+    trained, family = models.load(main(replace(alice, init_from=str(best))))
+    said = capsys.readouterr().out
+    number = int(re.search(r"starts as the mean of 1 of its 3 speakers, number (\d)", said)[1])
     assert family is models.FAMILIES["fullband"]
+    expected = many(noise(2, 500), torch.full((2,), number))
+    assert_close(trained(noise(2, 500)), expected, rtol=0, atol=1e-5)
 
 
 def test_an_exported_one_is_a_start_as_well_and_names_no_folder(args, tmp_path):
