@@ -272,4 +272,4 @@ def test_of_an_item_only_what_training_reads_is_sent_to_it(args):
     material = train.find_material(args.data)
     training = train.MixtureDataset(material, args.data, args.model.sample_rate, split="train")
     (batch,) = next(train.mixtures(args, training, ddp.Team(), 0, torch.device("cpu")))
-    assert {*batch} == {"mixture", "target", "seed", "unread", "error"}
+    assert {*batch} == {"mixture", "target", "seed", "speaker", "unread", "error"}

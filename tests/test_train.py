@@ -232,7 +232,7 @@ def test_validation_of_the_identity_finds_no_improvement_and_nothing_removed(arg
     for kind in KINDS * 2:
         target, interference = (torch.from_numpy(rng.normal(size=1000).astype(np.float32)) for _ in range(2))
         target = target * (kind != "absent")
-        frozen.append({"mixture": target + interference, "target": target})
+        frozen.append({"mixture": target + interference, "target": target, "speaker": torch.tensor(0)})
 
     scores, estimates = train.validate(family, nn.Identity(), dict(enumerate(frozen)), args, "cpu", ddp.Team())
 
@@ -248,7 +248,8 @@ def test_half_of_the_validation_mixtures_are_under_conditions_by_themselves(args
     """The second four of them are no better: -6 dB of everything, and nothing is gained."""
     half = models.FAMILIES["dptnet"]._replace(extract=lambda net, mixture: mixture * (1 if mixture.max() < 10 else 0.5))
     target = torch.from_numpy(np.random.default_rng(0).normal(size=1000).astype(np.float32))
-    frozen = [{"mixture": gain * target, "target": 0 * target} for gain in 4 * [1] + 4 * [100]]
+    nothing = {"target": 0 * target, "speaker": torch.tensor(0)}
+    frozen = [{"mixture": gain * target} | nothing for gain in 4 * [1] + 4 * [100]]
     scores, _ = train.validate(half, nn.Identity(), dict(enumerate(frozen)), args, "cpu", ddp.Team())
     assert scores["absent_db"] == pytest.approx(0, abs=1e-4)
     assert scores["conditions_absent_db"] == pytest.approx(-6.02, abs=0.01)
