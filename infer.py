@@ -45,7 +45,7 @@ class InferArgs:
     overwrite: bool = False
     audio_stream: int = 0     # the one to extract from where a film has several
     page_s: float = 60.0      # of each recording on the page out_dir/index.html, to look at and listen to; 0: no page
-    chunk_s: float = 10.0     # kept of each piece; memory grows with it
+    chunk_s: float = 10.0     # kept of each piece; memory grows with it, and on a CPU with the threads, up to eight
     context_s: float = 1.0    # seen on both sides of it, then thrown away
     fade_s: float = 0.1       # cross-fade from piece to piece, inside the context
     device: str = "auto"      # auto, cpu, cuda, cuda:1
