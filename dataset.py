@@ -133,8 +133,10 @@ class MixtureDataset(Dataset):
         self.games = Pool(games)
         everyone = [clean]
         if by_speaker:
-            folders = material.by_speaker(args).values()
-            everyone = [[s for s in clean if s.recording in folder] for folder in folders]
+            owners = {r.path: i for i, own in enumerate(material.by_speaker(args).values()) for r in own}
+            everyone = [[] for _ in args.clean]
+            for source in clean:
+                everyone[owners[source.recording.path]].append(source)
         self.clean = [Pool(own) for own in everyone]  # of each speaker
         self.voices = [
             Pool(voices + [s for other in everyone if other is not own for s in other]) for own in everyone

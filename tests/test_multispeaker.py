@@ -198,5 +198,3 @@ def test_speakers_in_another_order_are_another_run(args):
     data = replace(args.data, clean=args.data.clean[::-1])
     with pytest.raises(UserError, match="its speakers have other numbers"):
         main(replace(args, data=data, steps=4))
-
-
