@@ -44,8 +44,11 @@ class Material(NamedTuple):
         return held
 
     def by_speaker(self, args) -> dict[Path, list[audio.Recording]]:
-        """Returns the clean recordings of each folder of args.clean. Raises UserError where one has none."""
+        """Returns the clean recordings of each folder of args.clean. Raises UserError where one has none, or is named
+        twice."""
         folders = {Path(name): [] for name in args.clean}
+        if twice := [name for i, name in enumerate(args.clean) if Path(name) in map(Path, args.clean[:i])]:
+            raise UserError("named twice in MixtureArgs.clean; each clean folder is a speaker here", Path(twice[0]))
         for recording in self.clean:
             folders[given(recording.path, args.clean)].append(recording)
         if empty := [name for name, recordings in folders.items() if not recordings]:

@@ -137,6 +137,12 @@ def test_a_folder_without_recordings_is_named(data, tmp_path):
         MixtureDataset(find_material(data), data, RATE, split="train", by_speaker=True)
 
 
+def test_a_folder_that_is_named_twice_is_refused(data):
+    data = replace(data, clean=(*data.clean, data.clean[0] + "/"))
+    with pytest.raises(UserError, match=r"of_150: named twice in MixtureArgs\.clean"):
+        MixtureDataset(find_material(data), data, RATE, split="train", by_speaker=True)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # by the scripts
 
