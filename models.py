@@ -56,6 +56,8 @@ FAMILIES = {
 
 PRESETS = {f"{name}-{preset}": args for name, family in FAMILIES.items() for preset, args in family.presets.items()}
 
+BASES = {"fullband-light": Path(__file__).parent / "pretrained/fullband-light.pt"}  # nets to start from, by preset
+
 
 def family_name(args) -> str:
     """Returns the name of the family of a net's args. Raises UserError where they are of none."""
@@ -120,6 +122,24 @@ def for_one(state: dict, path: str | Path) -> dict:
     return {**state, "family": family_name(net.args), "args": args, "ema": net.state_dict()}
 
 
+def start_of(args, named: str) -> str:
+    """Returns the path of the checkpoint that a new net of these args starts from; "" for random weights.
+
+    named: that path; "auto" for the base of these args, random weights where they have none; "none" or "" for random
+    weights. Raises UserError where the base is missing, damaged or of another net.
+    """
+    if named != "auto":
+        return "" if named == "none" else named
+    for preset, path in BASES.items():
+        if type(args) is type(PRESETS[preset]) and not unlike(PRESETS[preset], args):
+            try:
+                start_from(family_of(args).net(args), path)
+            except UserError as e:
+                raise UserError(f"{e}; or start from random weights: MainArgs.init_from = 'none'") from None
+            return str(path)
+    return ""
+
+
 def adapted(args, path: str | Path):
     """Completes a net's args from the checkpoint that training starts from: a net that refines another gets the args of
     that one, which the checkpoint holds or refines."""
@@ -151,8 +171,9 @@ def start_from(net: nn.Module, path: str | Path):
     checkpoint.load_weights(state["ema"], part, path)
 
 
-def exported(path: str | Path) -> dict:
-    """Returns what extraction needs of a checkpoint, as a checkpoint: args, and the averaged weights as plain ones."""
+def exported(path: str | Path, *, half: bool = False) -> dict:
+    """Returns what extraction needs of a checkpoint, as a checkpoint: args, and the averaged weights as plain ones.
+    half: in half precision; nets that are made of it compute in single precision again"""
     state = checkpoint.load(path)
     _, net = averaged(state, path)
     sigma.refresh(net)
@@ -162,7 +183,7 @@ def exported(path: str | Path) -> dict:
         if "sigma_reparam" in nested:
             nested["sigma_reparam"] = False
     kept = {key: state[key] for key in ("family", "step", "best", "bandwidth_hz", "versions") if key in state}
-    return kept | {"args": {"model": args}, "ema": net.state_dict()}
+    return kept | {"args": {"model": args}, "ema": (net.half() if half else net).state_dict()}
 
 
 def same_net(path: str | Path, args) -> dict:
@@ -179,8 +200,13 @@ def differences(path: str | Path, state: dict, args) -> list[str]:
     saved = saved_args(state, path)
     if type(saved) is not type(args):
         return [f"family {state['family']} there, {family_name(args)} here"]
-    free = family_of(args).free
-    there, here = fixed(asdict(saved), free), fixed(asdict(args), free)
+    return unlike(saved, args)
+
+
+def unlike(there, here) -> list[str]:
+    """Says how the weights' shape or meaning differs between args of one family, a line for each field."""
+    free = family_of(here).free
+    there, here = fixed(asdict(there), free), fixed(asdict(here), free)
     return [f"{key} = {there[key]} there, {here[key]} here" for key in here if there[key] != here[key]]
 
 

@@ -57,9 +57,10 @@ class MainArgs:
     augment: AugmentArgs = field(default_factory=AugmentArgs)  # what is done to mixtures to learn from
     model: models.Args = models.PRESETS["fullband-light"]   # its class picks the family
     loss: LossArgs = field(default_factory=LossArgs)
-    init_from: str = ""           # a checkpoint whose weights the net starts from; for a flow, of the net it refines
+    init_from: str = "auto"       # a checkpoint to start from; auto: the base in pretrained/; none: random weights
     freeze: tuple[str, ...] = ()  # parts of the net that keep these weights, by dotted names: enter layers.0
     steps: int = 20_000
+    minutes: float = 0.0          # of training, instead of `steps`: as many as fit; 0: `steps` counts
     batch_size: int = 16          # items a step, of all processes together
     grad_accum_steps: int = 1     # a batch goes through the net in so many parts, where it does not fit at once
     lr: float = 5e-4              # peak; linear warm-up, then half a cosine down to a hundredth
@@ -87,7 +88,7 @@ class MainArgs:
         if not self.name or Path(self.name).name != self.name or self.name in ("..", UNPACKED, INDEX):
             taken = f"not {UNPACKED} or {INDEX}"
             raise UserError(f"MainArgs.name = {self.name!r}: give a folder name, without a slash, {taken}")
-        for name in ("warmup", "muon", "weight_decay", "unpack_gb", "patience", "save_s"):
+        for name in ("warmup", "muon", "weight_decay", "unpack_gb", "patience", "save_s", "minutes"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"MainArgs.{name} = {getattr(self, name)}: give 0 or more")
         if self.workers is not None and self.workers < 0:
@@ -121,6 +122,8 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
     last = args.folder / "last.pt"
     last = last if last.exists() else None  # None: a run that begins
     args, net, state = make_net(args, device, last)
+    if args.minutes:
+        args = replace(args, steps=team.gather(planned_steps(args, state if last else {}) if team.rank == 0 else 0)[0])
     family = models.family_of(args.model)
     micro_batch_size = local_batch_size(args, team) // args.grad_accum_steps
     forward = loss_function(args, family, device)
@@ -133,7 +136,7 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
         print(step_cost.table(args, micro_batch_size, forward, net, device, seconds_of))
         return args.folder / "best.pt"
     if not last and not family.by_speaker and state and models.for_many(state, args.init_from):
-        follow_nearest(net, state, training, args.init_from)
+        follow_nearest(net, state, training, args.init_from, team)
 
     # --- optimizers, and how far the run has come --------------------------------------------------------------------
     average = deepcopy(net).to(device).eval().requires_grad_(False)  # .to: as in step_cost.py
@@ -325,6 +328,8 @@ def make_net(args: MainArgs, device: torch.device, last: Path | None) -> tuple[M
     of `init_from`; the content of that checkpoint, or of `last` where the run goes on, {} where there is neither."""
     if models.family_of(args.model).by_speaker:
         args = replace(args, model=replace(args.model, n_speakers=len(args.data.clean)))
+    if not last:
+        args = replace(args, init_from=models.start_of(args.model, args.init_from))
     if start := last or args.init_from:
         args = replace(args, model=models.adapted(args.model, start))
     torch.manual_seed(args.seed)
@@ -344,13 +349,16 @@ def make_net(args: MainArgs, device: torch.device, last: Path | None) -> tuple[M
     return args, net, state
 
 
-def follow_nearest(net: nn.Module, state: dict, training: MixtureDataset, path: str):
+def follow_nearest(net: nn.Module, state: dict, training: MixtureDataset, path: str, team: ddp.Team):
     """Puts into the net what the net for many speakers, in a checkpoint's content, is for a new one: told to follow the
     mean of those whom the new one is most like."""
     _, many = models.averaged(state, path)
-    items = [training[0, i] for i in range(N_ITEMS)]
-    mixture, target = (torch.stack([item[name] for item in items]) for name in ("mixture", "target"))
-    numbers = nearest(many, mixture, target)
+    numbers = None
+    if team.rank == 0:  # one decides for all, as others could round to other speakers
+        items = [training[0, i] for i in range(N_ITEMS)]
+        mixture, target = (torch.stack([item[name] for item in items]) for name in ("mixture", "target"))
+        numbers = nearest(many, mixture, target)
+    numbers = team.gather(numbers)[0]
     net.load_state_dict(many.for_one(many.vectors.detach()[numbers].mean(0)).state_dict())
     named = ", ".join(str(n) for n in sorted(numbers))
     print(f"{path}: starts as the mean of {len(numbers)} of its {many.args.n_speakers} speakers, number {named}")
@@ -433,6 +441,16 @@ def mixtures(
     workers = n_workers(device) if args.workers is None else args.workers
     n = args.grad_accum_steps
     return in_turns(Reported(training), sampler, n_items // n, n, workers=workers, device=device)
+
+
+def planned_steps(args: MainArgs, state: dict) -> int:
+    """Of a run that is to last args.minutes. state: the content of the checkpoint that it goes on from, {} for none. A
+    run that goes on keeps its steps, or with other minutes than before takes as many as it did in a minute so far."""
+    if not state:
+        return steps_that_fit(args, args.minutes)
+    if state["args"].get("minutes") == args.minutes:
+        return state["args"]["steps"]
+    return max(1, round(60 * args.minutes * state["step"] / max(1.0, state["seconds"])))
 
 
 def steps_that_fit(args: MainArgs, minutes: float) -> int:

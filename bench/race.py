@@ -88,10 +88,9 @@ def main(args: RaceArgs):
 def entry(name: str, fields: Mapping, args: RaceArgs) -> train.MainArgs:
     """A contestant's run, its steps not yet known."""
     data = MixtureArgs(args.clean, args.dirty, seed=args.seed)
-    run = train.MainArgs(runs=args.runs, data=data, workers=args.workers, device=args.device, seed=args.seed)
-    if "init_from" in fields:
-        fields = {**fields, "init_from": str(longest(fields["init_from"], args))}
-    return replace(run, name=run_name(name, args), **fields)
+    start = str(longest(fields["init_from"], args)) if "init_from" in fields else "none"
+    common = {"runs": args.runs, "workers": args.workers, "device": args.device, "seed": args.seed}
+    return train.MainArgs(**{"name": run_name(name, args), "data": data, **common, **fields, "init_from": start})
 
 
 def longest(name: str, args: RaceArgs) -> Path:

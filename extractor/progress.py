@@ -128,7 +128,7 @@ def check_resumable(path: Path, state: dict, args, net: nn.Module) -> str:
     if parameters_in(net, freeze) != parameters_in(net, args.freeze):
         held = f"MainArgs.freeze = {' '.join(freeze) or 'nothing'}"
         raise UserError(f"trained with other parts held; give {held} again, or another MainArgs.name", path)
-    if args.init_from not in ("", before["init_from"]):
+    if args.init_from not in ("auto", before["init_from"] or "none"):
         print(f"{path}: goes on from its own weights, not from MainArgs.init_from; another MainArgs.name starts there")
     return before["init_from"]
 

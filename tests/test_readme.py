@@ -15,7 +15,7 @@ import soundfile as sf
 ROOT = Path(__file__).parent.parent
 PAGES = {"README.md": (ROOT / "README.md").read_text()} | {  # in the order in which their commands are run
     f"docs/{name}.md": (ROOT / f"docs/{name}.md").read_text()
-    for name in ("training", "models", "extraction", "evaluation", "results", "data", "slicing", "walk", "log")
+    for name in ("training", "base", "models", "extraction", "evaluation", "results", "data", "slicing", "walk", "log")
 }
 COMMANDS = list(dict.fromkeys(
     line for page in PAGES.values() for block in re.findall(r"```bash\n(.*?)```", page, re.S)
@@ -34,6 +34,7 @@ SMALL = {  # appended, so that a test is over in seconds
     "demo.py": "",
     "tools.make_pairs": "--n-each 1 --seconds 1",
     "bench.conditions": "--only 17",
+    "bench.base": "--steps 0 --scratch-steps 1",
 }
 
 
@@ -43,7 +44,7 @@ def checkout(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("checkout")
     for name in [*(p.name for p in ROOT.glob("*.py")), "requirements.txt"]:
         shutil.copy(ROOT / name, folder)
-    for name in ("extractor", "bench", "tools"):
+    for name in ("extractor", "bench", "tools", "pretrained"):
         shutil.copytree(ROOT / name, folder / name)
     rng = np.random.default_rng(0)
     clean = [f"clean/{who}/set/src_{n}_0.wav" for who in ("speaker", "alice") for n in (0, 1)]

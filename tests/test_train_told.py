@@ -202,6 +202,25 @@ def test_the_steps_that_fit_are_the_minutes_over_the_time_of_whole_steps(args, m
     assert train.steps_that_fit(args, 1e-4) == 1 and capsys.readouterr().out == ""
 
 
+def test_a_run_of_minutes_has_the_steps_that_fit_and_keeps_them_when_it_goes_on(args, monkeypatch, capsys):
+    monkeypatch.setattr(train, "steps_that_fit", lambda args, minutes: round(2 * minutes))
+    args = replace(args, minutes=2.0)
+    state = checkpoint.load(train.main(args))
+    assert state["step"] == state["args"]["steps"] == 4
+    monkeypatch.setattr(train, "steps_that_fit", None)
+    train.main(args)
+    assert "has its 4 steps already" in capsys.readouterr().out
+
+
+def test_of_more_minutes_it_takes_as_many_steps_as_it_did_in_one_so_far(args, monkeypatch):
+    monkeypatch.setattr(train, "steps_that_fit", lambda args, minutes: 4)
+    last = train.main(replace(args, minutes=2.0)).with_name("last.pt")
+    state = checkpoint.load(last)
+    checkpoint.save(last, state | {"seconds": 120.0})
+    train.main(replace(args, minutes=3.0))
+    assert checkpoint.load(last)["step"] == 6
+
+
 def test_a_batch_that_does_not_fit_is_refused_with_the_way_out(args, monkeypatch):
     def no_room(*_):
         raise torch.OutOfMemoryError

@@ -1,6 +1,7 @@
 """A checkpoint to keep or to give away: the averaged weights alone, as plain ones, a third of best.pt.
 
     python -m tools.export --checkpoint runs/alice/best.pt --out alice.pt
+    python -m tools.export --checkpoint runs/alice/best.pt --out alice.pt --half True
     python infer.py --checkpoint alice.pt --inputs "datasets/dirty/alice/**/*"
 
 infer.py and evaluate.py take it as they take best.pt. Training cannot go on from it.
@@ -18,6 +19,7 @@ from extractor.script import command_line
 class ExportArgs:
     checkpoint: str = "runs/speaker/best.pt"
     out: str = "speaker.pt"
+    half: bool = False  # weights of 16 bits instead of 32: half the size
 
 
 def main(args: ExportArgs) -> Path:
@@ -25,7 +27,7 @@ def main(args: ExportArgs) -> Path:
     out = Path(args.out)
     if out.exists() and "net" in checkpoint.load(out):
         raise UserError("a checkpoint that training can go on from; choose another ExportArgs.out", out)
-    checkpoint.save(out, models.exported(args.checkpoint))
+    checkpoint.save(out, models.exported(args.checkpoint, half=args.half))
     print(f"{out}: {out.stat().st_size / 2**20:.1f} MiB of {Path(args.checkpoint).stat().st_size / 2**20:.1f}")
     return out
 

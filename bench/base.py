@@ -1,0 +1,102 @@
+"""What a base is worth: the scores of new speakers' nets after some steps from it, and after as many from scratch.
+
+    python -m bench.base --speakers clean/alice clean/bob --dirty datasets/dirty/other --pairs pairs --steps 0 60 180
+
+Every folder of `speakers` is one person, who is not in the base; pairs/<name of that folder> has test pairs as for
+evaluate.py. Zero steps: the mean of the nearest speakers of the base, no weight changed. Prints a table of means over
+the speakers and one of each of them, and writes <out_dir>/base.json. A call that was stopped goes on if it is given
+again.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import evaluate
+import train
+from dataset import MixtureArgs
+from extractor import UserError, checkpoint, script, tables
+from extractor.material import find_material
+from extractor.script import command_line
+
+KINDS = {"game": "si_sdri", "voice": "si_sdri", "both": "si_sdri", "absent": "residual_level"}
+STARTS = {"base": "auto", "scratch": "none"}
+
+
+@dataclass(frozen=True)
+class BenchArgs:
+    speakers: tuple[str, ...] = ()        # folders of clean recordings, one for each
+    dirty: tuple[str, ...] = ()           # as in MixtureArgs
+    pairs: str = "pairs"
+    steps: tuple[int, ...] = (0, 60, 180, 720)  # from the base
+    scratch_steps: tuple[int, ...] = (720,)     # from random weights
+    base: str = "auto"                    # as MainArgs.init_from
+    runs: str = "runs/base"
+    out_dir: str = "results/base"
+    device: str = "auto"
+
+    def __post_init__(self):
+        if not self.speakers:
+            raise UserError("BenchArgs.speakers = (): name a folder of clean recordings")
+        if not all(steps >= 0 for steps in self.steps) or not all(steps > 0 for steps in self.scratch_steps):
+            raise UserError("BenchArgs.steps, BenchArgs.scratch_steps: give 0 or more from the base, else 1 or more")
+
+
+def main(args: BenchArgs) -> dict:
+    """Returns the content of base.json."""
+    path, rows = Path(args.out_dir) / "base.json", []
+    planned = [("base", n) for n in args.steps] + [("scratch", n) for n in args.scratch_steps]
+    for start, steps in planned:
+        for folder in args.speakers:
+            rows.append(row(args, folder, start, steps))
+            tables.write_json(path, script.run_info(args, Path(args.out_dir)) | {"rows": rows})
+    print(f"\n{means(rows)}\n\n{of_each(rows)}")
+    return tables.read_json(path)
+
+
+def row(args: BenchArgs, folder: str, start: str, steps: int) -> dict:
+    """One speaker's net, trained and scored."""
+    speaker, data = Path(folder).name, MixtureArgs((folder,), args.dirty)
+    minutes = sum(r.seconds for r in find_material(data).clean) / 60
+    run = train.MainArgs(
+        name=f"{speaker}_{minutes:.1f}min_{start}_{steps}", runs=args.runs, data=data, steps=max(1, steps),
+        init_from=args.base if start == "base" else "none", device=args.device,
+        **({} if steps else {"lr": 1e-12, "warmup": 0}),  # a step that changes nothing
+    )
+    best = train.main(run)
+    out_dir = run.folder / "evaluation"
+    scored = evaluate.EvalArgs(
+        (str(best),), f"{args.pairs}/{speaker}", str(out_dir), perceptual=False, page=False, device=args.device
+    )
+    summary = evaluate.main(scored)["summary"][checkpoint.name_of(best)]
+    scores = {kind: summary[kind][measure][0] for kind, measure in KINDS.items()}
+    return {"speaker": speaker, "minutes": round(minutes, 1), "start": start, "steps": steps, **scores}
+
+
+def means(rows: Iterable[dict]) -> str:
+    """The mean over the speakers, a row for each start and number of steps."""
+    alike = defaultdict(list)
+    for r in rows:
+        alike[r["start"], r["steps"]].append(r)
+    cells = [[start, str(steps), *numbers({kind: np.mean([r[kind] for r in group]) for kind in KINDS})]
+             for (start, steps), group in alike.items()]
+    return tables.markdown(["start", "steps", *KINDS], cells)
+
+
+def of_each(rows: Iterable[dict]) -> str:
+    """A row for each speaker's net."""
+    head = ["speaker", "clean minutes", "start", "steps", *KINDS]
+    ordered = sorted(rows, key=lambda r: r["speaker"])
+    cells = [[r["speaker"], f"{r['minutes']:.1f}", r["start"], str(r["steps"]), *numbers(r)] for r in ordered]
+    return tables.markdown(head, cells)
+
+
+def numbers(row: dict) -> list[str]:
+    return [f"{row[kind]:+.1f}" for kind in KINDS]
+
+
+if __name__ == "__main__":
+    main(command_line(BenchArgs()))
