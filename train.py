@@ -65,7 +65,7 @@ class MainArgs:
     grad_accum_steps: int = 1     # a batch goes through the net in so many parts, where it does not fit at once
     lr: float = 5e-4              # peak; linear warm-up, then half a cosine down to a hundredth
     muon: float = 14.0            # the matrices' learning rate, by Muon, over lr; 0: AdamW for them, too
-    warmup: int = 100             # steps
+    warmup: int = 100             # steps, at most a fifth of all
     weight_decay: float = 0.1     # on matrices, which otherwise grow from step to step; none on norms and biases
     clip_norm: float = 5.0        # L2 norm of all gradients
     ema: float = 0.999            # the averaged weights, which are validated and extract, keep this much a step

@@ -11,7 +11,9 @@ from extractor import UserError, precision
 
 
 def learning_rate(step: int, *, peak: float, warmup: int, steps: int) -> float:
-    """Linear warm-up over the first steps, then half a cosine from the peak down to a hundredth of it."""
+    """Linear warm-up over the first steps, at most a fifth of all, then half a cosine from the peak down to a hundredth of
+    it."""
+    warmup = min(warmup, steps // 5)
     warm = min(1.0, (step + 1) / max(1, warmup))
     done = min(1.0, max(0, step - warmup) / max(1, steps - warmup))
     return peak * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))

@@ -22,6 +22,12 @@ def test_the_learning_rate_rises_in_a_line_and_falls_in_half_a_cosine():
     assert learning_rate(110, **plan) == pytest.approx(0.01)
 
 
+def test_a_short_run_warms_up_over_a_fifth_of_its_steps_at_most():
+    rates = [learning_rate(step, peak=1.0, warmup=100, steps=50) for step in range(51)]
+    assert rates[0] == pytest.approx(0.1) and rates[9] == pytest.approx(1.0)
+    assert rates[30] == pytest.approx(0.01 + 0.99 / 2) and rates[50] == pytest.approx(0.01)
+
+
 def test_the_average_keeps_a_tenth_of_the_first_weights_and_later_what_it_is_told():
     net, average = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
     net.weight.data.fill_(1.0)
