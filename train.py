@@ -129,13 +129,15 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
     forward = loss_function(args, family, device)
 
     # --- data --------------------------------------------------------------------------------------------------------
-    material, training, validation, clips = make_data(args, state.get("clips", {}), team)
+    from_base = not last and not family.by_speaker and state and models.for_many(state, args.init_from)
+    clips_before = {} if from_base else state.get("clips", {})  # those of a base are other people's
+    material, training, validation, clips = make_data(args, clips_before, team)
     if args.dry_run:
         def seconds_of(longer: MainArgs) -> float:
             return seconds_a_step(replace(longer, batch_size=local_batch_size(args, team)), net, material, device)
         print(step_cost.table(args, micro_batch_size, forward, net, device, seconds_of))
         return args.folder / "best.pt"
-    if not last and not family.by_speaker and state and models.for_many(state, args.init_from):
+    if from_base:
         follow_nearest(net, state, training, args.init_from, team)
 
     # --- optimizers, and how far the run has come --------------------------------------------------------------------

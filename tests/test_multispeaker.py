@@ -167,7 +167,8 @@ def test_it_is_trained_and_goes_on_and_a_net_for_one_starts_from_it(args, capsys
     assert_close(one(noise(2, 500)), many(noise(2, 500)), rtol=0, atol=1e-6)
 
     alice = replace(args, name="alice", data=replace(args.data, clean=args.data.clean[:1]), model=ONE, lr=1e-9)
-    trained, family = models.load(main(replace(alice, init_from=str(best))))
+    trained, family = models.load(path := main(replace(alice, init_from=str(best))))
+    assert len(checkpoint.load(path)["clips"]) == 1  # none of the base's
     said = capsys.readouterr().out
     number = int(re.search(r"starts as the mean of 1 of its 3 speakers, number (\d)", said)[1])
     assert family is models.FAMILIES["fullband"]
