@@ -72,7 +72,7 @@ def row(args: BenchArgs, folder: str, start: str, steps: int) -> dict:
         (str(best),), f"{args.pairs}/{speaker}", str(out_dir), perceptual=False, page=False, device=args.device
     )
     summary = evaluate.main(scored)["summary"][checkpoint.name_of(best)]
-    scores = {kind: summary[kind][measure][0] for kind, measure in KINDS.items()}
+    scores = {kind: summary[kind][measure][0] for kind, measure in KINDS.items() if kind in summary}
     return {"speaker": speaker, "minutes": round(minutes, 1), "start": start, "steps": steps, **scores}
 
 
@@ -81,7 +81,7 @@ def means(rows: Iterable[dict]) -> str:
     alike = defaultdict(list)
     for r in rows:
         alike[r["start"], r["steps"]].append(r)
-    cells = [[start, str(steps), *numbers({kind: np.mean([r[kind] for r in group]) for kind in KINDS})]
+    cells = [[start, str(steps), *numbers({kind: np.mean([r[kind] for r in group]) for kind in KINDS if kind in group[0]})]
              for (start, steps), group in alike.items()]
     return tables.markdown(["start", "steps", *KINDS], cells)
 
@@ -95,7 +95,7 @@ def of_each(rows: Iterable[dict]) -> str:
 
 
 def numbers(row: dict) -> list[str]:
-    return [f"{row[kind]:+.1f}" for kind in KINDS]
+    return [f"{row[kind]:+.1f}" if kind in row else "" for kind in KINDS]
 
 
 if __name__ == "__main__":

@@ -51,6 +51,8 @@ def checkout(tmp_path_factory) -> Path:
     dirty = ["game/src_0.ogg", "voices/bob.flac", "music/src_0.ogg", "voices/eve.flac"]
     paths = [f"datasets/{x}" for x in clean] + [f"datasets/dirty/other/{x}" for x in dirty]
     paths += [f"DATA/datasets/dirty/other/{x}" for x in dirty] + [f"DATA/raw/kathleen/src_{n}.flac" for n in (0, 1)]
+    for who in ("ann", "zoe"):
+        paths += [f"DATA/new/clean/{who}/src_0.flac", *(f"DATA/new/pairs/{who}/{y}/a.flac" for y in ("mixture", "target"))]
     paths += ["DATA/voices/source/dave.ogg", *(f"DATA/unseen/pairs/{y}/a.flac" for y in ("mixture", "target"))]
     paths += [f"{x}datasets/dirty/{who}/game/src_0.ogg" for x, who in (("", "alice"), ("DATA/", "kathleen"))]
     paths += [f"evaluation/{y}/a.flac" for y in ("mixture", "target")]
