@@ -81,8 +81,10 @@ def means(rows: Iterable[dict]) -> str:
     alike = defaultdict(list)
     for r in rows:
         alike[r["start"], r["steps"]].append(r)
-    cells = [[start, str(steps), *numbers({kind: np.mean([r[kind] for r in group]) for kind in KINDS if kind in group[0]})]
-             for (start, steps), group in alike.items()]
+    cells = []
+    for (start, steps), group in alike.items():
+        mean = {kind: np.mean([r[kind] for r in group]) for kind in KINDS if kind in group[0]}
+        cells.append([start, str(steps), *numbers(mean)])
     return tables.markdown(["start", "steps", *KINDS], cells)
 
 
