@@ -24,7 +24,8 @@ COMMANDS = list(dict.fromkeys(
 SIMPLE = "mkdir", "python -m webbrowser"  # run as they stand
 RATE = 44100
 SMALL = {  # appended, so that a test is over in seconds
-    "train.py": "--steps 2 --minutes 0 --valid-every 1 --batch-size 2 --workers 0 --data.segment-s 0.5 --data.n-valid 4",
+    "train.py": "--steps 2 --minutes 0 --valid-every 1 --batch-size 2 --workers 0 --data.segment-s 0.5"
+    " --data.n-valid 4",
     "infer.py": "",
     "tools.export": "",
     "evaluate.py": "",
@@ -52,7 +53,7 @@ def checkout(tmp_path_factory) -> Path:
     paths = [f"datasets/{x}" for x in clean] + [f"datasets/dirty/other/{x}" for x in dirty]
     paths += [f"DATA/datasets/dirty/other/{x}" for x in dirty] + [f"DATA/raw/kathleen/src_{n}.flac" for n in (0, 1)]
     for who in ("ann", "zoe"):
-        paths += [f"DATA/new/clean/{who}/src_0.flac", *(f"DATA/new/pairs/{who}/{y}/a.flac" for y in ("mixture", "target"))]
+        paths += [f"DATA/new/{x}/a.flac" for x in (f"clean/{who}", f"pairs/{who}/mixture", f"pairs/{who}/target")]
     paths += ["DATA/voices/source/dave.ogg", *(f"DATA/unseen/pairs/{y}/a.flac" for y in ("mixture", "target"))]
     paths += [f"{x}datasets/dirty/{who}/game/src_0.ogg" for x, who in (("", "alice"), ("DATA/", "kathleen"))]
     paths += [f"evaluation/{y}/a.flac" for y in ("mixture", "target")]
