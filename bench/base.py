@@ -39,14 +39,14 @@ class BenchArgs:
     device: str = "auto"
 
     def __post_init__(self):
-        if not self.speakers:
-            raise UserError("BenchArgs.speakers = (): name a folder of clean recordings")
         if not all(steps >= 0 for steps in self.steps) or not all(steps > 0 for steps in self.scratch_steps):
             raise UserError("BenchArgs.steps, BenchArgs.scratch_steps: give 0 or more from the base, else 1 or more")
 
 
 def main(args: BenchArgs) -> dict:
     """Returns the content of base.json."""
+    if not args.speakers:
+        raise UserError("BenchArgs.speakers = (): name a folder of clean recordings")
     path, rows = Path(args.out_dir) / "base.json", []
     planned = [("base", n) for n in args.steps] + [("scratch", n) for n in args.scratch_steps]
     for start, steps in planned:
