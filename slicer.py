@@ -24,21 +24,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from extractor import UserError, audio, slicing
+from extractor import UserError, audio, levels, slicing
 from extractor.files import content_hash, folder_lock
-from extractor.levels import (
-    OFFSET,
-    SILENCE_DB,
-    background_and_speech,
-    channel_of,
-    hop_of,
-    hop_powers,
-    smooth_levels,
-    speech_threshold,
-    to_db,
-)
 from extractor.script import command_line
-from extractor.slicing import Clip, Drop, Hops, Limits, Plan, Threshold, plan_cuts
+from extractor.slicing import Clip, Hops, Limits, Plan, Threshold, plan_cuts
 
 FADE_S = 0.01       # cross-fade where a pause was shortened
 BLOCK = 1_000_000   # samples looked at at a time
@@ -137,10 +126,10 @@ def slice_recording(recording: audio.Recording, n: int, args: SlicerArgs, bar: t
     with audio.kept_open(recording) as files, threads() as pool:
         track = track_of(recording, args, pool, bar)
         damage = audio.damage(recording, files)
-        plan = plan_cuts(track.hops, find_threshold(recording, track.hops.levels, args), args.limits)
+        plan = plan_cuts(track.hops, find_threshold(recording, track.hops, args), args.limits)
         write = partial(write_clip, recording, track.channel, args)
         paths = [staging / f"src_{n}_{k}.{args.format}" for k in range(len(plan.clips))]
-        rows = [describe_drop(drop, args) for drop in plan.drops]
+        rows = [describe(d.start, d.end, d.end - d.start, d.speech_s, args) | {"reason": d.reason} for d in plan.drops]
         for path, clip, (peak, rms) in zip(paths, plan.clips, pool.map(write, paths, plan.clips), strict=True):
             rows.append(describe_clip(path.name, clip, peak, rms, args))
             bar.update(clip.length / args.sample_rate / 2)
@@ -163,7 +152,6 @@ def threads() -> Iterator[Executor]:
 
 # --- listening: one pass over the recording --------------------------------------------------------------------------
 
-
 class Track(NamedTuple):
     hops: Hops              # counted at the rate of the clips
     channel: int | None     # the only one to use, where the channels would cancel
@@ -171,12 +159,12 @@ class Track(NamedTuple):
 
 
 def track_of(recording: audio.Recording, args: SlicerArgs, pool: Executor, bar: tqdm | None) -> Track:
-    hop = hop_of(recording.rate)
+    hop = levels.hop_of(recording.rate)
     block = hop * max(1, BLOCK // (hop * recording.channels))
 
     def look(start: int):
         x = audio.read(recording, start, min(block, recording.frames - start), recording.rate, mono=False)
-        return *hop_powers(x, hop), x.T @ x, x.sum(axis=0), len(x)
+        return *levels.hop_powers(x, hop), x.T @ x, x.sum(axis=0), len(x)
 
     powers, places, products, sums = [], [], 0, 0
     starts = range(0, recording.frames, block)
@@ -188,30 +176,29 @@ def track_of(recording: audio.Recording, args: SlicerArgs, pool: Executor, bar: 
             bar.update(n / recording.rate / 2)
     length = recording.length(args.sample_rate)
     at_clip_rate = np.round(np.concatenate(places) * (args.sample_rate / recording.rate)).astype(int)
-    levels = smooth_levels(np.concatenate(powers))
-    hops = Hops(levels, hop / recording.rate, np.minimum(at_clip_rate, length), length)
-    channel = channel_of(products) if args.mono else None
+    in_db = levels.smooth_levels(np.concatenate(powers))
+    hops = Hops(in_db, hop / recording.rate, np.minimum(at_clip_rate, length), length)
+    channel = levels.channel_of(products) if args.mono else None
     return Track(hops, channel, float(np.abs(sums).max() / recording.frames))
 
 
-def find_threshold(recording: audio.Recording, levels: np.ndarray, args: SlicerArgs) -> Threshold:
-    found = background_and_speech(levels, above=args.threshold_db)
+def find_threshold(recording: audio.Recording, hops: Hops, args: SlicerArgs) -> Threshold:
+    found = levels.background_and_speech(hops.levels, above=args.threshold_db)
     if found:
-        return Threshold(*found, args.threshold_db if args.threshold_db is not None else speech_threshold(*found))
-    if levels.max() <= SILENCE_DB:
+        return Threshold(*found, levels.speech_threshold(*found) if args.threshold_db is None else args.threshold_db)
+    if hops.levels.max() <= levels.SILENCE_DB:
         raise UserError(f"{recording.path}: {recording.seconds:.1f} s of digital silence; is it the right file?")
     nothing = f"{recording.path}: no speech found in {recording.seconds:.1f} s"
     if args.threshold_db is not None:
-        highest = f"never above {levels.max():.0f} dBFS"
+        highest = f"never above {hops.levels.max():.0f} dBFS"
         raise UserError(f"{nothing}: {highest}; lower threshold_db = {args.threshold_db:g}")
     raise UserError(
-        f"{nothing}: nothing stands out from its background of {np.percentile(levels, 2):.0f} dBFS; "
+        f"{nothing}: nothing stands out from its background of {np.percentile(hops.levels, 2):.0f} dBFS; "
         "if it is speech all the same, give a threshold_db below that"
     )
 
 
 # --- writing: a second pass ------------------------------------------------------------------------------------------
-
 
 def write_clip(recording: audio.Recording, channel: int | None, args: SlicerArgs, path: Path, clip: Clip):
     """-> peak and rms in dBFS. Samples are those of the recording, save for the cross-fades and another rate's."""
@@ -228,7 +215,7 @@ def write_clip(recording: audio.Recording, channel: int | None, args: SlicerArgs
     if args.format == "flac" and peak > 1:
         raise UserError(f"{recording.path}: peaks at {peak:.2f} of full scale, which flac cannot hold; use format wav")
     audio.write(path, [out], len(out), rate, channels=out.shape[1], subtype=subtype_of(recording, channel, args))
-    return to_db(peak**2), to_db(np.square(out, dtype=np.float64).mean())
+    return levels.to_db(peak**2), levels.to_db(np.square(out, dtype=np.float64).mean())
 
 
 def cross_fade(head: np.ndarray, tail: np.ndarray, n: int) -> np.ndarray:
@@ -255,10 +242,6 @@ def describe_clip(name: str, clip: Clip, peak_db: float, rms_db: float, args: Sl
         "clip": name, "peak_db": f"{peak_db:.1f}", "rms_db": f"{rms_db:.1f}",
         "noise_floor_db": f"{clip.noise_floor:.1f}", "forced": clip.forced,
     }
-
-
-def describe_drop(drop: Drop, args: SlicerArgs) -> dict:
-    return describe(drop.start, drop.end, drop.end - drop.start, drop.speech_s, args) | {"reason": drop.reason}
 
 
 def describe(start: int, end: int, length: int, speech_s: float, args: SlicerArgs) -> dict:
@@ -317,7 +300,6 @@ def to_slice(prints: dict[Path, str], rows: list[dict], args: SlicerArgs, failur
 
 # --- what is said ----------------------------------------------------------------------------------------------------
 
-
 def notes(recording: audio.Recording, track: Track, plan: Plan, args: SlicerArgs) -> list[str]:
     found = [*recording.remarks]
     if recording.rate < args.sample_rate:
@@ -326,7 +308,7 @@ def notes(recording: audio.Recording, track: Track, plan: Plan, args: SlicerArgs
         found.append(f"its channels would cancel each other; channel {track.channel + 1} alone was used")
     elif args.mono and recording.channels > 2:
         found.append(f"{recording.channels} channels, of which the clips are the mean")
-    if track.offset > OFFSET:
+    if track.offset > levels.OFFSET:
         found.append(f"a constant offset of {track.offset:.2f} of full scale; its clips begin and end with a step")
     if forced := sum(clip.forced in ("end", "both") for clip in plan.clips):
         found.append(f"no pause within reach: {forced} cuts are inside speech (column `forced`)")
@@ -382,7 +364,7 @@ def draw(prints: dict[Path, str], rows: list[dict], args: SlicerArgs):
             with audio.kept_open(recording), threads() as pool:
                 hops = track_of(recording, args, pool, None).hops
             spans = [(float(row["start_s"]), float(row["end_s"]), row["clip"], row["forced"]) for row in mine]
-            lines = find_threshold(recording, hops.levels, args)._asdict()
+            lines = find_threshold(recording, hops, args)._asdict()
             report.save(report.cuts(hops.levels, hops.hop_s, spans, lines), picture)
 
 

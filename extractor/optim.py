@@ -11,8 +11,7 @@ from extractor import UserError, precision
 
 
 def learning_rate(step: int, *, peak: float, warmup: int, steps: int) -> float:
-    """Linear warm-up over the first steps, at most a fifth of all, then half a cosine from the peak down to a hundredth of
-    it."""
+    """Linear warm-up over the first steps, at most a fifth of all, then half a cosine from the peak to a hundredth."""
     warmup = min(warmup, steps // 5)
     warm = min(1.0, (step + 1) / max(1, warmup))
     done = min(1.0, max(0, step - warmup) / max(1, steps - warmup))
