@@ -159,8 +159,7 @@ def flaws_of(
     if offset > levels.OFFSET:
         yield "offset", f"a constant offset of {offset:.2f} of full scale"
     if numbers["bandwidth_hz"] < args.bandwidth_hz:
-        highest = f"{numbers['bandwidth_hz'] / 1000:.1f} kHz"
-        yield "narrow", f"nothing above {highest}, at a rate of {recording.rate} Hz"
+        yield "narrow", f"nothing above {numbers['bandwidth_hz'] / 1000:.1f} kHz, at a rate of {recording.rate} Hz"
     if kind == "clean" and numbers["snr_db"] == "":
         yield "noisy", "nothing stands out from its background"
     elif kind == "clean" and numbers["snr_db"] < args.snr_db:

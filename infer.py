@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -170,9 +171,6 @@ def extract_file(source: Path, out: Path, net, family, args: InferArgs, device: 
 
     kept_db = [-math.inf]  # of each piece, the most of any second over its level
 
-    def read(start: int, n: int) -> np.ndarray:
-        return audio.read(recording, start, n, sample_rate)
-
     @torch.inference_mode()
     def extract(mixture: np.ndarray, start: int) -> np.ndarray:
         try:
@@ -194,7 +192,7 @@ def extract_file(source: Path, out: Path, net, family, args: InferArgs, device: 
     chunk, context, fade = (round(s * sample_rate) for s in (args.chunk_s, args.context_s, args.fade_s))
     n_samples = recording.length(sample_rate)
     sizes = {"chunk": chunk, "context": context, "fade": fade, "at_once": pieces_at_once(device)}
-    blocks = extract_long(read, extract, n_samples, **sizes)
+    blocks = extract_long(partial(audio.read, recording, sample_rate=sample_rate), extract, n_samples, **sizes)
     with audio.kept_open(recording) as files:
         audio.write(out, counted(blocks, bar, sample_rate), n_samples, sample_rate)
         if damage := audio.damage(recording, files):
@@ -209,8 +207,7 @@ def counted(blocks: Iterable[np.ndarray], bar: tqdm, sample_rate: int) -> Iterat
         yield block
         bar.total = max(bar.total, bar.n + len(block) / sample_rate)
         bar.update(len(block) / sample_rate)
-        elapsed = bar.format_dict["elapsed"]
-        bar.set_postfix_str(f"{bar.n / max(elapsed, 1e-9):.1f} x real time")
+        bar.set_postfix_str(f"{bar.n / max(bar.format_dict['elapsed'], 1e-9):.1f} x real time")
 
 
 def most_kept_db(estimate: np.ndarray, mixture: np.ndarray, sample_rate: int) -> float:

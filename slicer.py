@@ -227,8 +227,7 @@ def cross_fade(head: np.ndarray, tail: np.ndarray, n: int) -> np.ndarray:
 def subtype_of(recording: audio.Recording, channel: int | None, args: SlicerArgs) -> str:
     """The recording's own sample format where the samples stay what they are, else one that is finer."""
     untouched = recording.rate == args.sample_rate and (recording.channels == 1 or not args.mono or channel is not None)
-    eight_bit = ("PCM_U8", "PCM_S8", "ULAW", "ALAW")
-    own = "PCM_16" if recording.subtype in eight_bit else recording.subtype
+    own = "PCM_16" if recording.subtype in ("PCM_U8", "PCM_S8", "ULAW", "ALAW") else recording.subtype  # of 8 bits
     if args.format == "flac":
         return own if untouched and own == "PCM_16" else "PCM_24"
     return own if untouched and own in ("PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE") else "FLOAT"
@@ -237,8 +236,7 @@ def subtype_of(recording: audio.Recording, channel: int | None, args: SlicerArgs
 # --- what the table says ---------------------------------------------------------------------------------------------
 
 def describe_clip(name: str, clip: Clip, peak_db: float, rms_db: float, args: SlicerArgs) -> dict:
-    span = clip.pieces[0][0], clip.pieces[-1][1]
-    return describe(*span, clip.length, clip.speech_s, args) | {
+    return describe(clip.pieces[0][0], clip.pieces[-1][1], clip.length, clip.speech_s, args) | {
         "clip": name, "peak_db": f"{peak_db:.1f}", "rms_db": f"{rms_db:.1f}",
         "noise_floor_db": f"{clip.noise_floor:.1f}", "forced": clip.forced,
     }

@@ -31,10 +31,8 @@ LOSSLESS = ("flac", "alac", "wavpack", "tta", "ape", "shorten", "pcm_s16le", "pc
 
 # --- what there is ---------------------------------------------------------------------------------------------------
 
-
 class Steps(NamedTuple):
-    """Time stamps that count samples: exactly (step = 1), or in even steps of a frame each. A missing frame is
-    silence."""
+    """Stamps that count samples: exactly (step = 1), or in even steps of a frame each. A missing frame is silence."""
 
     stamp: int          # of a frame
     before: int         # samples before that frame
@@ -252,7 +250,6 @@ KINDS = {
 
 # --- decoding --------------------------------------------------------------------------------------------------------
 
-
 class Frames:
     """The decoded frames of a stream from here on: (samples before it, frame). Where time stamps jump, samples are
     counted for the silence between.
@@ -298,16 +295,16 @@ class Frames:
         while True:
             packet = None
             try:
-                packet = next(self.packets, None)
-                decoded = packet.decode() if packet is not None else None
+                packet = next(self.packets)
+                decoded = packet.decode()
+            except StopIteration:
+                return
             except av.error.FFmpegError:
                 self.damaged += 1
                 if packet is None:  # the file cannot be read on
                     return
-                continue
-            if decoded is None:
-                return
-            yield from decoded
+            else:
+                yield from decoded
 
 
 class Decoder:

@@ -30,8 +30,7 @@ def n_workers(device: torch.device) -> int:
 def in_turns(
     items: Dataset, sampler: Sampler, micro_batch_size: int, n: int, *, workers: int, device: torch.device
 ) -> Iterator[list[dict]]:
-    """The micro batches of every step, n of them. Raises UserError where an item could not be made: its "error" is not
-    empty."""
+    """The micro batches of every step, n of them. Raises UserError where an item's "error" says that it has failed."""
     batches = iter(DataLoader(
         items, micro_batch_size, sampler=sampler, num_workers=workers, worker_init_fn=defer_sigterm,
         pin_memory=device.type == "cuda",

@@ -44,8 +44,7 @@ class Material(NamedTuple):
         return held
 
     def by_speaker(self, args) -> dict[Path, list[audio.Recording]]:
-        """Returns the clean recordings of each folder of args.clean. Raises UserError where one has none, or is named
-        twice."""
+        """Returns the clean recordings by folder of args.clean. Raises UserError where one is empty or named twice."""
         folders = {Path(name): [] for name in args.clean}
         if twice := [name for i, name in enumerate(args.clean) if Path(name) in map(Path, args.clean[:i])]:
             raise UserError("named twice in MixtureArgs.clean; each clean folder is a speaker here", Path(twice[0]))
@@ -55,9 +54,7 @@ class Material(NamedTuple):
             raise UserError("no recordings of this speaker; each clean folder is a speaker here", empty[0])
         return folders
 
-    def split(
-        self, split: str, args, sample_rate: int, held: Mapping[Path, float] | None = None
-    ) -> list[list[Source]]:
+    def split(self, split: str, args, sample_rate: int, held: Mapping[Path, float] | None = None) -> list[list[Source]]:
         """Returns the clean, game and voice sources of "train", or of "valid": recordings' ends, or all of them."""
         sources = [parts(self.clean, split, self.held_out(args) if held is None else held, sample_rate)]
         for recordings in (self.games, self.voices):

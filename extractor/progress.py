@@ -148,8 +148,7 @@ def known_folder(name: str, before: Sequence[str], clips: Mapping[str, tuple[flo
 
 
 def begin(args) -> Progress:
-    """Nothing done yet. The best.pt of a run whose last.pt is gone will stay, see `keep_best`. Raises UserError where
-    it cannot."""
+    """Nothing done yet. A best.pt whose last.pt is gone stays, see `keep_best`; raises UserError where it cannot."""
     best = args.folder / "best.pt"
     if not best.exists():
         return Progress()

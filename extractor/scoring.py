@@ -58,8 +58,7 @@ def by_name(folder: Path) -> dict[str, Path]:
     paths = audio.find(folder)
     found = {p.stem: p for p in paths}
     if twice := [p for p in paths if found[p.stem] != p]:
-        same = found[twice[0].stem].name
-        raise UserError(f"{same} has the same name; a pair is one mixture, one target", twice[0])
+        raise UserError(f"{found[twice[0].stem].name} has the same name; a pair is one mixture, one target", twice[0])
     return found
 
 
