@@ -158,7 +158,7 @@ class Track(NamedTuple):
     offset: float           # mean, of full scale
 
 
-def track_of(recording: audio.Recording, args: SlicerArgs, pool: Executor, bar: tqdm | None) -> Track:
+def track_of(recording: audio.Recording, args: SlicerArgs, pool: Executor, bar: tqdm) -> Track:
     hop = levels.hop_of(recording.rate)
     block = hop * max(1, BLOCK // (hop * recording.channels))
 
@@ -172,8 +172,7 @@ def track_of(recording: audio.Recording, args: SlicerArgs, pool: Executor, bar: 
         powers.append(power)
         places.append(np.arange(len(place)) * hop + place + start)
         products, sums = products + product.astype(np.float64), sums + total.astype(np.float64)
-        if bar is not None:
-            bar.update(n / recording.rate / 2)
+        bar.update(n / recording.rate / 2)
     length = recording.length(args.sample_rate)
     at_clip_rate = np.round(np.concatenate(places) * (args.sample_rate / recording.rate)).astype(int)
     in_db = levels.smooth_levels(np.concatenate(powers))
@@ -360,7 +359,7 @@ def draw(prints: dict[Path, str], rows: list[dict], args: SlicerArgs):
         if clips and not (picture := Path(args.out_dir) / (clips[0].rsplit("_", 1)[0] + ".png")).exists():
             recording = audio.probe(path, args.audio_stream)
             with audio.kept_open(recording), threads() as pool:
-                hops = track_of(recording, args, pool, None).hops
+                hops = track_of(recording, args, pool, tqdm(disable=True)).hops
             spans = [(float(row["start_s"]), float(row["end_s"]), row["clip"], row["forced"]) for row in mine]
             lines = find_threshold(recording, hops, args)._asdict()
             report.save(report.cuts(hops.levels, hops.hop_s, spans, lines), picture)

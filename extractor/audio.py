@@ -146,11 +146,8 @@ def _matches(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
 
 
 def probe(path: str | Path, audio_stream: int = 0) -> Recording:
-    """What there is of sound in a file: its rate, channels and exact length.
-
-    audio_stream: the number, from 0, of the one to read where there are several. Raises UserError where there is no
-    sound that can be read.
-    """
+    """What there is of sound in a file: its rate, channels and exact length. audio_stream: the number, from 0, of the
+    one to read where there are several. Raises UserError where there is no sound that can be read."""
     path = Path(path)
     if recording := _probe_sndfile(path):
         return recording

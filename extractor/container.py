@@ -78,10 +78,8 @@ class Contents(NamedTuple):
 
 
 def contents(path: Path, stream: int = 0) -> Contents:
-    """Look through an audio stream, once for every state of the file.
-
-    stream: its number where there are several, from 0. Raises UserError where there is no sound or no such stream.
-    """
+    """Look through an audio stream, once for every state of the file. stream: its number where there are several, from
+    0. Raises UserError where there is no sound or no such stream."""
     try:
         found = path.stat()
     except OSError as e:

@@ -234,8 +234,7 @@ def differences(
     items: Sequence[dict], ours: Sequence[dict], theirs: Sequence[dict]
 ) -> dict[str, dict[str, tuple[Interval, str]]]:
     """Kind -> measure -> ours minus theirs over the items that both have, and what it says: better, worse, or "within":
-    too close to tell. Of a measure that should be zero, the distances from zero are compared.
-    """
+    too close to tell. Of a measure that should be zero, the distances from zero are compared."""
     groups = groups_of(items)
     found: dict[str, dict] = {kind: {} for kind in groups}
     for kind, group in groups.items():
