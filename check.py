@@ -197,10 +197,8 @@ def shared_sounds(sounds: list[Sound]) -> tuple[list[str], list[str]]:
     leaks, repeats = [], []
     for match in landmarks.same_sounds([s.hashes for s in sounds], [s.frames for s in sounds], groups, related):
         a, b = sounds[match.a].row, sounds[match.b].row
-        same = (
-            f"{a['path']} from {match.at_a_s:.1f} s and {b['path']} from {match.at_b_s:.1f} s "
-            f"are the same for {match.seconds:.1f} s"
-        )
+        places = f"{a['path']} from {match.at_a_s:.1f} s and {b['path']} from {match.at_b_s:.1f} s"
+        same = f"{places} are the same for {match.seconds:.1f} s"
         if a["kind"] != b["kind"]:
             leaks.append(f"{same}: a clean recording in the interference")
         elif a["kind"] == "clean":

@@ -192,10 +192,8 @@ def score(
     mixture, target, estimate = map(torch.from_numpy, (mixture, target, estimate))
     if not present:
         return {"residual_level": metrics.relative_level(estimate=estimate, reference=mixture).item()}
-    before, after = (
-        {"si_sdr": metrics.si_sdr(estimate=x, reference=target).item(),
-         "sdr": metrics.sdr(estimate=x, reference=target).item()} for x in (mixture, estimate)
-    )
+    of = {"si_sdr": metrics.si_sdr, "sdr": metrics.sdr}
+    before, after = ({m: f(estimate=x, reference=target).item() for m, f in of.items()} for x in (mixture, estimate))
     gain = after["si_sdr"] - before["si_sdr"]
     shares = metrics.shares(estimate=estimate, mixture=mixture, reference=target, sample_rate=pair.mixture.rate)
     row = after | {

@@ -51,15 +51,11 @@ class SlicerArgs:
 
     def __post_init__(self):
         if not 0 < self.min_s <= self.max_s - 1 < math.inf:
-            raise UserError(
-                f"SlicerArgs: min_s = {self.min_s}, max_s = {self.max_s}: give min_s more than 0, and max_s at least a "
-                "second more than min_s, but finite"
-            )
+            remedy = "give min_s more than 0, and max_s at least a second more than min_s, but finite"
+            raise UserError(f"SlicerArgs: min_s = {self.min_s}, max_s = {self.max_s}: {remedy}")
         if not 0.03 <= self.min_pause_s <= self.max_pause_s < math.inf or self.max_pause_s < 0.1:
-            raise UserError(
-                f"SlicerArgs: min_pause_s = {self.min_pause_s}, max_pause_s = {self.max_pause_s}: give min_pause_s "
-                "0.03 s or more, and max_pause_s 0.1 s or more and no less than min_pause_s"
-            )
+            remedy = "give min_pause_s 0.03 s or more, and max_pause_s 0.1 s or more and no less than min_pause_s"
+            raise UserError(f"SlicerArgs: min_pause_s = {self.min_pause_s}, max_pause_s = {self.max_pause_s}: {remedy}")
         if not 1000 <= self.sample_rate <= 384_000:
             raise UserError(f"SlicerArgs.sample_rate = {self.sample_rate}: give 1000 to 384000 Hz")
 
@@ -191,10 +187,8 @@ def find_threshold(recording: audio.Recording, hops: Hops, args: SlicerArgs) -> 
     if args.threshold_db is not None:
         highest = f"never above {hops.levels.max():.0f} dBFS"
         raise UserError(f"{nothing}: {highest}; lower threshold_db = {args.threshold_db:g}")
-    raise UserError(
-        f"{nothing}: nothing stands out from its background of {np.percentile(hops.levels, 2):.0f} dBFS; "
-        "if it is speech all the same, give a threshold_db below that"
-    )
+    background = f"nothing stands out from its background of {np.percentile(hops.levels, 2):.0f} dBFS"
+    raise UserError(f"{nothing}: {background}; if it is speech all the same, give a threshold_db below that")
 
 
 # --- writing: a second pass ------------------------------------------------------------------------------------------
@@ -274,24 +268,20 @@ def to_slice(prints: dict[Path, str], rows: list[dict], args: SlicerArgs, failur
     todo = []
     for path, identity in prints.items():
         same = before.get(identity)
-        try:
-            if same and same["settings"] != args.settings:
-                raise UserError(
-                    f"{path}: sliced before with other settings; delete {args.out_dir}, or choose another out_dir and "
-                    "train on one of the two"
-                )
-            if same and same["source"] != path.as_posix():
-                print(f"{path}: the same file as {same['source']}, whose clips do for both")
-            if same is None and path.as_posix() in names:
-                raise UserError(
-                    f"{path}: is no longer the file that was sliced before; delete its clips and its rows in "
-                    f"{Path(args.out_dir, slicing.TABLE)}, and run again"
-                )
-            if same is None:
+        if same and same["settings"] != args.settings:
+            remedy = f"delete {args.out_dir}, or choose another out_dir and train on one of the two"
+            failures.append(f"{path}: sliced before with other settings; {remedy}")
+        elif same and same["source"] != path.as_posix():
+            print(f"{path}: the same file as {same['source']}, whose clips do for both")
+        elif not same and path.as_posix() in names:
+            remedy = f"delete its clips and its rows in {Path(args.out_dir, slicing.TABLE)}, and run again"
+            failures.append(f"{path}: is no longer the file that was sliced before; {remedy}")
+        elif not same:
+            try:
                 todo.append(audio.probe(path, args.audio_stream))
                 before[identity] = {"source": path.as_posix(), "settings": args.settings}
-        except UserError as e:
-            failures.append(str(e))
+            except UserError as e:
+                failures.append(str(e))
     return todo
 
 

@@ -269,8 +269,7 @@ def _read(recording: Recording, path: Path, first: int, n: int) -> np.ndarray:
     if len(samples) < n:
         ends, promised = (first + len(samples)) / recording.rate, recording.seconds
         raise UserError(f"ends at {ends:.1f} s, its header says {promised:.1f} s; it is cut off", recording.path)
-    if n and not np.abs(samples).max() < LARGEST:  # nor where it is NaN
-        peak = np.abs(samples).max()
+    if n and not (peak := np.abs(samples).max()) < LARGEST:  # nor where it is NaN
         what = f"a sample of {peak:.1g} times full scale" if np.isfinite(peak) else "NaN or infinite samples"
         raise UserError(f"{what} near {first / recording.rate:.1f} s", recording.path)
     return samples

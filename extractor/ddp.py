@@ -31,9 +31,10 @@ class Team:
 
     def total(self, tensors: Sequence[Tensor], numbers: Tensor) -> Tensor:
         """Sums over all processes: of tensors of one device in place, of numbers [N] there as what is returned."""
+        if self.size == 1:
+            return numbers
         sums = numbers.clone()
-        if self.size > 1:
-            together([*tensors, sums], dist.all_reduce)
+        together([*tensors, sums], dist.all_reduce)
         return sums
 
     def align(self, tensors: Sequence[Tensor]):

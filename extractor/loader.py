@@ -59,13 +59,10 @@ def workers_told_apart() -> Iterator[None]:
         yield
     except RuntimeError as e:
         if "shared memory" in str(e):
-            raise UserError(
-                "too little shared memory (/dev/shm) for the processes that make mixtures: start the container with "
-                "--shm-size=1g, or give --workers 0"
-            ) from None
+            remedy = "start the container with --shm-size=1g, or give --workers 0"
+            what = "too little shared memory (/dev/shm) for the processes that make mixtures"
+            raise UserError(f"{what}: {remedy}") from None
         if "DataLoader worker" in str(e) and ("killed by signal" in str(e) or "exited unexpectedly" in str(e)):
-            raise UserError(
-                "a process that makes mixtures was ended from outside, as a system without free memory does: give a "
-                "smaller --workers"
-            ) from None
+            what = "a process that makes mixtures was ended from outside, as a system without free memory does"
+            raise UserError(f"{what}: give a smaller --workers") from None
         raise

@@ -85,10 +85,8 @@ def unlike(capture: Profile, clean: Profile) -> list[str]:
         found.append(f"{bandwidths}; what the speaker has above will be lost")
     if clean.floor_db > capture.floor_db + LOUDER_DB:
         floor, own = (f"{-p.floor_db:.0f} dB" for p in (capture, clean))
-        found.append(
-            f"its pauses are {floor} under its loud parts, those of the clean recordings {own}; the net will learn to "
-            "keep the background of the clean ones"
-        )
+        kept = "the net will learn to keep the background of the clean ones"
+        found.append(f"its pauses are {floor} under its loud parts, those of the clean recordings {own}; {kept}")
     if abs(capture.tilt_db - clean.tilt_db) > STEEPER_DB:
         slope, own = (f"{p.tilt_db:+.1f} dB an octave" for p in (capture, clean))
         found.append(f"its spectrum changes by {slope}, that of the clean recordings by {own}: another microphone")

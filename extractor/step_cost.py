@@ -137,16 +137,12 @@ def cost(args, micro_batch_size: int, loss: Callable, net: nn.Module, device: to
     try:
         needed = memory_of(args, micro_batch_size, loss, net, device)
     except torch.OutOfMemoryError:
-        raise UserError(
-            f"{micro_batch_size} items of {args.data.segment_s:g} s do not fit into the memory of {device}: give "
-            f"MainArgs.grad_accum_steps = {2 * args.grad_accum_steps}, or a smaller batch_size; "
-            "--dry-run True says what fits"
-        ) from None
-    return (
-        f"{sum(p.numel() for p in net.parameters()):,} parameters, "
-        f"about {needed.n_bytes(micro_batch_size) / 2**30:.1f} GiB for batches of {micro_batch_size} x "
-        f"{args.data.segment_s:g} s on {device}"
-    )
+        items = f"{micro_batch_size} items of {args.data.segment_s:g} s do not fit into the memory of {device}"
+        remedy = f"give MainArgs.grad_accum_steps = {2 * args.grad_accum_steps}, or a smaller batch_size"
+        raise UserError(f"{items}: {remedy}; --dry-run True says what fits") from None
+    parameters, gib = sum(p.numel() for p in net.parameters()), needed.n_bytes(micro_batch_size) / 2**30
+    batches = f"batches of {micro_batch_size} x {args.data.segment_s:g} s on {device}"
+    return f"{parameters:,} parameters, about {gib:.1f} GiB for {batches}"
 
 
 def table(
