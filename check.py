@@ -76,9 +76,8 @@ def main(args: CheckArgs) -> list[str]:
     unlike = unlike_captures(args.data, [audio.probe(path, args.data.audio_stream) for path in usable])
     say("Recordings to extract that are unlike the clean ones", unlike)
     say("Training makes no sense before this is put right", fatal)
-    tables.write(args.out, COLUMNS, (
-        {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows
-    ))
+    rounded = ({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+    tables.write(args.out, COLUMNS, rounded)
     print(f"\n{args.out} has a row for every file. {'NOT fit' if fatal else 'Fit'} to train on.")
     return fatal
 

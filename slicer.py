@@ -311,10 +311,8 @@ def too_short(rows: list[dict], args: SlicerArgs) -> list[str]:
     for row in rows:
         speech_s[row["source"]] += float(row["seconds"]) * float(row["speech_share"])
     with_clips = {row["source"] for row in rows if row["clip"]}
-    return [
-        f"{source}: {seconds:.1f} s of speech, too short for a clip of min_s = {args.min_s:g} s; lower min_s"
-        for source, seconds in speech_s.items() if source not in with_clips
-    ]
+    short = f"too short for a clip of min_s = {args.min_s:g} s; lower min_s"
+    return [f"{source}: {s:.1f} s of speech, {short}" for source, s in speech_s.items() if source not in with_clips]
 
 
 def summary(rows: list[dict]) -> str:
