@@ -85,7 +85,9 @@ def slice_all(sources: list[Path], args: SlicerArgs) -> list[str]:
     slicing.publish(out_dir, rows)  # what a killed run had no time for
     saved = time.monotonic()
     prints, failures = fingerprints(sources)
-    again = clipless(rows, prints, args)
+    wanted = set(prints.values())
+    tried = {row["fingerprint"] for row in rows if row["settings"] != args.settings} & wanted
+    again = tried - {row["fingerprint"] for row in rows if row["clip"]}  # with these settings there may be clips
     rows = [row for row in rows if row["fingerprint"] not in again]
     todo = to_slice(prints, rows, args, failures)
     numbers = slicing.number([recording.path for recording in todo], rows, out_dir)
@@ -105,7 +107,6 @@ def slice_all(sources: list[Path], args: SlicerArgs) -> list[str]:
                 slicing.save(out_dir, rows)
                 saved = time.monotonic()
 
-    wanted = set(prints.values())
     mine = [row for row in rows if row["fingerprint"] in wanted]
     print(summary(mine))
     if args.picture:
@@ -253,12 +254,6 @@ def fingerprints(sources: list[Path]) -> tuple[dict[Path, str], list[str]]:
         except UserError as e:
             failures.append(str(e))
     return prints, failures
-
-
-def clipless(rows: list[dict], prints: dict[Path, str], args: SlicerArgs) -> set[str]:
-    """Fingerprints of recordings that gave no clip with other settings: with these they may."""
-    tried = {row["fingerprint"] for row in rows if row["settings"] != args.settings} & set(prints.values())
-    return tried - {row["fingerprint"] for row in rows if row["clip"]}
 
 
 def to_slice(prints: dict[Path, str], rows: list[dict], args: SlicerArgs, failures: list[str]) -> list[audio.Recording]:

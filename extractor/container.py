@@ -101,11 +101,12 @@ def _contents(path: Path, stream: int, *_state: int) -> Contents:
             clock = _marks(decoded)
         if not decoded.n:
             raise UserError("holds no samples", path)
-        lossless = audio.codec_context.name in LOSSLESS and decoded.bytes == 2
-        return Contents(
-            decoded.rate, decoded.channels, _without_padding(file, audio, decoded), "PCM_16" if lossless else "FLOAT",
-            _flaw(path, file, audio, decoded), len(file.streams.audio), clock,
-        )
+        # behind the end that an MP4 tells is what filled the encoder's last frame
+        told = "mp4" in file.format.name and audio.duration and round(audio.duration * audio.time_base * decoded.rate)
+        frames = told if told and decoded.n - 4096 < told < decoded.n else decoded.n
+        subtype = "PCM_16" if audio.codec_context.name in LOSSLESS and decoded.bytes == 2 else "FLOAT"
+        flaw, n_streams = _flaw(path, file, audio, decoded), len(file.streams.audio)
+        return Contents(decoded.rate, decoded.channels, frames, subtype, flaw, n_streams, clock)
 
 
 def _steps(file, audio: av.AudioStream, first: list[tuple[int, int, int]], decoded: "Frames") -> Steps | None:
@@ -192,12 +193,6 @@ def told_seconds(path: Path) -> float:
             return (container.duration or 0) / av.time_base
     except (UserError, OSError):  # who reads it will say why
         return 0.0
-
-
-def _without_padding(file, audio: av.AudioStream, decoded: "Frames") -> int:
-    """Samples up to where an MP4 says that the sound ends: behind it is what filled the encoder's last frame."""
-    told = audio.duration and round(audio.duration * audio.time_base * decoded.rate)
-    return told if told and "mp4" in file.format.name and decoded.n - 4096 < told < decoded.n else decoded.n
 
 
 def _flaw(path: Path, file, audio: av.AudioStream, decoded: "Frames") -> str:
