@@ -174,7 +174,6 @@ def filtered(x: np.ndarray, kernel: np.ndarray, middle: int) -> np.ndarray:
     n_blocks, before = -(-len(x) // step), len(kernel) - 1 - middle
     padded = np.zeros((n_blocks - 1) * step + n, np.float32)
     padded[before:][: len(x)] = x
-    blocks = np.lib.stride_tricks.sliding_window_view(padded, n)[::step]
-    spectra = rfft(blocks)
+    spectra = rfft(np.lib.stride_tricks.sliding_window_view(padded, n)[::step])
     spectra *= rfft(kernel, n)
     return irfft(spectra, n, overwrite_x=True)[:, len(kernel) - 1 :].reshape(-1)[: len(x)]

@@ -54,9 +54,7 @@ class BandSplitArgs(spectrum.SpectralArgs):
 
 def zones(args: BandSplitArgs) -> list[tuple[int, int]]:
     """Returns for every zone the number and the width, in bins, of its bands; the rest is the last zone. -> [(n, W)]
-
-    Bands of a zone are equally wide, so that they go through the net as one batch.
-    """
+    Bands of a zone are equally wide, so that they go through the net as one batch."""
     found, start, bin_hz = [], 0, args.sample_rate / args.n_fft
     for up_to_hz, width_hz in args.bands:
         half = f"{up_to_hz} Hz is not below half the sample rate, {args.sample_rate / 2}"
@@ -158,10 +156,8 @@ class BandLinear(nn.Module):
 
 
 class Encoder(nn.Module):
-    """complex [B, F, L] -> [K, L*B, D]
-
-    A band of a frame is taken to level 1, since treble lies far below bass; the logarithm of its level goes beside it.
-    """
+    """complex [B, F, L] -> [K, L*B, D]. A band of a frame is taken to level 1, since treble lies far below bass; the
+    logarithm of its level goes beside it."""
 
     def __init__(self, args: BandSplitArgs):
         super().__init__()

@@ -22,17 +22,7 @@ import soxr
 from tqdm import tqdm
 
 from dataset import MixtureArgs
-from extractor import UserError, audio, landmarks, tables
-from extractor.levels import (
-    OFFSET,
-    QUIET_DB,
-    background_and_speech,
-    channel_of,
-    hop_of,
-    hop_powers,
-    smooth_levels,
-    to_db,
-)
+from extractor import UserError, audio, landmarks, levels, tables
 from extractor.material import held_of_dirty, held_out, in_voices, recordings_in, refuse_target, unlike_captures
 from extractor.profile import bandwidth, spectrogram_db
 from extractor.script import command_line
@@ -69,7 +59,10 @@ def main(args: CheckArgs) -> list[str]:
         refuse_target(args.data, clean, dirty)
     except UserError as e:
         fatal.append(str(e))
-    sounds = examine_all([(path, "clean") for path in clean] + [(path, "dirty") for path in dirty], args)
+    files = [(path, "clean") for path in clean] + [(path, "dirty") for path in dirty]
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        found = pool.map(lambda file: examine(*file, args), files)
+        sounds = list(tqdm(found, "listening", total=len(files), unit="file", dynamic_ncols=True))
     rows = [sound.row for sound in sounds]
     fatal += [f"{row['path']}: {row['fatal']}" for row in rows if row["fatal"]]
     fatal += split(rows, args.data)
@@ -79,29 +72,17 @@ def main(args: CheckArgs) -> list[str]:
     print(f"{table(rows)}\n\n{tally(sounds)}")
     say("Flaws", [f"{row['path']}: {row['flaws']}" for row in rows if row["flaws"]])
     say("Interference that training and validation share", repeats)
-    fit = usable(clean, rows, args.data.audio_stream)
-    say("Recordings to extract that are unlike the clean ones", unlike_captures(args.data, fit))
+    usable = [path for path, row in zip(clean, rows, strict=False) if not row["fatal"]]
+    unlike = unlike_captures(args.data, [audio.probe(path, args.data.audio_stream) for path in usable])
+    say("Recordings to extract that are unlike the clean ones", unlike)
     say("Training makes no sense before this is put right", fatal)
-    tables.write(args.out, COLUMNS, (
-        {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows
-    ))
+    rounded = ({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+    tables.write(args.out, COLUMNS, rounded)
     print(f"\n{args.out} has a row for every file. {'NOT fit' if fatal else 'Fit'} to train on.")
     return fatal
 
 
-def usable(paths: list[Path], rows: list[dict], audio_stream: int) -> list[audio.Recording]:
-    fatal = {row["path"] for row in rows if row["fatal"]}
-    return [audio.probe(path, audio_stream) for path in paths if path.as_posix() not in fatal]
-
-
 # --- one recording ---------------------------------------------------------------------------------------------------
-
-
-def examine_all(files: list[tuple[Path, str]], args: CheckArgs) -> list[Sound]:
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        found = pool.map(lambda file: examine(*file, args), files)
-        return list(tqdm(found, "listening", total=len(files), unit="file", dynamic_ncols=True))
-
 
 def examine(path: Path, kind: str, args: CheckArgs) -> Sound:
     row = dict.fromkeys(COLUMNS, "") | {"path": path.as_posix(), "kind": kind}
@@ -114,8 +95,8 @@ def examine(path: Path, kind: str, args: CheckArgs) -> Sound:
             flaws |= {"incomplete": damage} if (damage := audio.damage(recording, files)) else {}
     except UserError as e:
         return Sound(row | {"fatal": e.reason}, ["unreadable"], none, none)
-    if numbers["loudest_db"] <= QUIET_DB:
-        silent = f"silent, nowhere above {QUIET_DB} dBFS"
+    if numbers["loudest_db"] <= levels.QUIET_DB:
+        silent = f"silent, nowhere above {levels.QUIET_DB} dBFS"
         flaws = {"silent": silent} | (flaws if "cancelling" in flaws else {})
         if kind == "clean":
             row["fatal"] = silent
@@ -125,7 +106,7 @@ def examine(path: Path, kind: str, args: CheckArgs) -> Sound:
 
 def analyse(recording: audio.Recording, kind: str, args: CheckArgs) -> tuple[dict, dict, np.ndarray, np.ndarray]:
     """One pass. -> numbers for the row, flaws by kind, landmarks and where they are"""
-    rate, hop = recording.rate, hop_of(recording.rate)
+    rate, hop = recording.rate, levels.hop_of(recording.rate)
     peak, full, total, products, powers, energies, spectra, marks = 0.0, 0, 0, 0, [], [], [], []
     for start in range(0, recording.frames, BLOCK_S * rate):
         x = audio.read(recording, start, min(BLOCK_S * rate, recording.frames - start), rate, mono=False)
@@ -133,8 +114,8 @@ def analyse(recording: audio.Recording, kind: str, args: CheckArgs) -> tuple[dic
         full += int((np.abs(x) >= FULL_SCALE).sum())
         product = (x.T @ x).astype(np.float64)
         total, products = total + x.sum(axis=0, dtype=np.float64), products + product
-        powers.append(hop_powers(x, hop)[0])
-        mono, channel = x.mean(axis=1).astype(np.float32), channel_of(product)
+        powers.append(levels.hop_powers(x, hop)[0])
+        mono, channel = x.mean(axis=1).astype(np.float32), levels.channel_of(product)
         energies.append(np.add.reduceat(np.square(mono, dtype=np.float64), np.arange(0, len(mono), rate)))
         audible = mono if channel is None else np.ascontiguousarray(x[:, channel], np.float32)
         spectra.append(spectrogram_db(audible, rate))
@@ -142,13 +123,13 @@ def analyse(recording: audio.Recording, kind: str, args: CheckArgs) -> tuple[dic
         marks.append((hashes, frames + start * landmarks.RATE // (rate * landmarks.HOP)))
 
     powers = np.concatenate(powers)
-    found = background_and_speech(smooth_levels(powers))
+    found = levels.background_and_speech(levels.smooth_levels(powers))
     energy = np.concatenate(energies)
     tens = np.arange(0, len(energy), 10)
     lengths = np.diff(np.append(tens * rate, recording.frames))     # of pieces of 10 s, as train.py looks at them
     loudest = np.max(np.add.reduceat(energy, tens) / lengths)
     numbers = {
-        "peak_db": to_db(peak**2), "rms_db": to_db(powers.mean()), "loudest_db": to_db(loudest),
+        "peak_db": levels.to_db(peak**2), "rms_db": levels.to_db(powers.mean()), "loudest_db": levels.to_db(loudest),
         "clipped": full / (recording.frames * recording.channels),
         "bandwidth_hz": bandwidth(np.concatenate(spectra), rate, moving=kind == "clean"),
         "noise_floor_db": found[0] if found else "", "snr_db": found[1] - found[0] if found else "",
@@ -172,13 +153,12 @@ def flaws_of(
         yield "too long", f"{recording.seconds:.0f} s long; slicer.py makes clips of it"
     if numbers["clipped"] > CLIPPED:
         yield "clipped", f"clipped: {numbers['clipped']:.2%} of the samples are at full scale"
-    if channel_of(products) is not None:
+    if levels.channel_of(products) is not None:
         yield "cancelling", "its channels cancel each other; keep one of them"
-    if offset > OFFSET:
+    if offset > levels.OFFSET:
         yield "offset", f"a constant offset of {offset:.2f} of full scale"
     if numbers["bandwidth_hz"] < args.bandwidth_hz:
-        highest = f"{numbers['bandwidth_hz'] / 1000:.1f} kHz"
-        yield "narrow", f"nothing above {highest}, at a rate of {recording.rate} Hz"
+        yield "narrow", f"nothing above {numbers['bandwidth_hz'] / 1000:.1f} kHz, at a rate of {recording.rate} Hz"
     if kind == "clean" and numbers["snr_db"] == "":
         yield "noisy", "nothing stands out from its background"
     elif kind == "clean" and numbers["snr_db"] < args.snr_db:
@@ -186,7 +166,6 @@ def flaws_of(
 
 
 # --- all of them -----------------------------------------------------------------------------------------------------
-
 
 def split(rows: list[dict], args: MixtureArgs) -> list[str]:
     """Says in the rows what train.py would hold out in a new run. -> a sentence if it could not"""
@@ -217,10 +196,8 @@ def shared_sounds(sounds: list[Sound]) -> tuple[list[str], list[str]]:
     leaks, repeats = [], []
     for match in landmarks.same_sounds([s.hashes for s in sounds], [s.frames for s in sounds], groups, related):
         a, b = sounds[match.a].row, sounds[match.b].row
-        same = (
-            f"{a['path']} from {match.at_a_s:.1f} s and {b['path']} from {match.at_b_s:.1f} s "
-            f"are the same for {match.seconds:.1f} s"
-        )
+        places = f"{a['path']} from {match.at_a_s:.1f} s and {b['path']} from {match.at_b_s:.1f} s"
+        same = f"{places} are the same for {match.seconds:.1f} s"
         if a["kind"] != b["kind"]:
             leaks.append(f"{same}: a clean recording in the interference")
         elif a["kind"] == "clean":

@@ -6,9 +6,8 @@ that an item needs is read from the disk.
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -138,9 +137,7 @@ class MixtureDataset(Dataset):
             for source in clean:
                 everyone[owners[source.recording.path]].append(source)
         self.clean = [Pool(own) for own in everyone]  # of each speaker
-        self.voices = [
-            Pool(voices + [s for other in everyone if other is not own for s in other]) for own in everyone
-        ]
+        self.voices = [Pool(voices + [s for other in everyone if other is not own for s in other]) for own in everyone]
         self.broken: set[Path] = set()
         self.unread = 0  # draws from recordings that could not be read
 
@@ -156,7 +153,7 @@ class MixtureDataset(Dataset):
         capture = augment.draw(augment.OFF if as_recorded else self.augment, rng, self.sample_rate)
         target = np.zeros(self.n_samples, np.float32)
         if kind != "absent":
-            target = capture.target(self.loud(rng, partial(self.clean_draw, pool=self.clean[speaker])))
+            target = capture.target(self.loud(rng, self.clean_draw, self.clean[speaker]))
         interference = self.interference(rng, kind, capture, self.voices[speaker])
         if level_db(target) > QUIET_DB and level_db(interference) > QUIET_DB:
             interference = at_snr(interference, under=target, snr_db=rng.uniform(*self.args.snr_db))
@@ -188,16 +185,13 @@ class MixtureDataset(Dataset):
         reach = round(self.args.max_shift * self.n_samples)
         return shift(clip, int(rng.integers(-reach, reach + 1)))
 
-    def interference(
-        self, rng: np.random.Generator, kind: str, capture: augment.Capture, voices: Pool
-    ) -> np.ndarray:
-        """Draws what lies over the target: nothing, a game or a voice, or both, the voice then louder by a draw from
-        voice_db. -> [T]"""
+    def interference(self, rng: np.random.Generator, kind: str, capture: augment.Capture, voices: Pool) -> np.ndarray:
+        """Draws what lies over the target: nothing, a game, a voice, or both, the voice then voice_db louder. -> [T]"""
         if kind == "alone":
             return np.zeros(self.n_samples, np.float32)
         wanted = {"game": [self.games], "both": [self.games, voices]}.get(kind, [voices])
         pools = [*filter(len, wanted)] or [*filter(len, [self.games, voices])]  # there may be none of one kind
-        segments = [capture.source(self.loud(rng, partial(self.dirty_draw, pool=pool))) for pool in pools]
+        segments = [capture.source(self.loud(rng, self.dirty_draw, pool)) for pool in pools]
         if len(segments) == 1:
             return segments[0]
         game, voice = segments
@@ -225,18 +219,18 @@ class MixtureDataset(Dataset):
         slowest, fastest = self.args.speed
         if slowest == fastest == 1:
             return self.sample_rate
-        speed = np.exp(rng.uniform(*np.log((slowest, fastest))))
+        speed = augment.log_uniform(rng, self.args.speed)
         step = max(1, self.sample_rate // 100)  # of a common divisor, or the resampler would need filters without end
         least, most = math.ceil(self.sample_rate / fastest / step), math.floor(self.sample_rate / slowest / step)
         nearest = round(self.sample_rate / speed / step)
         return max(1, min(max(nearest, least), most) if least <= most else nearest) * step
 
-    def loud(self, rng: np.random.Generator, draw) -> np.ndarray:
-        """Draws until it finds more than silence. A file that cannot be read is named once."""
+    def loud(self, rng: np.random.Generator, draw: Callable, pool: Pool) -> np.ndarray:
+        """Draws from the pool until it finds more than silence. A file that cannot be read is named once."""
         out, failed = np.zeros(self.n_samples, np.float32), 0
         for _ in range(TRIES):
             try:
-                out = draw(rng)
+                out = draw(rng, pool)
             except UserError as e:
                 self.unread, failed = self.unread + 1, failed + 1
                 if failed == TRIES:

@@ -72,9 +72,7 @@ PRESETS = {
 
 def segment(frames: Tensor, chunk_frames: int) -> Tensor:
     """Cuts frames into half-overlapping chunks; every frame lies in exactly two. [B, L, N] -> [B, S, K, N]
-
-    Where the frames fill the chunks as they are, the authors add two chunks of nothing but padding; this does not.
-    """
+    Where the frames fill the chunks as they are, the authors add two chunks of nothing but padding; this does not."""
     hop = chunk_frames // 2
     rest = -(hop + frames.shape[1]) % chunk_frames
     halves = rearrange(F.pad(frames, (0, 0, hop, rest + hop)), "b (s p) n -> b s p n", p=hop)
@@ -162,12 +160,11 @@ class DualPath(nn.Module):
             self.decoder.weight.data.copy_(fourier_frame(args.kernel).T)
 
     def forward(self, mixture: Tensor) -> Tensor:
-        n_samples = mixture.shape[-1]
         # the norm's epsilon is no part of the signal: at a fixed level no recording is too quiet for it
         level = spectrum.level(mixture)
         frames = self.encode(mixture / level)
         estimate = self.decode(frames * self.masks(frames))
-        return estimate[:, self.args.stride :][:, :n_samples] * level
+        return estimate[:, self.args.stride :][:, : mixture.shape[-1]] * level
 
     def encode(self, mixture: Tensor) -> Tensor:
         """Returns frames of W samples at a stride of W/2; each sample is in two. [B, T] -> [B, L, E], not negative"""

@@ -187,15 +187,13 @@ def score(
     pair: Pair, ears: perceptual.Perceptual | None, *, mixture: np.ndarray, target: np.ndarray, estimate: np.ndarray
 ) -> dict[str, float]:
     """Returns scores by their names in MEASURES; with a silent target those that have a meaning there. [T] each"""
-    heard = ears.score(estimate=estimate, target=target, text=pair.text) if ears and scoring.present(target) else {}
-    absent = not scoring.present(target)
+    present = scoring.present(target)
+    heard = ears.score(estimate=estimate, target=target, text=pair.text) if ears and present else {}
     mixture, target, estimate = map(torch.from_numpy, (mixture, target, estimate))
-    if absent:
+    if not present:
         return {"residual_level": metrics.relative_level(estimate=estimate, reference=mixture).item()}
-    before, after = (
-        {"si_sdr": metrics.si_sdr(estimate=x, reference=target).item(),
-         "sdr": metrics.sdr(estimate=x, reference=target).item()} for x in (mixture, estimate)
-    )
+    of = {"si_sdr": metrics.si_sdr, "sdr": metrics.sdr}
+    before, after = ({m: f(estimate=x, reference=target).item() for m, f in of.items()} for x in (mixture, estimate))
     gain = after["si_sdr"] - before["si_sdr"]
     shares = metrics.shares(estimate=estimate, mixture=mixture, reference=target, sample_rate=pair.mixture.rate)
     row = after | {

@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -55,10 +56,9 @@ class InferArgs:
             raise UserError(f"InferArgs.page_s = {self.page_s}: give the seconds for the page, or 0 for no page")
         lengths = self.chunk_s, self.context_s, self.fade_s
         if not all(map(math.isfinite, lengths)) or not 0 <= self.fade_s <= min(lengths) or self.chunk_s < 0.1:
-            raise UserError(
-                f"InferArgs: chunk_s = {self.chunk_s}, context_s = {self.context_s}, fade_s = {self.fade_s}: "
-                "the fade must fit in the context and in the chunk, and the chunk be 0.1 s or more, of a finite length"
-            )
+            given = f"chunk_s = {self.chunk_s}, context_s = {self.context_s}, fade_s = {self.fade_s}"
+            fade = "the fade must fit in the context and in the chunk"
+            raise UserError(f"InferArgs: {given}: {fade}, and the chunk be 0.1 s or more, of a finite length")
 
 
 def main(args: InferArgs) -> list[str]:
@@ -140,10 +140,8 @@ def claim(args: InferArgs, outputs: dict[Path, Path]) -> dict:
     names = {str(out.relative_to(folder)): out for out in outputs.values()}
     stale = [out for name, out in names.items() if others.get(name, now) != now and out.exists()]
     if stale and not args.overwrite:
-        raise UserError(
-            f"{args.out_dir}: has estimates of another net ({before.get('path')}, or what that was before); choose "
-            "another out_dir, or overwrite them with --overwrite True"
-        )
+        other = f"has estimates of another net ({before.get('path')}, or what that was before)"
+        raise UserError(f"{args.out_dir}: {other}; choose another out_dir, or overwrite them with --overwrite True")
     for out in stale:  # whatever is there afterwards is of this net, even after a kill
         out.unlink(missing_ok=True)
     others = {name: of for name, of in others.items() if of != now and name not in names}
@@ -170,9 +168,6 @@ def extract_file(source: Path, out: Path, net, family, args: InferArgs, device: 
 
     kept_db = [-math.inf]  # of each piece, the most of any second over its level
 
-    def read(start: int, n: int) -> np.ndarray:
-        return audio.read(recording, start, n, sample_rate)
-
     @torch.inference_mode()
     def extract(mixture: np.ndarray, start: int) -> np.ndarray:
         try:
@@ -184,17 +179,16 @@ def extract_file(source: Path, out: Path, net, family, args: InferArgs, device: 
             raise UserError(f"{source}: a chunk does not fit into the memory of {device}: {less}") from None
         if not np.isfinite(estimate).all():
             first, last = start / sample_rate, (start + len(mixture)) / sample_rate
-            raise UserError(
-                f"{source}: the estimate of {first:.1f} to {last:.1f} s is not finite (the recording's peak there is "
-                f"{np.abs(mixture).max():.2g}); a damaged recording, or a net that did not learn"
-            )
+            what = f"the estimate of {first:.1f} to {last:.1f} s is not finite"
+            why = f"the recording's peak there is {np.abs(mixture).max():.2g}"
+            raise UserError(f"{source}: {what} ({why}); a damaged recording, or a net that did not learn")
         kept_db.append(most_kept_db(estimate, mixture, sample_rate))
         return estimate
 
     chunk, context, fade = (round(s * sample_rate) for s in (args.chunk_s, args.context_s, args.fade_s))
     n_samples = recording.length(sample_rate)
     sizes = {"chunk": chunk, "context": context, "fade": fade, "at_once": pieces_at_once(device)}
-    blocks = extract_long(read, extract, n_samples, **sizes)
+    blocks = extract_long(partial(audio.read, recording, sample_rate=sample_rate), extract, n_samples, **sizes)
     with audio.kept_open(recording) as files:
         audio.write(out, counted(blocks, bar, sample_rate), n_samples, sample_rate)
         if damage := audio.damage(recording, files):
@@ -209,8 +203,7 @@ def counted(blocks: Iterable[np.ndarray], bar: tqdm, sample_rate: int) -> Iterat
         yield block
         bar.total = max(bar.total, bar.n + len(block) / sample_rate)
         bar.update(len(block) / sample_rate)
-        elapsed = bar.format_dict["elapsed"]
-        bar.set_postfix_str(f"{bar.n / max(elapsed, 1e-9):.1f} x real time")
+        bar.set_postfix_str(f"{bar.n / max(bar.format_dict['elapsed'], 1e-9):.1f} x real time")
 
 
 def most_kept_db(estimate: np.ndarray, mixture: np.ndarray, sample_rate: int) -> float:

@@ -24,21 +24,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from extractor import UserError, audio, slicing
+from extractor import UserError, audio, levels, slicing
 from extractor.files import content_hash, folder_lock
-from extractor.levels import (
-    OFFSET,
-    SILENCE_DB,
-    background_and_speech,
-    channel_of,
-    hop_of,
-    hop_powers,
-    smooth_levels,
-    speech_threshold,
-    to_db,
-)
 from extractor.script import command_line
-from extractor.slicing import Clip, Drop, Hops, Limits, Plan, Threshold, plan_cuts
+from extractor.slicing import Clip, Hops, Limits, Plan, Threshold, plan_cuts
 
 FADE_S = 0.01       # cross-fade where a pause was shortened
 BLOCK = 1_000_000   # samples looked at at a time
@@ -62,15 +51,11 @@ class SlicerArgs:
 
     def __post_init__(self):
         if not 0 < self.min_s <= self.max_s - 1 < math.inf:
-            raise UserError(
-                f"SlicerArgs: min_s = {self.min_s}, max_s = {self.max_s}: give min_s more than 0, and max_s at least a "
-                "second more than min_s, but finite"
-            )
+            remedy = "give min_s more than 0, and max_s at least a second more than min_s, but finite"
+            raise UserError(f"SlicerArgs: min_s = {self.min_s}, max_s = {self.max_s}: {remedy}")
         if not 0.03 <= self.min_pause_s <= self.max_pause_s < math.inf or self.max_pause_s < 0.1:
-            raise UserError(
-                f"SlicerArgs: min_pause_s = {self.min_pause_s}, max_pause_s = {self.max_pause_s}: give min_pause_s "
-                "0.03 s or more, and max_pause_s 0.1 s or more and no less than min_pause_s"
-            )
+            remedy = "give min_pause_s 0.03 s or more, and max_pause_s 0.1 s or more and no less than min_pause_s"
+            raise UserError(f"SlicerArgs: min_pause_s = {self.min_pause_s}, max_pause_s = {self.max_pause_s}: {remedy}")
         if not 1000 <= self.sample_rate <= 384_000:
             raise UserError(f"SlicerArgs.sample_rate = {self.sample_rate}: give 1000 to 384000 Hz")
 
@@ -100,7 +85,9 @@ def slice_all(sources: list[Path], args: SlicerArgs) -> list[str]:
     slicing.publish(out_dir, rows)  # what a killed run had no time for
     saved = time.monotonic()
     prints, failures = fingerprints(sources)
-    again = clipless(rows, prints, args)
+    wanted = set(prints.values())
+    tried = {row["fingerprint"] for row in rows if row["settings"] != args.settings} & wanted
+    again = tried - {row["fingerprint"] for row in rows if row["clip"]}  # with these settings there may be clips
     rows = [row for row in rows if row["fingerprint"] not in again]
     todo = to_slice(prints, rows, args, failures)
     numbers = slicing.number([recording.path for recording in todo], rows, out_dir)
@@ -120,7 +107,6 @@ def slice_all(sources: list[Path], args: SlicerArgs) -> list[str]:
                 slicing.save(out_dir, rows)
                 saved = time.monotonic()
 
-    wanted = set(prints.values())
     mine = [row for row in rows if row["fingerprint"] in wanted]
     print(summary(mine))
     if args.picture:
@@ -137,10 +123,10 @@ def slice_recording(recording: audio.Recording, n: int, args: SlicerArgs, bar: t
     with audio.kept_open(recording) as files, threads() as pool:
         track = track_of(recording, args, pool, bar)
         damage = audio.damage(recording, files)
-        plan = plan_cuts(track.hops, find_threshold(recording, track.hops.levels, args), args.limits)
+        plan = plan_cuts(track.hops, find_threshold(recording, track.hops, args), args.limits)
         write = partial(write_clip, recording, track.channel, args)
         paths = [staging / f"src_{n}_{k}.{args.format}" for k in range(len(plan.clips))]
-        rows = [describe_drop(drop, args) for drop in plan.drops]
+        rows = [describe(d.start, d.end, d.end - d.start, d.speech_s, args) | {"reason": d.reason} for d in plan.drops]
         for path, clip, (peak, rms) in zip(paths, plan.clips, pool.map(write, paths, plan.clips), strict=True):
             rows.append(describe_clip(path.name, clip, peak, rms, args))
             bar.update(clip.length / args.sample_rate / 2)
@@ -163,20 +149,19 @@ def threads() -> Iterator[Executor]:
 
 # --- listening: one pass over the recording --------------------------------------------------------------------------
 
-
 class Track(NamedTuple):
     hops: Hops              # counted at the rate of the clips
     channel: int | None     # the only one to use, where the channels would cancel
     offset: float           # mean, of full scale
 
 
-def track_of(recording: audio.Recording, args: SlicerArgs, pool: Executor, bar: tqdm | None) -> Track:
-    hop = hop_of(recording.rate)
+def track_of(recording: audio.Recording, args: SlicerArgs, pool: Executor, bar: tqdm) -> Track:
+    hop = levels.hop_of(recording.rate)
     block = hop * max(1, BLOCK // (hop * recording.channels))
 
     def look(start: int):
         x = audio.read(recording, start, min(block, recording.frames - start), recording.rate, mono=False)
-        return *hop_powers(x, hop), x.T @ x, x.sum(axis=0), len(x)
+        return *levels.hop_powers(x, hop), x.T @ x, x.sum(axis=0), len(x)
 
     powers, places, products, sums = [], [], 0, 0
     starts = range(0, recording.frames, block)
@@ -184,34 +169,30 @@ def track_of(recording: audio.Recording, args: SlicerArgs, pool: Executor, bar: 
         powers.append(power)
         places.append(np.arange(len(place)) * hop + place + start)
         products, sums = products + product.astype(np.float64), sums + total.astype(np.float64)
-        if bar is not None:
-            bar.update(n / recording.rate / 2)
+        bar.update(n / recording.rate / 2)
     length = recording.length(args.sample_rate)
     at_clip_rate = np.round(np.concatenate(places) * (args.sample_rate / recording.rate)).astype(int)
-    levels = smooth_levels(np.concatenate(powers))
-    hops = Hops(levels, hop / recording.rate, np.minimum(at_clip_rate, length), length)
-    channel = channel_of(products) if args.mono else None
+    in_db = levels.smooth_levels(np.concatenate(powers))
+    hops = Hops(in_db, hop / recording.rate, np.minimum(at_clip_rate, length), length)
+    channel = levels.channel_of(products) if args.mono else None
     return Track(hops, channel, float(np.abs(sums).max() / recording.frames))
 
 
-def find_threshold(recording: audio.Recording, levels: np.ndarray, args: SlicerArgs) -> Threshold:
-    found = background_and_speech(levels, above=args.threshold_db)
+def find_threshold(recording: audio.Recording, hops: Hops, args: SlicerArgs) -> Threshold:
+    found = levels.background_and_speech(hops.levels, above=args.threshold_db)
     if found:
-        return Threshold(*found, args.threshold_db if args.threshold_db is not None else speech_threshold(*found))
-    if levels.max() <= SILENCE_DB:
+        return Threshold(*found, levels.speech_threshold(*found) if args.threshold_db is None else args.threshold_db)
+    if hops.levels.max() <= levels.SILENCE_DB:
         raise UserError(f"{recording.path}: {recording.seconds:.1f} s of digital silence; is it the right file?")
     nothing = f"{recording.path}: no speech found in {recording.seconds:.1f} s"
     if args.threshold_db is not None:
-        highest = f"never above {levels.max():.0f} dBFS"
+        highest = f"never above {hops.levels.max():.0f} dBFS"
         raise UserError(f"{nothing}: {highest}; lower threshold_db = {args.threshold_db:g}")
-    raise UserError(
-        f"{nothing}: nothing stands out from its background of {np.percentile(levels, 2):.0f} dBFS; "
-        "if it is speech all the same, give a threshold_db below that"
-    )
+    background = f"nothing stands out from its background of {np.percentile(hops.levels, 2):.0f} dBFS"
+    raise UserError(f"{nothing}: {background}; if it is speech all the same, give a threshold_db below that")
 
 
 # --- writing: a second pass ------------------------------------------------------------------------------------------
-
 
 def write_clip(recording: audio.Recording, channel: int | None, args: SlicerArgs, path: Path, clip: Clip):
     """-> peak and rms in dBFS. Samples are those of the recording, save for the cross-fades and another rate's."""
@@ -228,7 +209,7 @@ def write_clip(recording: audio.Recording, channel: int | None, args: SlicerArgs
     if args.format == "flac" and peak > 1:
         raise UserError(f"{recording.path}: peaks at {peak:.2f} of full scale, which flac cannot hold; use format wav")
     audio.write(path, [out], len(out), rate, channels=out.shape[1], subtype=subtype_of(recording, channel, args))
-    return to_db(peak**2), to_db(np.square(out, dtype=np.float64).mean())
+    return levels.to_db(peak**2), levels.to_db(np.square(out, dtype=np.float64).mean())
 
 
 def cross_fade(head: np.ndarray, tail: np.ndarray, n: int) -> np.ndarray:
@@ -240,8 +221,7 @@ def cross_fade(head: np.ndarray, tail: np.ndarray, n: int) -> np.ndarray:
 def subtype_of(recording: audio.Recording, channel: int | None, args: SlicerArgs) -> str:
     """The recording's own sample format where the samples stay what they are, else one that is finer."""
     untouched = recording.rate == args.sample_rate and (recording.channels == 1 or not args.mono or channel is not None)
-    eight_bit = ("PCM_U8", "PCM_S8", "ULAW", "ALAW")
-    own = "PCM_16" if recording.subtype in eight_bit else recording.subtype
+    own = "PCM_16" if recording.subtype in ("PCM_U8", "PCM_S8", "ULAW", "ALAW") else recording.subtype  # of 8 bits
     if args.format == "flac":
         return own if untouched and own == "PCM_16" else "PCM_24"
     return own if untouched and own in ("PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE") else "FLOAT"
@@ -250,15 +230,10 @@ def subtype_of(recording: audio.Recording, channel: int | None, args: SlicerArgs
 # --- what the table says ---------------------------------------------------------------------------------------------
 
 def describe_clip(name: str, clip: Clip, peak_db: float, rms_db: float, args: SlicerArgs) -> dict:
-    span = clip.pieces[0][0], clip.pieces[-1][1]
-    return describe(*span, clip.length, clip.speech_s, args) | {
+    return describe(clip.pieces[0][0], clip.pieces[-1][1], clip.length, clip.speech_s, args) | {
         "clip": name, "peak_db": f"{peak_db:.1f}", "rms_db": f"{rms_db:.1f}",
         "noise_floor_db": f"{clip.noise_floor:.1f}", "forced": clip.forced,
     }
-
-
-def describe_drop(drop: Drop, args: SlicerArgs) -> dict:
-    return describe(drop.start, drop.end, drop.end - drop.start, drop.speech_s, args) | {"reason": drop.reason}
 
 
 def describe(start: int, end: int, length: int, speech_s: float, args: SlicerArgs) -> dict:
@@ -281,12 +256,6 @@ def fingerprints(sources: list[Path]) -> tuple[dict[Path, str], list[str]]:
     return prints, failures
 
 
-def clipless(rows: list[dict], prints: dict[Path, str], args: SlicerArgs) -> set[str]:
-    """Fingerprints of recordings that gave no clip with other settings: with these they may."""
-    tried = {row["fingerprint"] for row in rows if row["settings"] != args.settings} & set(prints.values())
-    return tried - {row["fingerprint"] for row in rows if row["clip"]}
-
-
 def to_slice(prints: dict[Path, str], rows: list[dict], args: SlicerArgs, failures: list[str]) -> list[audio.Recording]:
     """What was not sliced before. Adds a sentence to `failures` for what cannot be, or only anew."""
     before = {row["fingerprint"]: row for row in rows}
@@ -294,29 +263,24 @@ def to_slice(prints: dict[Path, str], rows: list[dict], args: SlicerArgs, failur
     todo = []
     for path, identity in prints.items():
         same = before.get(identity)
-        try:
-            if same and same["settings"] != args.settings:
-                raise UserError(
-                    f"{path}: sliced before with other settings; delete {args.out_dir}, or choose another out_dir and "
-                    "train on one of the two"
-                )
-            if same and same["source"] != path.as_posix():
-                print(f"{path}: the same file as {same['source']}, whose clips do for both")
-            if same is None and path.as_posix() in names:
-                raise UserError(
-                    f"{path}: is no longer the file that was sliced before; delete its clips and its rows in "
-                    f"{Path(args.out_dir, slicing.TABLE)}, and run again"
-                )
-            if same is None:
+        if same and same["settings"] != args.settings:
+            remedy = f"delete {args.out_dir}, or choose another out_dir and train on one of the two"
+            failures.append(f"{path}: sliced before with other settings; {remedy}")
+        elif same and same["source"] != path.as_posix():
+            print(f"{path}: the same file as {same['source']}, whose clips do for both")
+        elif not same and path.as_posix() in names:
+            remedy = f"delete its clips and its rows in {Path(args.out_dir, slicing.TABLE)}, and run again"
+            failures.append(f"{path}: is no longer the file that was sliced before; {remedy}")
+        elif not same:
+            try:
                 todo.append(audio.probe(path, args.audio_stream))
                 before[identity] = {"source": path.as_posix(), "settings": args.settings}
-        except UserError as e:
-            failures.append(str(e))
+            except UserError as e:
+                failures.append(str(e))
     return todo
 
 
 # --- what is said ----------------------------------------------------------------------------------------------------
-
 
 def notes(recording: audio.Recording, track: Track, plan: Plan, args: SlicerArgs) -> list[str]:
     found = [*recording.remarks]
@@ -326,7 +290,7 @@ def notes(recording: audio.Recording, track: Track, plan: Plan, args: SlicerArgs
         found.append(f"its channels would cancel each other; channel {track.channel + 1} alone was used")
     elif args.mono and recording.channels > 2:
         found.append(f"{recording.channels} channels, of which the clips are the mean")
-    if track.offset > OFFSET:
+    if track.offset > levels.OFFSET:
         found.append(f"a constant offset of {track.offset:.2f} of full scale; its clips begin and end with a step")
     if forced := sum(clip.forced in ("end", "both") for clip in plan.clips):
         found.append(f"no pause within reach: {forced} cuts are inside speech (column `forced`)")
@@ -342,10 +306,8 @@ def too_short(rows: list[dict], args: SlicerArgs) -> list[str]:
     for row in rows:
         speech_s[row["source"]] += float(row["seconds"]) * float(row["speech_share"])
     with_clips = {row["source"] for row in rows if row["clip"]}
-    return [
-        f"{source}: {seconds:.1f} s of speech, too short for a clip of min_s = {args.min_s:g} s; lower min_s"
-        for source, seconds in speech_s.items() if source not in with_clips
-    ]
+    short = f"too short for a clip of min_s = {args.min_s:g} s; lower min_s"
+    return [f"{source}: {s:.1f} s of speech, {short}" for source, s in speech_s.items() if source not in with_clips]
 
 
 def summary(rows: list[dict]) -> str:
@@ -380,9 +342,9 @@ def draw(prints: dict[Path, str], rows: list[dict], args: SlicerArgs):
         if clips and not (picture := Path(args.out_dir) / (clips[0].rsplit("_", 1)[0] + ".png")).exists():
             recording = audio.probe(path, args.audio_stream)
             with audio.kept_open(recording), threads() as pool:
-                hops = track_of(recording, args, pool, None).hops
+                hops = track_of(recording, args, pool, tqdm(disable=True)).hops
             spans = [(float(row["start_s"]), float(row["end_s"]), row["clip"], row["forced"]) for row in mine]
-            lines = find_threshold(recording, hops.levels, args)._asdict()
+            lines = find_threshold(recording, hops, args)._asdict()
             report.save(report.cuts(hops.levels, hops.hop_s, spans, lines), picture)
 
 

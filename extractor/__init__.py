@@ -37,5 +37,4 @@ def check_shares(args):
 def check_limits(args, name: str, least: float = -math.inf, most: float = math.inf):
     """Raises UserError where a field is no lower and upper limit, in this order, between `least` and `most`."""
     low, high = getattr(args, name)
-    remedy = f"give two numbers in order, each from {least:g} to {most:g}"
-    require(args, name, least <= low <= high <= most, remedy)
+    require(args, name, least <= low <= high <= most, f"give two numbers in order, each from {least:g} to {most:g}")

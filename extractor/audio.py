@@ -72,16 +72,14 @@ class Recording:
 
 
 def sounds(paths: Iterable[Path]) -> list[Path]:
-    """The files whose names end like sound, sorted. A film or the like is left out where sound of the same name, such
-    as a .wav file, has been made of it."""
+    """The files whose names end like sound, sorted, but no film of which sound of the same name has been made."""
     found = [p for p in paths if p.suffix.lower() in SUFFIXES and p.is_file()]
     made = {p.with_suffix("") for p in found if p.suffix.lower() not in CONTAINERS}
     return sorted(p for p in found if p.suffix.lower() not in CONTAINERS or p.with_suffix("") not in made)
 
 
 def find(folder: str | Path) -> list[Path]:
-    """All `sounds` below a folder, also where links lead, once; hidden ones are left out. What cannot be listed is
-    named."""
+    """All `sounds` below a folder, also where links lead, once, none hidden. What cannot be listed is named."""
     return sounds(_files(folder))
 
 
@@ -125,10 +123,11 @@ def inputs(pattern: str, out_dir: str | Path, mark: str) -> tuple[Path, list[Pat
         ])
     if out_dir.resolve() == root.resolve():
         raise UserError(f"{out_dir}: is where the inputs lie; choose another out_dir")
-    outputs = {folder for path in found for folder in path.relative_to(root).parents if (root / folder / mark).exists()}
-    for folder in sorted({root / folder for folder in outputs if folder.name} - {out_dir}):
+    below = {root / folder for path in found for folder in path.relative_to(root).parents if folder.name}
+    marked = {folder for folder in below if (folder / mark).exists()}
+    for folder in sorted(marked - {out_dir}):
         print(f"{folder}: left out, since {mark} says that it holds outputs of an earlier run")
-    outputs = {(root / folder).resolve() for folder in outputs if folder.name}
+    outputs = {folder.resolve() for folder in marked}
     if root.resolve() in out_dir.resolve().parents:
         outputs.add(out_dir.resolve())
     found = [p for p in found if outputs.isdisjoint(p.resolve().parents)]
@@ -147,18 +146,13 @@ def _matches(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
 
 
 def probe(path: str | Path, audio_stream: int = 0) -> Recording:
-    """What there is of sound in a file: its rate, channels and exact length.
-
-    audio_stream: the number, from 0, of the one to read where there are several. Raises UserError where there is no
-    sound that can be read.
-    """
+    """What there is of sound in a file: its rate, channels and exact length. audio_stream: the number, from 0, of the
+    one to read where there are several. Raises UserError where there is no sound that can be read."""
     path = Path(path)
-    recording = _probe_sndfile(path)
-    if recording is None:
-        found = container.contents(path, audio_stream)
-        told = found.rate, found.channels, found.frames, found.subtype, found.flaw
-        recording = Recording(path, *told, stream=audio_stream, n_streams=found.n_streams)
-    return recording
+    if recording := _probe_sndfile(path):
+        return recording
+    rate, channels, frames, subtype, flaw, n_streams, _ = container.contents(path, audio_stream)
+    return Recording(path, rate, channels, frames, subtype, flaw, stream=audio_stream, n_streams=n_streams)
 
 
 def _probe_sndfile(path: Path) -> Recording | None:
@@ -275,8 +269,7 @@ def _read(recording: Recording, path: Path, first: int, n: int) -> np.ndarray:
     if len(samples) < n:
         ends, promised = (first + len(samples)) / recording.rate, recording.seconds
         raise UserError(f"ends at {ends:.1f} s, its header says {promised:.1f} s; it is cut off", recording.path)
-    if n and not np.abs(samples).max() < LARGEST:  # nor where it is NaN
-        peak = np.abs(samples).max()
+    if n and not (peak := np.abs(samples).max()) < LARGEST:  # nor where it is NaN
         what = f"a sample of {peak:.1g} times full scale" if np.isfinite(peak) else "NaN or infinite samples"
         raise UserError(f"{what} near {first / recording.rate:.1f} s", recording.path)
     return samples
@@ -314,8 +307,7 @@ def _open(recording: Recording, path: Path) -> sf.SoundFile | container.Decoder:
 @contextmanager
 def kept_open(recording: Recording) -> Iterator[deque[sf.SoundFile | container.Decoder]]:
     """Inside it, the recording's file stays open from one read to the next, in any number of threads: to open a long
-    mp3 and find the way to its end takes a tenth of a second every time.
-    """
+    mp3 and find the way to its end takes a tenth of a second every time."""
     files = _open_files[recording.path] = deque()
     try:
         yield files
@@ -359,9 +351,8 @@ def write(
     decide. shared: as in files.atomic_write. Raises UserError where it cannot be written.
     """
     path = Path(path)
-    width = 8 if subtype == "DOUBLE" else 4
-    too_long = path.suffix == ".wav" and width * n_samples * channels >= WAV_BYTES
-    container = "RF64" if too_long else path.suffix[1:].upper()
+    n_bytes = (8 if subtype == "DOUBLE" else 4) * n_samples * channels
+    container = "RF64" if path.suffix == ".wav" and n_bytes >= WAV_BYTES else path.suffix[1:].upper()
     with atomic_write(path, flush=False, shared=shared) as aside:
         try:
             with sf.SoundFile(str(aside), "w", sample_rate, channels, subtype, format=container) as f:

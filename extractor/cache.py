@@ -15,7 +15,6 @@ from extractor.files import atomic_write, shortened
 
 # --- what was found out: recordings that are as they were are not opened again ---------------------------------------
 
-
 KEPT = [f.name for f in fields(audio.Recording) if f.name not in ("path", "unpacked", "channel", "offset")]
 
 
@@ -28,8 +27,7 @@ class Index:
         self.known = tables.read_json(self.path) if self.path else {}
 
     def look(self, path: Path, check: Callable[[Path, int], audio.Recording], audio_stream: int) -> audio.Recording:
-        """check(path, audio_stream), or what it came to before. It raises UserError for what cannot be used: that is
-        not kept."""
+        """check(path, audio_stream), or what it came to before. UserError, for what cannot be used, is not kept."""
         if not self.path:
             return check(path, audio_stream)
         key, now = f"{check.__name__} {audio_stream} {os.path.abspath(path)}", stamp(path)
@@ -62,7 +60,6 @@ def stamp(path: Path) -> list[int]:
 # decoded recordings. To find and decode seconds in a FLAC or Ogg file takes twice as long as all the rest of making a
 # mixture, and half as long as a light net needs to learn from it
 
-
 AS_THEY_ARE = (".wav", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64")
 BLOCK_S = 60
 
@@ -72,8 +69,7 @@ def unpack(
 ) -> list[audio.Recording]:
     """The recordings, the compressed ones with a mono WAV file in `folder` that `audio.read` takes instead: the same
     samples. In turn, as long as all these files have at most `max_bytes` and new ones half of the free disk; what was
-    decoded before is there still, unless the recording has changed since. What cannot be decoded stays as it is.
-    """
+    decoded before is there still, unless the recording has changed since. What cannot be decoded stays as it is."""
     out, spent = [], 0
     for recording in tqdm(recordings, "unpacking", unit=" files", leave=False, disable=not progress):
         path, size = Path(folder) / name_of(recording), 4 * recording.frames
@@ -95,12 +91,11 @@ def name_of(recording: audio.Recording) -> str:
 def make(path: Path, recording: audio.Recording) -> bool:
     """Decode a recording to `path`. Returns False where it cannot be read or there is too little room."""
     n, rate = recording.frames, recording.rate
-    starts = range(0, n, BLOCK_S * rate)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if 4 * n > shutil.disk_usage(path.parent).free / 2:
             return False
-        blocks = (audio.read(recording, at, min(BLOCK_S * rate, n - at), rate) for at in starts)
+        blocks = (audio.read(recording, at, min(BLOCK_S * rate, n - at), rate) for at in range(0, n, BLOCK_S * rate))
         audio.write(path, blocks, n, rate, shared=True)  # another run may be at the same recording
     except (UserError, OSError):
         return False

@@ -58,6 +58,5 @@ def in_threads(function: Callable, items: Iterable[tuple], n_threads: int) -> It
 
 
 def pieces_at_once(device: torch.device) -> int:
-    """How many pieces are worth their memory: one for each of torch's threads on a CPU, which by itself would wait for
-    all its threads after each operation."""
+    """Pieces worth their memory: on a CPU one for each of torch's threads, which else wait after each operation."""
     return min(MOST_AT_ONCE, torch.get_num_threads()) if device.type == "cpu" else 1

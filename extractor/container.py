@@ -31,10 +31,8 @@ LOSSLESS = ("flac", "alac", "wavpack", "tta", "ape", "shorten", "pcm_s16le", "pc
 
 # --- what there is ---------------------------------------------------------------------------------------------------
 
-
 class Steps(NamedTuple):
-    """Time stamps that count samples: exactly (step = 1), or in even steps of a frame each. A missing frame is
-    silence."""
+    """Stamps that count samples: exactly (step = 1), or in even steps of a frame each. A missing frame is silence."""
 
     stamp: int          # of a frame
     before: int         # samples before that frame
@@ -80,10 +78,8 @@ class Contents(NamedTuple):
 
 
 def contents(path: Path, stream: int = 0) -> Contents:
-    """Look through an audio stream, once for every state of the file.
-
-    stream: its number where there are several, from 0. Raises UserError where there is no sound or no such stream.
-    """
+    """Look through an audio stream, once for every state of the file. stream: its number where there are several, from
+    0. Raises UserError where there is no sound or no such stream."""
     try:
         found = path.stat()
     except OSError as e:
@@ -105,11 +101,12 @@ def _contents(path: Path, stream: int, *_state: int) -> Contents:
             clock = _marks(decoded)
         if not decoded.n:
             raise UserError("holds no samples", path)
-        lossless = audio.codec_context.name in LOSSLESS and decoded.bytes == 2
-        return Contents(
-            decoded.rate, decoded.channels, _without_padding(file, audio, decoded), "PCM_16" if lossless else "FLOAT",
-            _flaw(path, file, audio, decoded), len(file.streams.audio), clock,
-        )
+        # behind the end that an MP4 tells is what filled the encoder's last frame
+        told = "mp4" in file.format.name and audio.duration and round(audio.duration * audio.time_base * decoded.rate)
+        frames = told if told and decoded.n - 4096 < told < decoded.n else decoded.n
+        subtype = "PCM_16" if audio.codec_context.name in LOSSLESS and decoded.bytes == 2 else "FLOAT"
+        flaw, n_streams = _flaw(path, file, audio, decoded), len(file.streams.audio)
+        return Contents(decoded.rate, decoded.channels, frames, subtype, flaw, n_streams, clock)
 
 
 def _steps(file, audio: av.AudioStream, first: list[tuple[int, int, int]], decoded: "Frames") -> Steps | None:
@@ -198,12 +195,6 @@ def told_seconds(path: Path) -> float:
         return 0.0
 
 
-def _without_padding(file, audio: av.AudioStream, decoded: "Frames") -> int:
-    """Samples up to where an MP4 says that the sound ends: behind it is what filled the encoder's last frame."""
-    told = audio.duration and round(audio.duration * audio.time_base * decoded.rate)
-    return told if told and "mp4" in file.format.name and decoded.n - 4096 < told < decoded.n else decoded.n
-
-
 def _flaw(path: Path, file, audio: av.AudioStream, decoded: "Frames") -> str:
     seconds = decoded.n / decoded.rate
     if decoded.rest:
@@ -252,7 +243,6 @@ KINDS = {
 
 # --- decoding --------------------------------------------------------------------------------------------------------
 
-
 class Frames:
     """The decoded frames of a stream from here on: (samples before it, frame). Where time stamps jump, samples are
     counted for the silence between.
@@ -298,16 +288,16 @@ class Frames:
         while True:
             packet = None
             try:
-                packet = next(self.packets, None)
-                decoded = packet.decode() if packet is not None else None
+                packet = next(self.packets)
+                decoded = packet.decode()
+            except StopIteration:
+                return
             except av.error.FFmpegError:
                 self.damaged += 1
                 if packet is None:  # the file cannot be read on
                     return
-                continue
-            if decoded is None:
-                return
-            yield from decoded
+            else:
+                yield from decoded
 
 
 class Decoder:

@@ -6,10 +6,11 @@ others are still computed; but it wants one backward pass a step, and here every
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -32,22 +33,15 @@ class Team:
         """Sums over all processes: of tensors of one device in place, of numbers [N] there as what is returned."""
         if self.size == 1:
             return numbers
-        dist.all_reduce(message := sent(torch.cat([*(t.flatten() for t in tensors), numbers])))
-        *parts, sums = message.split([*(t.numel() for t in tensors), len(numbers)])
-        for tensor, part in zip(tensors, parts, strict=True):
-            tensor.copy_(part.view_as(tensor))
-        return sums.to(numbers)
+        sums = numbers.clone()
+        together([*tensors, sums], dist.all_reduce)
+        return sums
 
     def align(self, tensors: Sequence[Tensor]):
-        """The first process's values for all, in place: machines of other kinds round otherwise, and their nets would
-        part from each other step by step."""
-        if self.size == 1:
-            return
-        for kind in dict.fromkeys((t.dtype, t.device) for t in tensors):  # in the same order everywhere
-            alike = [t for t in tensors if (t.dtype, t.device) == kind]
-            dist.broadcast(message := sent(torch.cat([t.detach().flatten() for t in alike])), 0)
-            for tensor, part in zip(alike, message.split([t.numel() for t in alike]), strict=True):
-                tensor.detach().copy_(part.view_as(tensor))
+        """The first process's values for all, in place: other machines round otherwise, and nets would part in time."""
+        kinds = dict.fromkeys((t.dtype, t.device) for t in tensors)  # in the same order everywhere
+        for kind in kinds if self.size > 1 else ():
+            together([t for t in tensors if (t.dtype, t.device) == kind], partial(dist.broadcast, src=0))
 
     def gather(self, value: T) -> list[T]:
         """What each of them has, in order of rank. Plain values and tensors on the CPU."""
@@ -66,9 +60,14 @@ class Team:
                 dist.barrier()
 
 
-def sent(message: Tensor) -> Tensor:
-    """A message where it can be sent: gloo knows the memory of CPUs alone."""
-    return message.cpu() if dist.get_backend() == "gloo" else message
+@torch.no_grad()
+def together(tensors: Sequence[Tensor], exchange: Callable[[Tensor], object]):
+    """Exchanges the values of tensors, in place, in one message."""
+    message = torch.cat([t.flatten() for t in tensors])
+    message = message.cpu() if dist.get_backend() == "gloo" else message  # it knows the memory of CPUs alone
+    exchange(message)
+    for tensor, part in zip(tensors, message.split([t.numel() for t in tensors]), strict=True):
+        tensor.copy_(part.view_as(tensor))
 
 
 @contextmanager

@@ -19,22 +19,22 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
         device = None
     if device is None or device.type not in ("cpu", "cuda"):
         raise UserError(f"device = {name!r}: use auto, cpu, cuda or cuda:1")
-    if device.type == "cuda" and device.index is None and n:
+    if device.type == "cpu":
+        keep_freed_memory()
+        return device
+    if device.index is None and n:
         device = torch.device("cuda", local_rank)  # NCCL wants the number said, 0 too
         if local_rank >= n:
             raise UserError(f"process {local_rank} of this machine has no GPU, there are {n}: --nproc_per_node {n}")
-    if device.type == "cuda" and (device.index or 0) >= n:
+    if (device.index or 0) >= n:
         seen = f"device = {name!r}, but torch {torch.__version__} sees {n} CUDA devices here: use auto or cpu"
         raise UserError(f"{seen}; {NO_CUDA}" if hidden_gpu() else seen)
-    if device.type == "cuda" and local_rank and device.index != local_rank:
+    if local_rank and device.index != local_rank:
         raise UserError(f"device = {name!r} for every process of this machine: use auto, a GPU for each")
-    if device.type == "cuda":
-        if not knows(device.index or 0):
-            card, made_for = torch.cuda.get_device_name(device), " ".join(torch.cuda.get_arch_list())
-            raise UserError(f"{card} is none of the GPUs that this torch was built for ({made_for}): give --device cpu")
-        torch.cuda.set_device(device)  # or memory is taken of GPU 0, too
-    else:
-        keep_freed_memory()
+    if not knows(device.index or 0):
+        card, made_for = torch.cuda.get_device_name(device), " ".join(torch.cuda.get_arch_list())
+        raise UserError(f"{card} is none of the GPUs that this torch was built for ({made_for}): give --device cpu")
+    torch.cuda.set_device(device)  # or memory is taken of GPU 0, too
     return device
 
 

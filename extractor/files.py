@@ -25,10 +25,8 @@ FULL = errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)
 def atomic_write(path: str | Path, *, flush: bool = True, shared: bool = False) -> Iterator[Path]:
     """A path to write to, beside `path`, which it replaces when the block ends well: a kill leaves the old file or the
     new one, never half of one. `flush` to the disk first, so that this holds for a power cut too. `shared`: other
-    processes, on other machines too, may be at the same file; the last one's stays.
-
-    Raises UserError where it cannot be written.
-    """
+    processes, on other machines too, may be at the same file; the last one's stays. Raises UserError where it cannot
+    be written."""
     path = Path(path)
     own = f".{uuid4().hex[:12]}" if shared else ""
     aside = path.with_name(f"{shortened(path.name, MOST_BYTES - 18)}{own}.part")
@@ -82,9 +80,7 @@ def folder_lock(folder: str | Path) -> Iterator[None]:
 
 def content_hash(path: Path) -> str:
     """Of a file's size and 64 pieces of 16 KiB, spread over all of it: the same file under any name, in any folder.
-
-    Raises UserError where it cannot be read.
-    """
+    Raises UserError where it cannot be read."""
     pieces, piece = 64, 1 << 14
     try:
         size = path.stat().st_size

@@ -19,9 +19,7 @@ def hop_of(rate: int) -> int:
 
 def hop_powers(x: np.ndarray, hop: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns for every hop its power, mean over channels, and the sample which, with the one before, is nearest to 0.
-
-    [T, channels] -> 2 x [ceil(T / hop)]; the last hop may be a part of one.
-    """
+    [T, channels] -> 2 x [ceil(T / hop)]; the last hop may be a part of one."""
     x = np.pad(x, ((0, -len(x) % hop), (0, 0)), mode="edge") if len(x) % hop else x
     hops = x.reshape(-1, hop, x.shape[1])
     power = hops.var(axis=1).mean(axis=1)
@@ -63,9 +61,7 @@ def speech_threshold(background_db: float, speech_db: float) -> float:
 
 def channel_of(products: np.ndarray) -> int | None:
     """Returns the loudest channel where the channels' mean has 6 dB less power than if they were unrelated; else None.
-
-    products: the sums over time of channel times channel. [C, C]
-    """
+    products: the sums over time of channel times channel. [C, C]"""
     unrelated = np.trace(products)
     return int(np.diag(products).argmax()) if products.sum() < unrelated / 4 else None
 

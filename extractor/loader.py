@@ -30,8 +30,7 @@ def n_workers(device: torch.device) -> int:
 def in_turns(
     items: Dataset, sampler: Sampler, micro_batch_size: int, n: int, *, workers: int, device: torch.device
 ) -> Iterator[list[dict]]:
-    """The micro batches of every step, n of them. Raises UserError where an item could not be made: its "error" is not
-    empty."""
+    """The micro batches of every step, n of them. Raises UserError where an item's "error" says that it has failed."""
     batches = iter(DataLoader(
         items, micro_batch_size, sampler=sampler, num_workers=workers, worker_init_fn=defer_sigterm,
         pin_memory=device.type == "cuda",
@@ -60,13 +59,10 @@ def workers_told_apart() -> Iterator[None]:
         yield
     except RuntimeError as e:
         if "shared memory" in str(e):
-            raise UserError(
-                "too little shared memory (/dev/shm) for the processes that make mixtures: start the container with "
-                "--shm-size=1g, or give --workers 0"
-            ) from None
+            remedy = "start the container with --shm-size=1g, or give --workers 0"
+            what = "too little shared memory (/dev/shm) for the processes that make mixtures"
+            raise UserError(f"{what}: {remedy}") from None
         if "DataLoader worker" in str(e) and ("killed by signal" in str(e) or "exited unexpectedly" in str(e)):
-            raise UserError(
-                "a process that makes mixtures was ended from outside, as a system without free memory does: give a "
-                "smaller --workers"
-            ) from None
+            what = "a process that makes mixtures was ended from outside, as a system without free memory does"
+            raise UserError(f"{what}: give a smaller --workers") from None
         raise

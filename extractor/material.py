@@ -17,6 +17,8 @@ from extractor.cache import Index, unpack
 from extractor.levels import QUIET_DB, level_db
 from extractor.profile import profile, unlike
 
+Before = Mapping[str, tuple[float, float]]  # clip -> its length and what of it an earlier run held out, in seconds
+
 
 class Source(NamedTuple):
     """The part of a recording that one split may use, in samples at the net's rate."""
@@ -33,9 +35,7 @@ class Material(NamedTuple):
     games: list[audio.Recording]   # all dirty scenes but the voices
     voices: list[audio.Recording]
 
-    def held_out(
-        self, args, before: Mapping[str, tuple[float, float]] | None = None, *, by_speaker: bool = False
-    ) -> dict[Path, float]:
+    def held_out(self, args, before: Before | None = None, *, by_speaker: bool = False) -> dict[Path, float]:
         """Returns the seconds for validation at the end of each clean clip that has some. by_speaker: each folder of
         args.clean is a speaker, who has some."""
         held = {}
@@ -44,8 +44,7 @@ class Material(NamedTuple):
         return held
 
     def by_speaker(self, args) -> dict[Path, list[audio.Recording]]:
-        """Returns the clean recordings of each folder of args.clean. Raises UserError where one has none, or is named
-        twice."""
+        """Returns the clean recordings by folder of args.clean. Raises UserError where one is empty or named twice."""
         folders = {Path(name): [] for name in args.clean}
         if twice := [name for i, name in enumerate(args.clean) if Path(name) in map(Path, args.clean[:i])]:
             raise UserError("named twice in MixtureArgs.clean; each clean folder is a speaker here", Path(twice[0]))
@@ -55,9 +54,7 @@ class Material(NamedTuple):
             raise UserError("no recordings of this speaker; each clean folder is a speaker here", empty[0])
         return folders
 
-    def split(
-        self, split: str, args, sample_rate: int, held: Mapping[Path, float] | None = None
-    ) -> list[list[Source]]:
+    def split(self, split: str, args, sample_rate: int, held: Mapping[Path, float] | None = None) -> list[list[Source]]:
         """Returns the clean, game and voice sources of "train", or of "valid": recordings' ends, or all of them."""
         sources = [parts(self.clean, split, self.held_out(args) if held is None else held, sample_rate)]
         for recordings in (self.games, self.voices):
@@ -88,9 +85,7 @@ def recording_of(clip: Path) -> tuple[Path, str]:
     return clip.parent, re.sub(r"^(src_\d+)_\d+$", r"\1", clip.stem)
 
 
-def held_out(
-    clips: list[Path], seconds: list[float], args, before: Mapping[str, tuple[float, float]] | None = None
-) -> dict[Path, float]:
+def held_out(clips: list[Path], seconds: list[float], args, before: Before | None = None) -> dict[Path, float]:
     """Returns the seconds for validation at the end of each clip that has some. Recordings are drawn by their names and
     held out, all their clips, until these make up `valid_share`. Of a recording that would make it more than thrice as
     much, or leave none for training, the end is held out.
@@ -123,7 +118,7 @@ def held_out(
     return {clip: length for clip, length in held.items() if length}
 
 
-def remembered(lengths: Mapping[Path, float], before: Mapping[str, tuple[float, float]]) -> dict[Path, float]:
+def remembered(lengths: Mapping[Path, float], before: Before) -> dict[Path, float]:
     """Returns what an earlier run held out of each clip that it knew, by path; or, where there is nothing at that path
     now, by name and length. Where a clip has another length by now, its recording was cut anew: nothing is known."""
     there = {os.path.abspath(path): known for path, known in before.items()}

@@ -32,7 +32,8 @@ class Backward:
         if device.type == "cpu":
             self.nets += [replica(net) for _ in range(min(self.threads, batch_size) - 1)]
         for n in self.nets if compiled else ():
-            compile_layers(n)
+            for layer in layers_of(n):
+                layer.compile(dynamic=False)
         self.pool = ThreadPoolExecutor(len(self.nets))
 
     def __call__(
@@ -87,14 +88,9 @@ def replica(net: nn.Module) -> nn.Module:
     return deepcopy(net, shared | {id(buffer): buffer for buffer in net.buffers()})
 
 
-def compile_layers(net: nn.Module):
-    """The layers that follow one another, each by itself, as they are alike: what lies around them are spectra, complex
-    numbers, of which torch.compile makes nothing."""
-    for layer in layers_of(net):
-        layer.compile(dynamic=False)
-
-
 def layers_of(net: nn.Module) -> list[nn.Module]:
+    """The layers that follow one another, to be compiled each by itself, as they are alike: what lies around them are
+    spectra, complex numbers, of which torch.compile makes nothing."""
     return [layer for layers in net.children() if isinstance(layers, nn.ModuleList) for layer in layers]
 
 

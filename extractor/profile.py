@@ -20,7 +20,6 @@ MOMENTS = 60        # seconds that stand for all
 RATE = 44100        # at which they are compared
 TILT_HZ = 250.0, 8000.0  # where the fall of the spectrum is measured, as far as there is sound
 
-
 NARROWER, WIDER = 0.95, 1.1   # bandwidth over bandwidth: beyond is worth a word
 LOUDER_DB, STEEPER_DB = 10.0, 3.0
 SILENT_DB = -80.0   # a floor is no lower: digital silence is no quieter than silence
@@ -79,18 +78,15 @@ def profile(recordings: Sequence[audio.Recording]) -> Profile:
 def unlike(capture: Profile, clean: Profile) -> list[str]:
     """What of a recording to extract is unlike the clean ones, a sentence's end each."""
     found, (ends, reach) = [], (f"{p.bandwidth_hz / 1000:.1f} kHz" for p in (capture, clean))
+    bandwidths = f"its sound ends at {ends}, that of the clean recordings at {reach}"
     if capture.bandwidth_hz < NARROWER * clean.bandwidth_hz:
-        remedy = "AugmentArgs.p_band and cutoff_hz train for that"
-        found.append(f"its sound ends at {ends}, that of the clean recordings at {reach}; {remedy}")
+        found.append(f"{bandwidths}; AugmentArgs.p_band and cutoff_hz train for that")
     if capture.bandwidth_hz > WIDER * clean.bandwidth_hz:
-        lost = "what the speaker has above will be lost"
-        found.append(f"its sound ends at {ends}, that of the clean recordings at {reach}; {lost}")
+        found.append(f"{bandwidths}; what the speaker has above will be lost")
     if clean.floor_db > capture.floor_db + LOUDER_DB:
         floor, own = (f"{-p.floor_db:.0f} dB" for p in (capture, clean))
-        found.append(
-            f"its pauses are {floor} under its loud parts, those of the clean recordings {own}; the net will learn to "
-            "keep the background of the clean ones"
-        )
+        kept = "the net will learn to keep the background of the clean ones"
+        found.append(f"its pauses are {floor} under its loud parts, those of the clean recordings {own}; {kept}")
     if abs(capture.tilt_db - clean.tilt_db) > STEEPER_DB:
         slope, own = (f"{p.tilt_db:+.1f} dB an octave" for p in (capture, clean))
         found.append(f"its spectrum changes by {slope}, that of the clean recordings by {own}: another microphone")

@@ -54,11 +54,9 @@ class Faults:
         self.unread += result.unread
         self.bad, self.skipped = (0, self.skipped) if result.finite else (self.bad + 1, self.skipped + 1)
         if self.bad >= MAX_BAD:
-            raise UserError(
-                f"{self.bad} steps in a row had no finite loss or gradient (last: loss {result.losses['loss']:.3g}, "
-                f"gradient norm {result.grad_norm:.3g}) at step {step}; they left no trace: lower MainArgs.lr = {lr} "
-                "and run again"
-            )
+            last = f"(last: loss {result.losses['loss']:.3g}, gradient norm {result.grad_norm:.3g}) at step {step}"
+            remedy = f"they left no trace: lower MainArgs.lr = {lr} and run again"
+            raise UserError(f"{self.bad} steps in a row had no finite loss or gradient {last}; {remedy}")
 
     def counts(self) -> dict[str, int]:
         return {"skipped": self.skipped, "unread": self.unread}
@@ -148,18 +146,16 @@ def known_folder(name: str, before: Sequence[str], clips: Mapping[str, tuple[flo
 
 
 def begin(args) -> Progress:
-    """Nothing done yet. The best.pt of a run whose last.pt is gone will stay, see `keep_best`. Raises UserError where
-    it cannot."""
+    """Nothing done yet. A best.pt whose last.pt is gone stays, see `keep_best`; raises UserError where it cannot."""
     best = args.folder / "best.pt"
     if not best.exists():
         return Progress()
     step = checkpoint.load(best).get("step", 0)
     if (until := args.folder / f"best_until_{step}.pt").exists():
         raise UserError(f"{best} and {until} are there, but no last.pt to go on from: move one of them away")
-    print(
-        f"{args.folder} has no last.pt to go on from: training begins anew, and best.pt stays as {until.name}; to "
-        f"start from its weights give another MainArgs.name and --init-from {best}"
-    )
+    anew = f"training begins anew, and best.pt stays as {until.name}"
+    other = f"to start from its weights give another MainArgs.name and --init-from {best}"
+    print(f"{args.folder} has no last.pt to go on from: {anew}; {other}")
     return Progress(best_step=step)
 
 

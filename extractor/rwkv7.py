@@ -27,8 +27,7 @@ def check_heads(args, width: str):
     """Raises UserError where the field `width` cannot be split into args.n_heads, half of them for either direction."""
     dim, n = getattr(args, width), args.n_heads
     require(args, "n_heads", n >= 2 and n % 2 == 0, "give an even number of at least 2, half for each direction")
-    remedy = f"give a multiple of n_heads = {n}, at least {2 * n}"
-    require(args, width, dim % n == 0 and dim >= 2 * n, remedy)
+    require(args, width, dim % n == 0 and dim >= 2 * n, f"give a multiple of n_heads = {n}, at least {2 * n}")
 
 
 # --- the recurrence --------------------------------------------------------------------------------------------------
@@ -47,8 +46,7 @@ def wkv7(r: Tensor, log_w: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, c
         gates = {"w": log_w.float(), "safe_gate": True, "lower_bound": MIN_LOG_W, "chunk_size": 64}
         return fla_kernel()(r=r, k=k, v=v, a=a, b=b, scale=1.0, **gates)[0]
     with precision.full(r):  # the state sums over the whole past
-        inputs = map(precision.at_least_fp32, (r, log_w, k, v, a, b))
-        return wkv7_chunked(*inputs, chunk_frames).to(r.dtype)
+        return wkv7_chunked(*map(precision.at_least_fp32, (r, log_w, k, v, a, b)), chunk_frames).to(r.dtype)
 
 
 def wkv7_chunked(r, log_w, k, v, a, b, chunk_frames: int) -> Tensor:
@@ -154,9 +152,7 @@ class Lora(nn.Module):
 
 class TimeMix(nn.Module):
     """What attention is elsewhere. [B, T, C] -> [B, T, C]
-
-    Layer 0 hands its values on; the others, which must get them, mix theirs with them.
-    """
+    Layer 0 hands its values on; the others, which must get them, mix theirs with them."""
 
     def __init__(self, dim: int, n_heads: int, layer: int, n_layers: int, bidirectional: bool = True):
         super().__init__()

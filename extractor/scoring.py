@@ -58,8 +58,7 @@ def by_name(folder: Path) -> dict[str, Path]:
     paths = audio.find(folder)
     found = {p.stem: p for p in paths}
     if twice := [p for p in paths if found[p.stem] != p]:
-        same = found[twice[0].stem].name
-        raise UserError(f"{same} has the same name; a pair is one mixture, one target", twice[0])
+        raise UserError(f"{found[twice[0].stem].name} has the same name; a pair is one mixture, one target", twice[0])
     return found
 
 
@@ -235,8 +234,7 @@ def differences(
     items: Sequence[dict], ours: Sequence[dict], theirs: Sequence[dict]
 ) -> dict[str, dict[str, tuple[Interval, str]]]:
     """Kind -> measure -> ours minus theirs over the items that both have, and what it says: better, worse, or "within":
-    too close to tell. Of a measure that should be zero, the distances from zero are compared.
-    """
+    too close to tell. Of a measure that should be zero, the distances from zero are compared."""
     groups = groups_of(items)
     found: dict[str, dict] = {kind: {} for kind in groups}
     for kind, group in groups.items():

@@ -90,7 +90,6 @@ class Stop:
 
 # --- what made a result ----------------------------------------------------------------------------------------------
 
-
 ALWAYS = ("torch", "numpy", "scipy", "soxr", "soundfile")
 
 

@@ -40,10 +40,8 @@ class SigmaReparam(nn.Module):
         with torch.no_grad():
             self.gamma.copy_(self.sigma(self.matrices(weight)))  # not the SVD's: gamma / sigma is to be 1, exactly
         if not self.gamma.gt(0).all():
-            raise UserError(
-                f"sigma-reparam of a {tuple(weight.shape)} weight that is zero, at least in a group: it would stay "
-                "so, as it has no direction; leave it out, or start it from noise"
-            )
+            zero = f"sigma-reparam of a {tuple(weight.shape)} weight that is zero, at least in a group"
+            raise UserError(f"{zero}: it would stay so, as it has no direction; leave it out, or start it from noise")
 
     def forward(self, weight: Tensor) -> Tensor:
         with precision.full(weight):  # eight bits of sigma would scale all weights with their error

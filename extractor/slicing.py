@@ -3,6 +3,7 @@
 import csv
 import re
 import shutil
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +15,6 @@ from extractor.files import replace
 # ---------------------------------------------------------------------------------------------------------------------
 # where to cut: the best places over all of the recording. Positions are samples of the recording at the rate of the
 # clips; hops are those of extractor.levels
-
 
 CLICK_S = 0.04      # what is loud for no longer, in levels over three hops, is a click, no speech
 DIP_EVERY_S = 0.5   # of speech: one place to cut it, if it must be
@@ -128,14 +128,13 @@ def find_pauses(recording: Hops, threshold_db: float, min_pause_s: float) -> lis
 
 def runs(mask: np.ndarray) -> list[tuple[int, int]]:
     """The runs of True in a mask. [L] -> their starts and ends"""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(np.int8), [0]])))
+    edges = np.flatnonzero(np.diff(mask, prepend=False, append=False))
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
 def pause_cuts(recording: Hops, pauses: list, threshold: Threshold, max_pause_s: float) -> list[Cut]:
     """One for every pause, one at either end of the recording. A pause longer than max_pause_s loses its middle; a
-    shorter one is cut where it is deepest, though not near the speech around it.
-    """
+    shorter one is cut where it is deepest, though not near the speech around it."""
     levels, places, n = recording.levels, recording.places.tolist(), len(recording.levels)
     longest = max_pause_s / recording.hop_s
     side = int((longest - 1) / 2)   # hops kept on either side of what goes
@@ -205,7 +204,6 @@ def best_clips(
 # Clips are written to a staging folder; then the table that names them replaces the old one; then they are moved beside
 # it. A run that is killed before the middle step has done nothing; what was killed behind it, the next run finishes.
 
-
 TABLE = "slices.tsv"
 STAGING = ".slicing"
 
@@ -264,14 +262,8 @@ def number(sources: list[Path], rows: list[dict], out_dir: Path) -> list[int]:
     numbers: dict[Path, int] = {}
     for path in sources:
         found = re.fullmatch(r"src_(\d+)", path.stem)
-        if found and int(found[1]) not in taken:
-            numbers[path] = int(found[1])
-            taken.add(numbers[path])
-    free = 0
-    for path in sources:
-        if path not in numbers:
-            while free in taken:
-                free += 1
-            numbers[path] = free
-            taken.add(free)
-    return [numbers[path] for path in sources]
+        if found and (n := int(found[1])) not in taken:
+            numbers[path] = n
+            taken.add(n)
+    free = (n for n in count() if n not in taken)
+    return [numbers[path] if path in numbers else next(free) for path in sources]

@@ -54,10 +54,9 @@ def memory(net: nn.Module, loss: Callable, shape: tuple[int, int], device: torch
     _, one, two = step(1), step(1), step(2)  # in the first one kernels are chosen
     weights = 4 * sum(p.numel() for p in net.parameters())  # one has the gradient
     found = Memory(4 * weights + max(weights, 2 * one - two), max(0, two - one))
-    if device.type == "cpu" or sys.platform == "win32":  # the system would end this process, or spill into RAM
-        if free := free_bytes(device):
-            if found.n_bytes(shape[0]) > free:
-                raise torch.OutOfMemoryError
+    unguarded = device.type == "cpu" or sys.platform == "win32"  # the system would end this process, or spill into RAM
+    if unguarded and 0 < free_bytes(device) < found.n_bytes(shape[0]):
+        raise torch.OutOfMemoryError
     if device.type == "cuda":
         step(shape[0])
     return found
@@ -72,15 +71,14 @@ def peak(device: torch.device) -> Iterator[list[int]]:
         before = torch.cuda.memory_allocated(device)
         yield most
         most.append(torch.cuda.max_memory_allocated(device) - before)
-        return
-    with Made() as made:
-        yield most
-    most.append(made.most)
+    else:
+        with Made() as made:
+            yield most
+        most.append(made.most)
 
 
 class Made(TorchDispatchMode):
-    """Counts the bytes of tensors that operations of this thread make, until they are gone: those of the backward pass
-    too, and what is computed once more there."""
+    """Counts the bytes of tensors that operations of this thread make, backward too, until they are gone."""
 
     def __init__(self):
         super().__init__()
@@ -130,7 +128,6 @@ def free_bytes(device: torch.device) -> int:
 
 # --- what is said of it. args: train.py's MainArgs; loss as in `memory` ----------------------------------------------
 
-
 def memory_of(args, micro_batch_size: int, loss: Callable, net: nn.Module, device: torch.device) -> Memory:
     return memory(net, loss, (micro_batch_size, round(args.data.segment_s * args.model.sample_rate)), device)
 
@@ -140,16 +137,12 @@ def cost(args, micro_batch_size: int, loss: Callable, net: nn.Module, device: to
     try:
         needed = memory_of(args, micro_batch_size, loss, net, device)
     except torch.OutOfMemoryError:
-        raise UserError(
-            f"{micro_batch_size} items of {args.data.segment_s:g} s do not fit into the memory of {device}: give "
-            f"MainArgs.grad_accum_steps = {2 * args.grad_accum_steps}, or a smaller batch_size; "
-            "--dry-run True says what fits"
-        ) from None
-    return (
-        f"{sum(p.numel() for p in net.parameters()):,} parameters, "
-        f"about {needed.n_bytes(micro_batch_size) / 2**30:.1f} GiB for batches of {micro_batch_size} x "
-        f"{args.data.segment_s:g} s on {device}"
-    )
+        items = f"{micro_batch_size} items of {args.data.segment_s:g} s do not fit into the memory of {device}"
+        remedy = f"give MainArgs.grad_accum_steps = {2 * args.grad_accum_steps}, or a smaller batch_size"
+        raise UserError(f"{items}: {remedy}; --dry-run True says what fits") from None
+    parameters, gib = sum(p.numel() for p in net.parameters()), needed.n_bytes(micro_batch_size) / 2**30
+    batches = f"batches of {micro_batch_size} x {args.data.segment_s:g} s on {device}"
+    return f"{parameters:,} parameters, about {gib:.1f} GiB for {batches}"
 
 
 def table(

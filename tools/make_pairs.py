@@ -83,10 +83,9 @@ def split(args: PairArgs, seen: Path) -> set[Path]:
 def mixtures(material: Material, data: MixtureArgs, args: PairArgs) -> Iterator[dict]:
     """Yields frozen mixtures, of the dirty recordings from end to end."""
     frozen = MixtureDataset(material, data, args.sample_rate, split="valid")
-    games, voices = (
-        Pool([Source(r, 0, r.length(args.sample_rate)) for r in kind]) for kind in (material.games, material.voices)
-    )
-    frozen.games, frozen.voices = games, [voices]
+    whole = ([Source(r, 0, r.length(args.sample_rate)) for r in kind] for kind in (material.games, material.voices))
+    frozen.games, voices = map(Pool, whole)
+    frozen.voices = [voices]
     return (frozen[round(10 * data.snr_db[0]) % 1000, i] for i in range(len(KINDS) * args.n_each))
 
 
