@@ -3,17 +3,13 @@
     python -m bench.base --speakers clean/alice clean/bob --dirty datasets/dirty/other --pairs pairs --steps 0 60 180
 
 Every folder of `speakers` is one person, who is not in the base; pairs/<name of that folder> has test pairs as for
-evaluate.py. Zero steps: the mean of the nearest speakers of the base, no weight changed. Prints a table of means over
-the speakers and one of each of them, and writes <out_dir>/base.json. A call that was stopped goes on if it is given
-again.
+evaluate.py. Zero steps: the mean of the nearest speakers of the base, no weight changed. Prints a
+table and writes <out_dir>/base.json. A call that was stopped goes on if it is given again.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 import evaluate
 import train
@@ -53,7 +49,7 @@ def main(args: BenchArgs) -> dict:
         for folder in args.speakers:
             rows.append(row(args, folder, start, steps))
             tables.write_json(path, script.run_info(args, Path(args.out_dir)) | {"rows": rows})
-    print(f"\n{means(rows)}\n\n{of_each(rows)}")
+    print(f"\n{table(rows)}")
     return tables.read_json(path)
 
 
@@ -76,28 +72,16 @@ def row(args: BenchArgs, folder: str, start: str, steps: int) -> dict:
     return {"speaker": speaker, "minutes": round(minutes, 1), "start": start, "steps": steps, **scores}
 
 
-def means(rows: Iterable[dict]) -> str:
-    """The mean over the speakers, a row for each start and number of steps."""
-    alike = defaultdict(list)
-    for r in rows:
-        alike[r["start"], r["steps"]].append(r)
-    cells = []
-    for (start, steps), group in alike.items():
-        mean = {kind: np.mean([r[kind] for r in group]) for kind in KINDS if kind in group[0]}
-        cells.append([start, str(steps), *numbers(mean)])
-    return tables.markdown(["start", "steps", *KINDS], cells)
-
-
-def of_each(rows: Iterable[dict]) -> str:
-    """A row for each speaker's net."""
+def table(rows: Iterable[dict]) -> str:
+    """A row for each net, speaker by speaker."""
     head = ["speaker", "clean minutes", "start", "steps", *KINDS]
     ordered = sorted(rows, key=lambda r: r["speaker"])
-    cells = [[r["speaker"], f"{r['minutes']:.1f}", r["start"], str(r["steps"]), *numbers(r)] for r in ordered]
+    cells = [
+        [r["speaker"], f"{r['minutes']:.1f}", r["start"], str(r["steps"])]
+        + [f"{r[kind]:+.1f}" if kind in r else "" for kind in KINDS]
+        for r in ordered
+    ]
     return tables.markdown(head, cells)
-
-
-def numbers(row: dict) -> list[str]:
-    return [f"{row[kind]:+.1f}" if kind in row else "" for kind in KINDS]
 
 
 if __name__ == "__main__":
