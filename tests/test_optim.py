@@ -15,17 +15,14 @@ from extractor import UserError, precision
 from extractor.optim import Muon, decay_groups, freeze, learning_rate, make_optimizers, update_average
 
 
-def test_the_learning_rate_rises_in_a_line_and_falls_in_half_a_cosine():
-    plan = {"peak": 1.0, "warmup": 10, "steps": 110}
-    assert [learning_rate(step, **plan) for step in (0, 4, 9)] == pytest.approx([0.1, 0.5, 1.0])
-    assert learning_rate(60, **plan) == pytest.approx(0.01 + 0.99 / 2)  # half way down
-    assert learning_rate(110, **plan) == pytest.approx(0.01)
-
-
-def test_a_short_run_warms_up_over_a_fifth_of_its_steps_at_most():
-    rates = [learning_rate(step, peak=1.0, warmup=100, steps=50) for step in range(51)]
-    assert rates[0] == pytest.approx(0.1) and rates[9] == pytest.approx(1.0)
-    assert rates[30] == pytest.approx(0.01 + 0.99 / 2) and rates[50] == pytest.approx(0.01)
+@pytest.mark.parametrize("warmup, steps, warm", [(10, 110, 10), (100, 50, 10)])
+def test_the_learning_rate_rises_in_a_line_over_a_fifth_of_the_steps_at_most_and_falls_in_half_a_cosine(
+    warmup, steps, warm
+):
+    rates = [learning_rate(step, peak=1.0, warmup=warmup, steps=steps) for step in range(steps + 1)]
+    assert [rates[0], rates[4], rates[warm - 1]] == pytest.approx([0.1, 0.5, 1.0])
+    assert rates[(warm + steps) // 2] == pytest.approx(0.01 + 0.99 / 2)  # half way down
+    assert rates[steps] == pytest.approx(0.01)
 
 
 def test_the_average_keeps_a_tenth_of_the_first_weights_and_later_what_it_is_told():
@@ -38,8 +35,8 @@ def test_the_average_keeps_a_tenth_of_the_first_weights_and_later_what_it_is_tol
     assert average.weight.item() == pytest.approx(0.75 * 0.9 + 0.25)
 
 
-def test_norms_and_biases_do_not_decay():
-    decayed, free = decay_groups(DPTNet(NET), 0.5)
+def test_norms_biases_and_the_factors_of_sigma_reparam_do_not_decay():
+    decayed, free = decay_groups(DPTNet(replace(NET, sigma_reparam=True)), 0.5)
     assert (decayed["weight_decay"], free["weight_decay"]) == (0.5, 0.0)
     assert {p.ndim for p in decayed["params"]} == {2} and {p.ndim for p in free["params"]} == {1}
     net = BandSplit(replace(BAND_SPLIT["tiny"], width=8, hidden=8))  # whose bands have a bias each, in one tensor
