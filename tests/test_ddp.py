@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -34,12 +35,17 @@ def torchrun(*words: str, n: int = 2, restarts: int = 0) -> list[str]:
     ]
 
 
-def in_a_team(rank: int, size: int, port: int, folder: Path):
+def joined(rank: int, size: int, port: int):
+    """This process's place in a team, as torchrun gives it one."""
     os.environ |= {
         "RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(size),
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
     }
-    with ddp.joined(torch.device("cpu")) as team:
+    return ddp.joined(torch.device("cpu"))
+
+
+def in_a_team(rank: int, size: int, port: int, folder: Path):
+    with joined(rank, size, port) as team:
         x, y = torch.full((2, 3), 1.0 + rank), torch.tensor([10.0 * rank])
         numbers = team.total([x, y], torch.tensor([0.5, rank])).tolist()
         everyones = team.gather({rank: torch.tensor([rank])})
@@ -69,11 +75,7 @@ def test_sums_and_the_firsts_values_go_to_all_values_are_gathered_in_order_and_t
 
 
 def leaves_a_team(rank: int, port: int, folder: Path):
-    os.environ |= {
-        "RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-    }
-    with ddp.joined(torch.device("cpu")) as team:
+    with joined(rank, 2, port) as team:
         team.gather(None)
         torch.optim.AdamW(nn.Linear(1, 1).parameters())  # imports torch._dynamo
         inside = n_threads_of_gloo()
@@ -95,7 +97,6 @@ def test_who_has_left_has_no_thread_of_the_team_which_python_would_abort_at_its_
 
 
 def free_port() -> int:
-    import socket
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
