@@ -49,10 +49,6 @@ def test_the_denoiser_is_asked_at_equal_steps_from_1_and_its_last_word_counts(st
     assert_close(x, start + sum((i + 1) / (steps - i) for i in range(steps)))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# parts
-
-
 @pytest.mark.parametrize("alpha", [0.3, 0.5, 1.0])
 def test_compressing_takes_magnitudes_to_the_power_of_alpha_and_leaves_phases_and_comes_undone(alpha):
     x = torch.polar(torch.tensor([1e-2, 0.5, 3.0, 0.0]), torch.tensor([0.3, -2.0, 3.0, 0.0]))

@@ -2,7 +2,6 @@
 
 from copy import deepcopy
 from dataclasses import asdict, replace
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -54,10 +53,6 @@ def given_by(net: Flow, mixture: torch.Tensor) -> Condition:
     return net.condition(mixture / spectrum.level(mixture))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# gradients and weights
-
-
 def test_every_parameter_of_the_denoiser_has_a_finite_gradient_that_is_not_zero():
     net = trained().train()
     flow.loss(net, noise(2, 500), noise(2, 500) / 2, LossArgs())[0].backward()
@@ -75,10 +70,6 @@ def test_silence_has_finite_losses_and_gradients():
         assert total.isfinite() and all(p.grad.isfinite().all() for p in net.denoiser.parameters())
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# args
-
-
 @pytest.mark.parametrize("predictor", [PREDICTIVE, BANDS], ids=["fullband", "bandsplit"])
 def test_args_come_back_from_a_checkpoint_also_from_one_of_before_their_predictor_had_a_field(predictor):
     args = replace(SMALL, predictor=predictor)
@@ -86,15 +77,6 @@ def test_args_come_back_from_a_checkpoint_also_from_one_of_before_their_predicto
     del saved["predictor"]["checkpointing"]
     assert FlowArgs(**asdict(args)) == FlowArgs(**saved) == args
     assert args.sample_rate == RATE
-
-
-def test_a_predictor_that_nobody_knows_is_refused():
-    with pytest.raises(UserError, match="FlowArgs.predictor is a dict: give one of FullBandArgs, BandSplitArgs"):
-        FlowArgs(**asdict(SMALL) | {"predictor": {"volume": 11}})
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# the frozen net
 
 
 def checkpoint_of(args) -> dict:
@@ -105,8 +87,8 @@ def checkpoint_of(args) -> dict:
 
 
 @pytest.mark.parametrize("args", [PREDICTIVE, BANDS], ids=["fullband", "bandsplit"])
-def test_at_first_the_flow_returns_what_its_predictor_estimates(args, tmp_path):
-    state = checkpoint_of(args)
+def test_at_first_the_flow_returns_what_its_predictor_estimates_however_that_was_trained(args, tmp_path):
+    state = checkpoint_of(replace(args, checkpointing=True))
     checkpoint.save(tmp_path / "best.pt", state)
     models.start_from(net := make(replace(SMALL, predictor=args)), tmp_path / "best.pt")
     predictive = (FullBand if args is PREDICTIVE else BandSplit)(args)
@@ -117,23 +99,13 @@ def test_at_first_the_flow_returns_what_its_predictor_estimates(args, tmp_path):
         assert relative(net(mixture), predictive(mixture)) < 1e-3
 
 
-@pytest.mark.parametrize(
-    "other, words",
-    [(replace(PREDICTIVE, hop=8), "hop = 8 there, 16 here"), (replace(PREDICTIVE, width=8), "width = 8 there, 16 here"),
-     (BANDS, "family bandsplit there, fullband here")],
-    ids=["hop", "width", "family"],
-)
+@pytest.mark.parametrize("other, words", [
+    (replace(PREDICTIVE, hop=8), "hop = 8 there, 16 here"), (BANDS, "family bandsplit there, fullband here"),
+], ids=["hop", "family"])
 def test_a_checkpoint_of_another_net_is_refused(other, words, tmp_path):
     checkpoint.save(tmp_path / "best.pt", checkpoint_of(other))
     with pytest.raises(UserError, match=rf"best\.pt: cannot initialise this net from it .{words}"):
         models.start_from(make(), tmp_path / "best.pt")
-
-
-def test_that_the_predictor_was_trained_with_checkpointing_is_no_difference(tmp_path):
-    state = checkpoint_of(replace(PREDICTIVE, checkpointing=True))
-    checkpoint.save(tmp_path / "best.pt", state)
-    models.start_from(net := make(), tmp_path / "best.pt")
-    assert torch.equal(net.predictor.mask.weight, state["ema"]["mask.weight"])
 
 
 @pytest.mark.parametrize("other", [BANDS, replace(PREDICTIVE, hop=8)], ids=["bandsplit", "hop"])
@@ -149,8 +121,9 @@ def test_a_predictor_that_is_too_small_for_the_flow_is_named(tmp_path):
         models.adapted(SMALL, tmp_path / "best.pt")
 
 
-def test_training_leaves_the_predictor_as_it_is_and_moves_the_denoiser():
+def test_training_leaves_the_predictor_as_it_is_in_eval_mode_and_moves_the_denoiser():
     net = trained().train()
+    assert net.denoiser.training and not any(m.training for m in net.predictor.modules())
     before = deepcopy(net.state_dict())
     optimizer = torch.optim.AdamW(net.parameters(), lr=0.1, weight_decay=0.5)
     flow.loss(net, noise(2, 500), noise(2, 500) / 2, LossArgs())[0].backward()
@@ -160,23 +133,6 @@ def test_training_leaves_the_predictor_as_it_is_and_moves_the_denoiser():
     assert {name for name, p in net.named_parameters() if p.requires_grad} == {
         f"denoiser.{name}" for name, _ in net.denoiser.named_parameters()
     }
-
-
-def test_the_predictor_never_leaves_eval_mode():
-    net = make().train()
-    assert net.training and net.denoiser.training and not any(m.training for m in net.predictor.modules())
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# noise in pieces of a recording
-
-
-def test_the_number_of_steps_matters_once_the_denoiser_is_trained():
-    net, estimates = trained(), []
-    for steps in (1, 2, 4):
-        net.args = replace(net.args, steps=steps)
-        estimates.append(net(noise(1, 500)))
-    assert min(relative(a, b) for a, b in pairwise(estimates)) > 0.01
 
 
 def test_pieces_of_a_long_recording_come_out_as_in_one_go_although_there_is_noise():
@@ -200,10 +156,6 @@ def test_pieces_of_a_long_recording_come_out_as_in_one_go_although_there_is_nois
 def test_a_flow_has_no_layers_for_torch_compile_and_the_net_that_it_refines_has():
     net = make()
     assert not layers_of(net) and layers_of(net.predictor) == [*net.predictor.layers]
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# where the target is absent
 
 
 def test_where_the_predictor_is_silent_the_flow_is_silent():
@@ -236,10 +188,6 @@ def test_the_noise_at_the_start_follows_the_level_of_the_estimate_bin_by_bin():
     expected = SMALL.sigma * flow.local_level(power)[0, 0] ** 0.25
     assert_close(added[6:11], expected[6:11], rtol=0.15, atol=0)
     assert added[20:].max() < 0.05 * added[8]
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# what it learns, and what the denoiser hears
 
 
 def test_the_loss_of_an_untrained_flow_is_its_predictor_s_log_mse_in_compressed_bins_and_in_time():

@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.testing import assert_close
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from extractor import rwkv7
 from extractor.rwkv7 import MIN_LOG_W, ChannelMix, Layer, TimeMix, wkv7
@@ -59,13 +58,6 @@ def wkv7_recurrent(r, log_w, k, v, a, b) -> torch.Tensor:
     return torch.stack(out, dim=1)
 
 
-def test_a_key_can_be_replaced():
-    """With a = -k and b = k of length 1 what stood at k is gone before the new value is written there: a delta rule."""
-    key = F.normalize(torch.arange(1.0, 5), dim=0).expand(1, 2, 1, 4)
-    v, zeros = noise(1, 2, 1, 4), torch.zeros(1, 2, 1, 4)
-    assert_close(wkv7_recurrent(key, zeros, key, v, -key, key), v)
-
-
 def assert_same_outputs_and_gradients(inputs: list[torch.Tensor], error: float, chunk_frames: int):
     """Of the fast form and, in fp64, of the recurrence."""
     weight, both = noise(*inputs[0].shape, dtype=torch.float64), []
@@ -90,19 +82,6 @@ def test_the_strongest_and_the_weakest_decay_are_exact_in_fp32(log_w, chunk_fram
     inputs = signals(257, torch.float32)
     inputs[1] = torch.full_like(inputs[1], log_w)
     assert_same_outputs_and_gradients(inputs, 1e-5, chunk_frames)
-
-
-def test_chunks_are_done_many_at_a_time():
-    class Count(TorchDispatchMode):
-        n = 0
-
-        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-            Count.n += 1
-            return function(*args, **(kwargs or {}))
-
-    with Count():
-        wkv7(*signals(640, torch.float32), chunk_frames=16)
-    assert Count.n < 640  # a tenth of what one operation for each term of each frame would be
 
 
 def test_a_kernel_that_cannot_bound_the_decay_is_not_taken(monkeypatch):
@@ -255,13 +234,6 @@ def frames_that_hear(frame: int, function, x: torch.Tensor) -> list[int]:
     return change.amax(dim=[i for i in range(change.ndim) if i != 1]).gt(1e-12).nonzero().flatten().tolist()
 
 
-def test_a_backward_head_is_a_forward_head_on_the_reversed_signal():
-    mix, inputs = TimeMix(DIM, 2, 0, 2), [x.detach() for x in signals(40)]
-    found, forward, backward = mix.scan(*inputs), wkv7(*inputs), wkv7(*(x.flip(1) for x in inputs)).flip(1)
-    assert_close(found[:, :, 0], forward[:, :, 0])
-    assert_close(found[:, :, 1], backward[:, :, 1])
-
-
 def test_neither_direction_looks_further_than_one_frame_the_other_way():
     """That one frame is the token shift's, whose two directions the projections behind it mix."""
     mix, x, half = stirred(TimeMix(DIM, N_HEADS, 0, 2)).double(), noise(1, 40, DIM, dtype=torch.float64), DIM // 2
@@ -308,10 +280,6 @@ def test_both_directions_start_from_the_same_values():
         for name, value in Layer(DIM, N_HEADS, layer, 2).named_parameters():
             if value.ndim == 1:
                 assert torch.equal(value[: DIM // 2], value[DIM // 2 :]), name
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# layers
 
 
 @pytest.mark.parametrize("gain", [0, 1e-30, 1e-12, 1e-9, 1e-6, 1e-3])

@@ -22,17 +22,6 @@ def make(args: RWKVNetArgs = SMALL) -> RWKVNet:
     return net
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# gradients
-
-
-def test_at_first_the_layers_learn_through_their_output_projections_alone():
-    torch.manual_seed(0)
-    for name, gradient in gradients(RWKVNet(SMALL), noise(2, 500), target=noise(2, 500).flip(-1)).items():
-        learns = not name.startswith("layers.") or name.endswith(ZERO_AT_FIRST)
-        assert gradient.isfinite().all() and bool(gradient.any()) == learns, name
-
-
 def test_two_steps_after_the_start_every_parameter_learns():
     torch.manual_seed(0)
     net = RWKVNet(SMALL)
@@ -42,10 +31,6 @@ def test_two_steps_after_the_start_every_parameter_learns():
         optimizer.step()
     for name, gradient in gradients(net, noise(2, 500), target=noise(2, 500).flip(-1)).items():
         assert gradient.isfinite().all() and gradient.any(), name
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# the two paths
 
 
 def test_the_paths_are_layers_inside_each_chunk_and_across_the_chunks_each_with_the_values_of_its_first():
