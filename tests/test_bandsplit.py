@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from nets import noise
+from nets import BANDSPLIT, noise
 from torch import nn
 from torch.testing import assert_close
 
@@ -14,21 +14,18 @@ from bandsplit import COARSE, FINE, PRESETS, Attention, BandSplit, BandSplitArgs
 from bench.families import macs
 from extractor.layers import rotate
 
-# bins of 125 Hz: 8 bands of 1 bin, 4 of 2, and the other 17 bins
-SMALL = BandSplitArgs(sample_rate=8000, n_fft=64, hop=16, bands=((1000, 125), (2000, 250)), width=8, n_blocks=2,
-                      n_heads=2, hidden=6)
 BINS = [[f] for f in range(8)] + [[8, 9], [10, 11], [12, 13], [14, 15], list(range(16, 33))]
 PLACES = [(0, i) for i in range(8)] + [(1, i) for i in range(4)] + [(2, 0)]  # the zone, and the band of it
 MIXERS = {
-    "lstm": SMALL,
-    "attention": replace(SMALL, mixer="attention"),
-    "sigma": replace(SMALL, mixer="attention", sigma_reparam=True),
-    "rwkv7": replace(SMALL, mixer="rwkv7"),
+    "lstm": BANDSPLIT,
+    "attention": replace(BANDSPLIT, mixer="attention"),
+    "sigma": replace(BANDSPLIT, mixer="attention", sigma_reparam=True),
+    "rwkv7": replace(BANDSPLIT, mixer="rwkv7"),
 }
 every_mixer = pytest.mark.parametrize("args", MIXERS.values(), ids=MIXERS)
 
 
-def make(args: BandSplitArgs = SMALL) -> BandSplit:
+def make(args: BandSplitArgs = BANDSPLIT) -> BandSplit:
     """A net some way from its first weights, where much is 0 that will not stay 0."""
     torch.manual_seed(0)
     net = BandSplit(args)
@@ -53,7 +50,7 @@ def test_a_net_begins_with_half_of_the_mixture(name):
 @pytest.mark.parametrize("n_samples", [1, 63, 1001])
 def test_a_mask_of_one_and_no_residual_return_the_mixture(n_samples):
     net, mixture = make(), noise(2, n_samples)
-    for linear, (_, w) in zip(net.decoder.linears, zones(SMALL), strict=True):
+    for linear, (_, w) in zip(net.decoder.linears, zones(BANDSPLIT), strict=True):
         linear.weight.data.zero_()
         linear.bias.data.zero_()
         linear.bias.data[..., 0 : 2 * w : 2] = 1
@@ -71,8 +68,8 @@ def test_zones_by_hand():
     # bins of 21.53 Hz. 125 Hz: 6 bins (5.8), 8 of them nearest to bin 46.4; 300 Hz: 14 (13.9), 10 of them from bin 48
     # nearest to 185.8; 800 Hz: 37 (37.2), 5 from 188 to 371.5; 2000 Hz: 93 (92.9), 4 from 373 to 743.0; 280 up to 1025
     assert zones(replace(PRESETS["tiny"], bands=COARSE)) == [(8, 6), (10, 14), (5, 37), (4, 93), (1, 280)]
-    assert zones(SMALL) == [(8, 1), (4, 2), (1, 17)]
-    assert zones(replace(SMALL, bands=())) == [(1, 33)]
+    assert zones(BANDSPLIT) == [(8, 1), (4, 2), (1, 17)]
+    assert zones(replace(BANDSPLIT, bands=())) == [(1, 33)]
 
 
 @pytest.mark.parametrize("n_fft", [1024, 2048, 4096, 8192])

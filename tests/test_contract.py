@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nets import gradients, kept_bytes, noise
+from nets import BANDSPLIT, DPTNET, FULLBAND, RWKVNET, gradients, kept_bytes, noise
 from torch import nn
 from torch.testing import assert_close
 
@@ -35,12 +35,6 @@ class Case(NamedTuple):
     kept: float = 1.0               # ... of which checkpointing keeps less than this share
 
 
-DPTNET = DPTNetArgs(kernel=16, n_filters=24, bottleneck=8, hidden=6, n_blocks=2, n_heads=2, chunk_frames=10)
-RWKVNET = RWKVNetArgs(kernel=16, n_filters=24, bottleneck=12, n_blocks=2, n_heads=2, chunk_frames=10)
-FULLBAND = FullBandArgs(8000, n_fft=64, hop=16, n_bands=12, width=16, hidden=8, n_layers=2)
-BANDSPLIT = BandSplitArgs(
-    8000, n_fft=64, hop=16, bands=((1000, 125), (2000, 250)), width=8, n_blocks=2, n_heads=2, hidden=6
-)
 FLOW = FlowArgs(FULLBAND, n_bands=10, n_fine=5, width=16, hidden=8, n_layers=2, steps=3)
 
 DUAL = Case(DPTNET, larger={"bottleneck": 32, "hidden": 32, "n_blocks": 3}, kept=0.5)
@@ -185,10 +179,6 @@ def test_in_half_precision_the_gradients_point_where_they_should(case):
     assert torch.cosine_similarity(a, b, dim=0) > 0.99
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# sigma-reparam
-
-
 SIGMA = {name: case.args for name, case in CASES.items() if "sigma" in name}
 every_sigma_net = pytest.mark.parametrize("args", SIGMA.values(), ids=SIGMA)
 REPARAMETRIZED = {  # layer of each block -> factors: queries, keys and values have one each
@@ -241,10 +231,6 @@ def test_checkpointing_leaves_the_gradients_with_sigma_reparam_as_they_are_and_c
     assert before and all(torch.equal(buffer, before[name]) for name, buffer in checkpointed.named_buffers())
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# args
-
-
 @pytest.mark.parametrize("make, fields, words", [
     (DPTNetArgs, {"kernel": 33}, "DPTNetArgs.kernel = 33: give an even number of at least 2"),
     (DPTNetArgs, {"chunk_frames": 151}, "chunk_frames = 151: give an even number"),
@@ -255,7 +241,6 @@ def test_checkpointing_leaves_the_gradients_with_sigma_reparam_as_they_are_and_c
     (RWKVNetArgs, {"n_heads": 4, "bottleneck": 62}, "bottleneck = 62: give a multiple of n_heads = 4"),
     (RWKVNetArgs, {"n_heads": 4, "bottleneck": 4}, "bottleneck = 4: give a multiple of n_heads = 4, at least 8"),
     (FullBandArgs, {"hop": 513}, "FullBandArgs.hop = 513: give at least 1 and at most a quarter of n_fft, 512"),
-    (FullBandArgs, {"hop": 16.0}, "hop = 16.0: give a whole number of at least 1"),
     (FullBandArgs, {"n_fft": 1023}, "n_fft = 1023: give an even number of at least 16"),
     (FullBandArgs, {"n_fft": 8, "hop": 2}, "n_fft = 8: give an even number of at least 16"),
     (FullBandArgs, {"n_bands": 1026}, "n_bands = 1026: give at least 2 and at most the 1025 bins of n_fft"),
@@ -271,7 +256,6 @@ def test_checkpointing_leaves_the_gradients_with_sigma_reparam_as_they_are_and_c
     (BandSplitArgs, {"sample_rate": 16000}, "bands = .*: 8000 Hz is not below half .*, 8000.0; leave it out"),
     (BandSplitArgs, {"bands": ((1000, 10),)}, "bands = .*: no band of 10 Hz fits .* a bin is 21.5 Hz wide; give"),
     (BandSplitArgs, {"bands": ((1000, -100),)}, "bands = .*: no band of -100 Hz fits .* give a wider band"),
-    (BandSplitArgs, {"bands": ((1000, math.inf),)}, "bands = .*: no band of inf Hz fits"),
     (BandSplitArgs, {"bands": ((1000, math.nan),)}, "bands = .*: no band of nan Hz fits"),
     (BandSplitArgs, {"bands": ((math.nan, 100),)}, "bands = .*: nan Hz is not below half"),
     (BandSplitArgs, {"bands": ((1000, 100), (1000, 100))}, "no band of 100 Hz fits between 969 and 1000 Hz, .* higher"),

@@ -8,17 +8,15 @@ import torch
 import torch.nn.functional as F
 from asteroid.models import DPTNet as AsteroidDPTNet
 from einops import rearrange
-from nets import noise
+from nets import DPTNET, noise
 from torch import Tensor, nn
 from torch.testing import assert_close
 
 import dptnet
 from dptnet import DPTNet, DPTNetArgs, GlobalNorm, overlap_add, segment
 
-SMALL = DPTNetArgs(kernel=16, n_filters=24, bottleneck=8, hidden=6, n_blocks=2, n_heads=2, chunk_frames=10)
 
-
-def make(args: DPTNetArgs = SMALL) -> DPTNet:
+def make(args: DPTNetArgs = DPTNET) -> DPTNet:
     torch.manual_seed(0)
     return DPTNet(args)
 
@@ -38,7 +36,7 @@ def test_overlap_add_of_segments_is_twice_the_frames(n_frames):
 @pytest.mark.parametrize("kernel", [2, 4, 32])
 @pytest.mark.parametrize("n_samples", [1, 31, 1001])
 def test_a_fourier_net_with_a_mask_of_ones_returns_the_mixture(kernel, n_samples):
-    net, mixture = make(replace(SMALL, kernel=kernel, n_filters=2 * kernel, fourier=True)), noise(2, n_samples)
+    net, mixture = make(replace(DPTNET, kernel=kernel, n_filters=2 * kernel, fourier=True)), noise(2, n_samples)
     net.masks = lambda frames: torch.ones_like(frames)
     assert_close(net(mixture), mixture, rtol=0, atol=1e-6)
 

@@ -233,17 +233,11 @@ def test_in_training_the_loss_is_drawn_anew_by_torch_s_state_and_in_validation_n
     assert len({*validation}) == 1
 
 
-def test_the_denoiser_hears_the_time():
+def test_the_denoiser_hears_the_time_and_the_levels_of_all_three_spectra():
     net, mixture = trained(), noise(1, 300)
     given = given_by(net, mixture)
     x = net.start(given, flow.noise(0, 300)[None])
     assert relative(net.denoise(x, given, torch.tensor([0.2])), net.denoise(x, given, torch.tensor([0.8]))) > 1e-3
-
-
-def test_the_denoiser_hears_the_levels_of_all_three_spectra():
-    net, mixture = trained(), noise(1, 300)
-    given = given_by(net, mixture)
-    x = net.start(given, flow.noise(0, 300)[None])
     heard, change = net.denoiser.features(x, x - given.estimate, given), x - given.estimate
     for louder in ((2 * x, given), (x, given._replace(mixture=2 * x)), (x, given._replace(estimate=2 * x))):
         assert relative(net.denoiser.features(louder[0], change, louder[1]), heard) > 0.01

@@ -46,7 +46,7 @@ def test_norms_biases_and_the_factors_of_sigma_reparam_do_not_decay():
 
 
 class Mixed(nn.Module):
-    """A parameter of each kind: matrices at an end and inside, a kernel, a bias, one that is not trained."""
+    """A parameter of each kind: matrices at an end and inside, one of its name; a kernel, a bias, one not trained."""
 
     muon_excluded = ("enter",)
 
@@ -54,6 +54,7 @@ class Mixed(nn.Module):
         super().__init__()
         self.enter = nn.Linear(2, 3, bias=False)
         self.matrix, self.kernel = nn.Linear(3, 2, bias=False), nn.Conv1d(2, 2, 3)
+        self.inner = nn.ModuleDict({"enter": nn.Linear(2, 2, bias=False)})
         self.frozen = nn.Linear(2, 2, bias=False).requires_grad_(False)
 
 
@@ -61,17 +62,11 @@ def test_every_trained_parameter_has_one_optimizer_and_inner_matrices_have_muon(
     net = Mixed()
     adamw, muon = make_optimizers(net, lr=5e-4, muon=14.0, weight_decay=0.5)
     groups = [(g["weight_decay"], [id(p) for p in g["params"]]) for o in (adamw, muon) for g in o.param_groups]
-    end, inside, kernel, bias = map(id, (net.enter.weight, net.matrix.weight, net.kernel.weight, net.kernel.bias))
-    assert groups == [(0.5, [end, kernel]), (0.0, [bias]), (0.5, [inside])]
+    weights = (net.enter.weight, net.matrix.weight, net.inner["enter"].weight, net.kernel.weight, net.kernel.bias)
+    end, matrix, inside, kernel, bias = map(id, weights)
+    assert groups == [(0.5, [end, kernel]), (0.0, [bias]), (0.5, [matrix, inside])]
     (adamw,) = make_optimizers(net, lr=5e-4, muon=0, weight_decay=0.1)
-    assert [[id(p) for p in g["params"]] for g in adamw.param_groups] == [[end, inside, kernel], [bias]]
-
-
-def test_a_part_inside_another_keeps_muon_though_it_has_the_name_of_one_at_an_end():
-    net = Mixed()
-    net.inner = nn.ModuleDict({"enter": nn.Linear(2, 2, bias=False)})
-    _, muon = make_optimizers(net, lr=5e-4, muon=14.0, weight_decay=0.1)
-    assert {id(p) for p in muon.param_groups[0]["params"]} == {id(net.matrix.weight), id(net.inner["enter"].weight)}
+    assert [[id(p) for p in g["params"]] for g in adamw.param_groups] == [[end, matrix, kernel, inside], [bias]]
 
 
 SHAPES = (6, 9), (9, 6), (6, 9), (5, 5), (40, 3)  # two of them alike
@@ -127,5 +122,5 @@ def test_parts_are_held_by_name_with_all_below_them():
 def test_parts_that_are_not_there_and_all_of_a_net_are_not_held():
     with pytest.raises(UserError, match=r"MainArgs.freeze: the net has no 'encodr'; give parts of enter, matrix, kern"):
         freeze(Mixed(), ["encodr"])
-    with pytest.raises(UserError, match="MainArgs.freeze = enter, matrix, kernel: nothing is left to train"):
-        freeze(Mixed(), ["enter", "matrix", "kernel"])
+    with pytest.raises(UserError, match="MainArgs.freeze = enter, matrix, kernel, inner: nothing is left to train"):
+        freeze(Mixed(), ["enter", "matrix", "kernel", "inner"])

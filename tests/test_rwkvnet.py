@@ -2,17 +2,16 @@
 
 
 import torch
-from nets import gradients, noise
+from nets import RWKVNET, gradients, noise
 from torch import nn
 from torch.testing import assert_close
 
 from rwkvnet import RWKVNet, RWKVNetArgs
 
-SMALL = RWKVNetArgs(kernel=16, n_filters=24, bottleneck=12, n_blocks=2, n_heads=2, chunk_frames=10)
 ZERO_AT_FIRST = ("time_mix.output.weight", "channel_mix.value.weight")  # so that a layer starts as the identity
 
 
-def make(args: RWKVNetArgs = SMALL) -> RWKVNet:
+def make(args: RWKVNetArgs = RWKVNET) -> RWKVNet:
     """A net whose layers do something."""
     torch.manual_seed(0)
     net = RWKVNet(args)
@@ -24,7 +23,7 @@ def make(args: RWKVNetArgs = SMALL) -> RWKVNet:
 
 def test_two_steps_after_the_start_every_parameter_learns():
     torch.manual_seed(0)
-    net = RWKVNet(SMALL)
+    net = RWKVNet(RWKVNET)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
     for _ in range(2):  # the output projections, then the LoRAs' first matrices, which are zero as well
         gradients(net, noise(2, 500), target=noise(2, 500).flip(-1))
@@ -34,9 +33,9 @@ def test_two_steps_after_the_start_every_parameter_learns():
 
 
 def test_the_paths_are_layers_inside_each_chunk_and_across_the_chunks_each_with_the_values_of_its_first():
-    net, chunks = make(), noise(2, 5, 10, SMALL.bottleneck)
+    net, chunks = make(), noise(2, 5, 10, RWKVNET.bottleneck)
     x, inside, across = chunks.clone(), {}, {}
-    for block in range(SMALL.n_blocks):
+    for block in range(RWKVNET.n_blocks):
         for item in range(2):
             for s in range(5):
                 out, inside[item, s] = net.layers[2 * block](x[item, s][None], inside.get((item, s)))

@@ -17,7 +17,6 @@ from tiny import NET, alone_in_elsewhere, scalars, tiny_run
 from torch import nn
 
 import augment
-import models
 import train
 from augment import AugmentArgs
 from dataset import KINDS, MixtureDataset
@@ -252,23 +251,17 @@ def test_a_dry_run_says_what_fits_and_trains_nothing(args, monkeypatch, capsys):
     assert seen == [(2, RATE // 4), (2, RATE // 2), (2, RATE)] and not list(args.folder.glob("*.pt"))
 
 
-def test_on_a_cpu_a_batch_is_not_tried_that_memory_has_no_room_for(args, monkeypatch):
-    net, device = DPTNet(NET), torch.device("cpu")
-    family, tried = models.FAMILIES["dptnet"], []
-    loss = train.loss_function(args, family, device)
+def test_on_a_cpu_a_batch_that_memory_has_no_room_for_does_not_fit(monkeypatch):
+    def memory(n: int) -> Memory:
+        return step_cost.memory(DPTNet(NET), lambda net, mixture, *_: (net(mixture).sum(), {}), (n, 1000), CPU)
 
-    def noted(net, mixture, *given):
-        tried.append(len(mixture))
-        return loss(net, mixture, *given)
-
-    found = step_cost.memory(net, loss, (2, 1000), device)
+    found = memory(2)
     monkeypatch.setattr(step_cost, "free_bytes", lambda device: found.n_bytes(3) + 1)
-    assert step_cost.memory(net, loss, (3, 1000), device) == found
+    assert memory(3) == found
     with pytest.raises(torch.OutOfMemoryError):
-        step_cost.memory(net, noted, (4, 1000), device)
-    assert max(tried) == 2
+        memory(4)
     monkeypatch.setattr(step_cost, "free_bytes", lambda device: 0)  # a system that does not say
-    step_cost.memory(net, loss, (4, 1000), device)
+    memory(4)
 
 
 def test_some_memory_is_free():
