@@ -174,15 +174,6 @@ def test_a_path_only_adds_to_its_input(args):
     assert_close(path["path"](x, None)[0], x)
 
 
-def test_rwkv7_hands_its_first_values_on_to_paths_of_the_same_kind():
-    net, seen = make(MIXERS["rwkv7"]), []
-    for path in net.paths:
-        path.register_forward_hook(lambda path, inputs, outputs: seen.append((inputs[1], outputs[1])))
-    net(noise(2, 500))
-    assert seen[0][0] is None and seen[1][0] is None
-    assert seen[2][0] is seen[0][1] and seen[3][0] is seen[1][1]
-
-
 def test_multiply_adds_of_an_lstm_by_hand():
     # 7 steps, 2 sequences, 2 directions; 4 gates of 5 units, each a sum over 3 inputs and 5 units; then 10 -> 1
     net = nn.ModuleList([nn.LSTM(3, 5, bidirectional=True), nn.Linear(10, 1)])

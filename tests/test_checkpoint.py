@@ -111,26 +111,6 @@ def numbered(step: int) -> dict:
     return {"family": "", "args": {}, "net": {"weight": torch.full((100_000,), float(step))}, "ema": {}, "step": step}
 
 
-def test_a_save_interrupted_while_torch_writes_leaves_the_old_checkpoint(tmp_path, monkeypatch):
-    checkpoint.save(tmp_path / "last.pt", numbered(1))
-    half = as_bytes(numbered(2))[:200_000]
-
-    def interrupted(state, file):
-        file.write(half)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(torch, "save", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        checkpoint.save(tmp_path / "last.pt", numbered(2))
-    assert step_of(tmp_path / "last.pt") == 1
-
-
-def test_a_folder_that_cannot_be_made_is_reported(tmp_path):
-    (tmp_path / "runs").write_text("a file where the folder should be")
-    with pytest.raises(UserError, match=r"last\.pt: cannot be written \(\w+"):
-        checkpoint.save(tmp_path / "runs" / "last.pt", numbered(1))
-
-
 def save_without_end(path: Path, ready):
     step = step_of(path)
     ready.set()

@@ -185,12 +185,6 @@ def test_a_start_of_another_family_or_size_is_named(start, fields, words, traine
             f"runs/{start}/best.pt", *fields)
 
 
-def test_a_net_starts_from_the_averaged_weights_of_a_checkpoint(trained, folder):
-    net, best = models.FAMILIES["fullband"].net(SMALL["fullband"]), folder / trained("fullband")
-    models.start_from(net, best)
-    assert_close(net.state_dict(), checkpoint.load(best)["ema"], rtol=0, atol=0)
-
-
 def test_a_flow_holds_the_net_it_refines_as_that_was(trained, folder):
     trained("flow")
     flow, predictor = (checkpoint.load(folder / f"runs/{name}/best.pt")["ema"] for name in ("flow", "fullband"))

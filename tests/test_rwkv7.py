@@ -9,11 +9,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
+from nets import RWKVNET, gradients
 from torch import nn
 from torch.testing import assert_close
 
 from extractor import rwkv7
 from extractor.rwkv7 import MIN_LOG_W, ChannelMix, Layer, TimeMix, wkv7
+from rwkvnet import RWKVNet, RWKVNetArgs
 
 DIM, N_HEADS = 24, 4
 
@@ -39,10 +41,6 @@ def stirred(module: nn.Module) -> nn.Module:
 
 def assert_equal_up_to(found: torch.Tensor, expected: torch.Tensor, error: float):
     assert_close(found, expected, rtol=0, atol=error * max(1.0, expected.abs().max().item()))
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# the recurrence
 
 
 def wkv7_recurrent(r, log_w, k, v, a, b) -> torch.Tensor:
@@ -95,15 +93,12 @@ def test_a_kernel_that_cannot_bound_the_decay_is_not_taken(monkeypatch):
         assert rwkv7.fla_kernel.__wrapped__() is taken
 
 
-def test_autocast_does_not_touch_the_recurrence():
+def test_the_output_has_the_precision_of_r_and_autocast_does_not_touch_the_recurrence():
     inputs = signals(50, dtype=torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
         found = wkv7(*inputs)
     assert torch.equal(found, wkv7(*inputs))
-
-
-def test_the_output_has_the_precision_of_r():
-    half = [x.bfloat16() for x in signals(50, dtype=torch.float32)]
+    half = [x.bfloat16() for x in inputs]
     assert wkv7(*half).dtype == torch.bfloat16
     assert_close(wkv7(*half), wkv7(*(x.float() for x in half)).bfloat16(), rtol=0, atol=0)
 
@@ -126,10 +121,6 @@ def test_the_kernel_of_fla_core_gives_our_outputs_and_gradients(dtype, monkeypat
         assert (x.float() - y).norm() < 2e-2 * y.norm()  # the inputs themselves are rounded to 8 bits
     monkeypatch.setenv("PLAIN_WKV7", "1")
     assert (wkv7(*half).float() - expected).norm() < 2e-2 * expected.norm()
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# the authors' own code, for one direction
 
 
 @pytest.fixture(scope="module")
@@ -222,10 +213,6 @@ def test_a_layer_is_the_identity_at_first():
     assert torch.equal(Layer(DIM, N_HEADS, 0, 2)(x)[0], x)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# two directions
-
-
 def frames_that_hear(frame: int, function, x: torch.Tensor) -> list[int]:
     """The frames of function(x) that change with one frame of x. [B, T, ...] -> [B, T, ...], in fp64"""
     changed = x.clone()
@@ -299,3 +286,42 @@ def test_frames_of_silence_leave_the_gradients_small(gain):
     quiet = x.clone()
     quiet[:, 20:40] *= gain
     assert size(quiet) < 2 * size(x)
+
+
+ZERO_AT_FIRST = ("time_mix.output.weight", "channel_mix.value.weight")  # so that a layer starts as the identity
+
+
+def make(args: RWKVNetArgs = RWKVNET) -> RWKVNet:
+    """A net whose layers do something."""
+    torch.manual_seed(0)
+    net = RWKVNet(args)
+    for name, parameter in net.named_parameters():
+        if name.endswith((*ZERO_AT_FIRST, ".down")):
+            nn.init.normal_(parameter, std=0.3)
+    return net
+
+
+def test_two_steps_after_the_start_every_parameter_of_a_net_learns():
+    torch.manual_seed(0)
+    net = RWKVNet(RWKVNET)
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+    for _ in range(2):  # the output projections, then the LoRAs' first matrices, which are zero as well
+        gradients(net, 0.1 * noise(2, 500), target=0.1 * noise(2, 500).flip(-1))
+        optimizer.step()
+    for name, gradient in gradients(net, 0.1 * noise(2, 500), target=0.1 * noise(2, 500).flip(-1)).items():
+        assert gradient.isfinite().all() and gradient.any(), name
+
+
+def test_the_paths_are_layers_inside_each_chunk_and_across_the_chunks_each_with_the_values_of_its_first():
+    net, chunks = make(), 0.1 * noise(2, 5, 10, RWKVNET.bottleneck)
+    x, inside, across = chunks.clone(), {}, {}
+    for block in range(RWKVNET.n_blocks):
+        for item in range(2):
+            for s in range(5):
+                out, inside[item, s] = net.layers[2 * block](x[item, s][None], inside.get((item, s)))
+                x = x.index_put((torch.tensor(item), torch.tensor(s)), out[0])
+            for k in range(10):
+                out, across[item, k] = net.layers[2 * block + 1](x[item, :, k][None], across.get((item, k)))
+                x = x.clone()
+                x[item, :, k] = out[0]
+    assert_close(net.paths(chunks), net.norm_out(x), rtol=0, atol=1e-4)

@@ -10,7 +10,6 @@ from torch.nn.utils.parametrizations import spectral_norm
 from torch.testing import assert_close
 
 from extractor import UserError, sigma
-from extractor.optim import update_average
 
 
 def linear(columns: int = 6, rows: int = 12, groups: int = 1, **kwargs) -> nn.Linear:
@@ -202,21 +201,6 @@ def test_stopped_after_three_steps_and_resumed_is_the_same_as_never_stopped():
     optimizer.load_state_dict(saved[1])
     trained(fresh, range(3, 6), optimizer)
     assert_close(fresh.state_dict(), straight.state_dict(), rtol=0, atol=0)
-
-
-def test_a_refreshed_average_has_the_average_gamma_as_its_spectral_norm():
-    net = net_of_three()
-    average, optimizer = deepcopy(net).requires_grad_(False), optimizer_of(net)
-    for i in range(20):
-        trained(net, range(i, i + 1), optimizer)
-        update_average(average, net, keep=0.9, step=i)
-    stale = average(data(0)[0])
-    sigma.refresh(average)
-    for layer, groups in zip(average[::2], (3, 1, 1), strict=True):
-        gain = reparam(layer).gamma / norms(original(layer), groups)
-        expected = original(layer) * gain.repeat_interleave(len(layer.weight) // groups)[:, None]
-        assert_close(layer.weight, expected)
-    assert not torch.allclose(average(data(0)[0]), stale, rtol=1e-3)
 
 
 def test_a_folded_copy_is_a_plain_net_that_computes_the_same_and_the_net_goes_its_own_way():

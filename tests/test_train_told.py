@@ -165,15 +165,6 @@ def test_the_estimated_memory_is_the_peak_of_a_step_also_of_what_is_computed_onc
     assert Memory(20, 1000).largest_batch(10) == 0
 
 
-def test_on_a_gpu_the_peak_is_that_of_its_allocator(monkeypatch):
-    bytes_of = {"memory_allocated": 100, "max_memory_allocated": 350, "reset_peak_memory_stats": None}
-    for name, value in bytes_of.items():
-        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
-    with step_cost.peak(torch.device("cuda")) as most:
-        pass
-    assert most == [250]
-
-
 def test_the_time_of_a_step_is_that_of_warm_ones_when_the_machine_was_not_busy(monkeypatch):
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(step_cost, "time", SimpleNamespace(monotonic=lambda: clock.now))
@@ -213,8 +204,10 @@ def test_a_run_of_minutes_has_the_steps_that_fit_then_and_of_more_minutes_as_man
     state = checkpoint.load(last)
     assert state["step"] == state["args"]["steps"] == 4
     monkeypatch.setattr(train, "steps_that_fit", None)
+    finished = last.read_bytes()
     train.main(args)
-    assert "has its 4 steps already" in capsys.readouterr().out
+    assert "has its 4 steps already; raise MainArgs.steps" in capsys.readouterr().out
+    assert last.read_bytes() == finished
     checkpoint.save(last, state | {"seconds": 120.0})
     train.main(replace(args, minutes=3.0))
     assert checkpoint.load(last)["step"] == 6
@@ -488,10 +481,6 @@ def test_a_folder_where_nothing_can_be_written_is_one_sentence(args, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="file/alice.*cannot be written"):
         main(replace(args, runs=str(tmp_path / "file")))
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# torch.compile
 
 
 def test_a_run_is_compiled_when_told(args, monkeypatch):

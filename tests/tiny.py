@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from conftest import RATE
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils._pytree import keystr, tree_flatten_with_path
 
 import models
 from dataset import MixtureArgs
@@ -54,17 +55,8 @@ def tiny_command(recordings: Path, runs: Path, name: str, model: models.Args = N
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
     """All tensors of a checkpoint, by name."""
-    found = {}
-
-    def walk(name, value):
-        if isinstance(value, dict | list):
-            for k, v in value.items() if isinstance(value, dict) else enumerate(value):
-                walk(f"{name}.{k}", v)
-        elif isinstance(value, torch.Tensor):
-            found[name] = value
-
-    walk("", checkpoint.load(path))
-    return found
+    leaves, _ = tree_flatten_with_path(checkpoint.load(path))
+    return {keystr(name): leaf for name, leaf in leaves if isinstance(leaf, torch.Tensor)}
 
 
 def assert_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]):
@@ -74,7 +66,7 @@ def assert_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]):
 
 def assert_near(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]):
     """Nets and their averages are the same but for rounding, which Adam makes much of where a gradient is near 0."""
-    names = [name for name in a if name.startswith((".net", ".ema"))]
+    names = [name for name in a if name.startswith(("['net']", "['ema']"))]
     one, two = (torch.cat([x[name].flatten() for name in names]) for x in (a, b))
     assert len(names) > 20 and (one - two).norm() < 1e-4 * one.norm()
 
