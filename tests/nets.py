@@ -1,12 +1,24 @@
-"""What tests of nets share: signals to give them, and what comes back of a backward pass."""
+"""What tests of nets share: small ones, signals to give them, and what comes back of a backward pass."""
 
 import torch
 from torch import Tensor, nn
 
+from bandsplit import BandSplitArgs
+from dptnet import DPTNetArgs
+from fullband import FullBandArgs
+from rwkvnet import RWKVNetArgs
 
-def noise(*shape: int, **kwargs) -> Tensor:
+DPTNET = DPTNetArgs(kernel=16, n_filters=24, bottleneck=8, hidden=6, n_blocks=2, n_heads=2, chunk_frames=10)
+RWKVNET = RWKVNetArgs(kernel=16, n_filters=24, bottleneck=12, n_blocks=2, n_heads=2, chunk_frames=10)
+FULLBAND = FullBandArgs(8000, n_fft=64, hop=16, n_bands=12, width=16, hidden=8, n_layers=2)
+BANDSPLIT = BandSplitArgs(
+    8000, n_fft=64, hop=16, bands=((1000, 125), (2000, 250)), width=8, n_blocks=2, n_heads=2, hidden=6
+)  # bins of 125 Hz: 8 bands of 1 bin, 4 of 2, and the other 17 bins
+
+
+def noise(*shape: int, seed: int = 1, **kwargs) -> Tensor:
     """The same at every call."""
-    return 0.1 * torch.randn(*shape, generator=torch.Generator().manual_seed(1), **kwargs)
+    return 0.1 * torch.randn(*shape, generator=torch.Generator().manual_seed(seed), **kwargs)
 
 
 def gradients(net: nn.Module, mixture: Tensor, target: Tensor) -> dict[str, Tensor]:

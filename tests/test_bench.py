@@ -1,4 +1,4 @@
-"""The benches: each can be started, works take turns, and the steps of a flow are scored side by side."""
+"""The benches: each can be started, and what those without a file of their own say."""
 
 import runpy
 import sys
@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny import NET
 
 import evaluate
-from bench import flow_steps, timing
+import models
+from bench import flow_steps, step, timing
 from extractor import UserError, checkpoint
 from flow import Flow, FlowArgs
 from fullband import FullBandArgs
@@ -41,9 +43,6 @@ def test_works_take_turns_the_first_round_is_left_out_and_the_median_counts(monk
     assert timing.medians([lambda: work("a"), lambda: work("b")], 3) == [2.0, 0.5]
     assert done == list("abababab")
 
-
-# ---------------------------------------------------------------------------------------------------------------------
-# numbers of steps of a flow
 
 FLOW = FlowArgs(
     FullBandArgs(n_fft=256, hop=64, n_bands=20, width=16, hidden=8, n_layers=1), n_bands=20, n_fine=10, width=16,
@@ -79,3 +78,26 @@ def test_what_holds_no_flow_is_refused(state, tmp_path):
     checkpoint.save(tmp_path / "best.pt", state)
     with pytest.raises(UserError, match=r"best\.pt: holds no flow; give the checkpoint of one"):
         flow_steps.main(flow_steps.BenchArgs(str(tmp_path / "best.pt")))
+
+
+@pytest.mark.parametrize("operation, kind", [
+    ("aten::mkldnn_rnn_layer_backward", "LSTM"), ("aten::_cudnn_rnn", "LSTM"),
+    ("aten::_scaled_dot_product_flash_attention_for_cpu", "attention"), ("aten::_fft_r2c", "FFT"),
+    ("aten::addmm", "products"), ("aten::native_layer_norm", "norms"), ("aten::copy_", "copies"),
+    ("aten::gelu", step.REST), ("aten::mul", step.REST),
+])
+def test_an_operation_of_a_step_is_of_its_kind(operation, kind):
+    assert step.kind_of(operation) == kind
+
+
+def test_the_table_of_a_step_has_all_of_it(recordings, monkeypatch, capsys):
+    monkeypatch.setitem(models.PRESETS, "dptnet-tiny", NET)
+    threads = torch.get_num_threads()
+    given = (f"{recordings}/clean/alice",), (f"{recordings}/dirty/other",)
+    step.main(step.BenchArgs(("dptnet-tiny",), batch=2, repeats=1, device="cpu", clean=given[0], dirty=given[1]))
+    torch.set_num_threads(threads)
+    head, _, row = capsys.readouterr().out.strip().split("\n")[-3:]
+    cells = dict(zip(head.split(" | "), row.split(" | "), strict=True))
+    shares = {name: float(cell.rstrip(" |%")) for name, cell in list(cells.items())[2:]}
+    assert sum(shares.values()) == pytest.approx(100, abs=1)
+    assert "mixtures |" in shares and all(shares[kind] > 0 for kind in ("LSTM", "attention", "products", "norms"))

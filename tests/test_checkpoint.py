@@ -3,7 +3,6 @@
 import io
 import multiprocessing
 import random
-import resource
 import time
 from collections import OrderedDict
 from pathlib import Path
@@ -20,10 +19,6 @@ def as_bytes(content) -> bytes:
     file = io.BytesIO()
     torch.save(content, file)
     return file.getvalue()
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# saved and loaded
 
 
 def test_what_was_saved_is_loaded_by_plain_torch_without_running_code(state, tmp_path):
@@ -45,10 +40,6 @@ def test_a_loaded_net_has_the_averaged_weights_and_is_ready_to_extract(state, tm
     torch.testing.assert_close(net.state_dict(), state["ema"], rtol=0, atol=0)
     assert not net.training
     assert not any(parameter.requires_grad for parameter in net.parameters())
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# what is no checkpoint
 
 
 class Foreign:
@@ -79,24 +70,16 @@ def test_a_missing_checkpoint_says_who_writes_one(tmp_path):
         checkpoint.load(tmp_path / "best.pt")
 
 
-def test_a_family_that_this_version_does_not_know_is_named_beside_those_it_knows(state, tmp_path):
-    checkpoint.save(tmp_path / "best.pt", state | {"family": "oldnet"})
-    with pytest.raises(UserError, match=r"best\.pt: holds a 'oldnet' net; this version knows .*dptnet"):
-        models.load(tmp_path / "best.pt")
-
-
-def test_args_that_are_impossible_by_now_are_named_with_the_file(state, tmp_path):
-    state["args"]["model"]["n_blocks"] = 0
+@pytest.mark.parametrize("change, words", [
+    (lambda state: state.update(family="oldnet"), "holds a 'oldnet' net; this version knows .*dptnet"),
+    (lambda state: state["args"]["model"].update(n_blocks=0), "written by another version .*n_blocks = 0: give"),
+    (lambda state: state["args"]["model"].update(n_wheels=4) or state["versions"].update(numpy="1.2.3"),
+     r"written by another version .*'numpy': '1\.2\.3'.*n_wheels"),
+])
+def test_a_family_or_args_of_another_version_are_named_with_the_file(change, words, state, tmp_path):
+    change(state)
     checkpoint.save(tmp_path / "best.pt", state)
-    with pytest.raises(UserError, match=r"best\.pt: written by another version .*n_blocks = 0: give"):
-        models.load(tmp_path / "best.pt")
-
-
-def test_args_of_another_version_are_named_with_that_version(state, tmp_path):
-    state["args"]["model"]["n_wheels"] = 4
-    state["versions"]["numpy"] = "1.2.3"
-    checkpoint.save(tmp_path / "best.pt", state)
-    with pytest.raises(UserError, match=r"best\.pt: written by another version .*'numpy': '1\.2\.3'.*n_wheels"):
+    with pytest.raises(UserError, match=rf"best\.pt: {words}"):
         models.load(tmp_path / "best.pt")
 
 
@@ -116,10 +99,6 @@ def test_weights_of_another_version_are_named_and_none_is_loaded(state, tmp_path
         models.load(tmp_path / "best.pt")
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# a save that does not come to its end
-
-
 def step_of(path: Path) -> int:
     """The step of a checkpoint from `numbered`, after a look at every weight."""
     loaded = checkpoint.load(path)
@@ -130,38 +109,6 @@ def step_of(path: Path) -> int:
 def numbered(step: int) -> dict:
     """400 kB, every weight the step's number."""
     return {"family": "", "args": {}, "net": {"weight": torch.full((100_000,), float(step))}, "ema": {}, "step": step}
-
-
-def test_a_save_interrupted_while_torch_writes_leaves_the_old_checkpoint(tmp_path, monkeypatch):
-    checkpoint.save(tmp_path / "last.pt", numbered(1))
-    half = as_bytes(numbered(2))[:200_000]
-
-    def interrupted(state, file):
-        file.write(half)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(torch, "save", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        checkpoint.save(tmp_path / "last.pt", numbered(2))
-    assert step_of(tmp_path / "last.pt") == 1
-
-
-def test_a_disk_that_fills_up_is_reported_and_leaves_the_old_checkpoint(tmp_path):
-    checkpoint.save(tmp_path / "last.pt", numbered(1))
-    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, unlimited[1]))
-    try:
-        with pytest.raises(UserError, match=r"last\.pt: cannot be written \(File too large\)"):
-            checkpoint.save(tmp_path / "last.pt", numbered(2))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
-    assert step_of(tmp_path / "last.pt") == 1
-
-
-def test_a_folder_that_cannot_be_made_is_reported(tmp_path):
-    (tmp_path / "runs").write_text("a file where the folder should be")
-    with pytest.raises(UserError, match=r"last\.pt: cannot be written \(\w+"):
-        checkpoint.save(tmp_path / "runs" / "last.pt", numbered(1))
 
 
 def save_without_end(path: Path, ready):

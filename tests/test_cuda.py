@@ -45,15 +45,6 @@ def test_a_training_step_has_no_outer_product_for_which_torch_wants_a_c_compiler
     assert not [shapes for shapes in products.shapes if shapes[0][2] == 1]
 
 
-@pytest.mark.parametrize("device, fused", [(CPU, None), (CUDA, True)])
-def test_adamw_is_fused_on_a_gpu_alone(device, fused):
-    net = models.FAMILIES["fullband"].net(SMALL["fullband"])
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        net = on(device, net)
-        adamw, _ = make_optimizers(net, lr=1e-3, muon=1.0, weight_decay=0.1)
-    assert adamw.defaults["fused"] is fused
-
-
 def on(device: torch.device, net: nn.Module) -> nn.Module:
     """The net with fake weights there."""
     for module in list(net.modules()):

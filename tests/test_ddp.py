@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -34,19 +35,23 @@ def torchrun(*words: str, n: int = 2, restarts: int = 0) -> list[str]:
     ]
 
 
-def in_a_team(rank: int, size: int, port: int, folder: Path):
+def joined(rank: int, size: int, port: int):
+    """This process's place in a team, as torchrun gives it one."""
     os.environ |= {
         "RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(size),
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
     }
-    with ddp.joined(torch.device("cpu")) as team:
+    return ddp.joined(torch.device("cpu"))
+
+
+def in_a_team(rank: int, size: int, port: int, folder: Path):
+    with joined(rank, size, port) as team:
         x, y = torch.full((2, 3), 1.0 + rank), torch.tensor([10.0 * rank])
         numbers = team.total([x, y], torch.tensor([0.5, rank])).tolist()
         everyones = team.gather({rank: torch.tensor([rank])})
         with team.first_alone():
             seen = sorted(p.name for p in folder.glob("made_by_*"))
             (folder / f"made_by_{rank}").touch()
-        print("not for people's eyes" if rank else "heard")
         net = nn.Linear(2, 1), nn.Linear(1, 1, dtype=torch.float64)
         mine = [*net[0].parameters(), *net[1].parameters(), torch.tensor(rank)]
         with torch.no_grad():
@@ -69,11 +74,7 @@ def test_sums_and_the_firsts_values_go_to_all_values_are_gathered_in_order_and_t
 
 
 def leaves_a_team(rank: int, port: int, folder: Path):
-    os.environ |= {
-        "RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-    }
-    with ddp.joined(torch.device("cpu")) as team:
+    with joined(rank, 2, port) as team:
         team.gather(None)
         torch.optim.AdamW(nn.Linear(1, 1).parameters())  # imports torch._dynamo
         inside = n_threads_of_gloo()
@@ -95,7 +96,6 @@ def test_who_has_left_has_no_thread_of_the_team_which_python_would_abort_at_its_
 
 
 def free_port() -> int:
-    import socket
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
@@ -120,23 +120,13 @@ def test_on_gpus_nccl_where_there_is_one_is_told_which_and_who_fails_alone_does_
     assert calls == [("nccl", gpu) if nccl else ("gloo", None), *["left"] * left] and sys.stdout is said
 
 
-def test_alone_a_team_changes_nothing():
-    with ddp.joined(torch.device("cpu")) as team, team.first_alone():
-        x = torch.ones(2)
-        assert team == ddp.Team() and team.total([x], x) is x and torch.equal(x, torch.ones(2))
-        assert team.gather("a") == ["a"]
-        team.align([x])
-        assert torch.equal(x, torch.ones(2))
-
-
 @pytest.mark.slow(35)
 @pytest.mark.parametrize("turns, sigma_reparam", [(1, True), (2, False)])
 def test_two_processes_do_what_one_does_with_the_same_batch(turns, sigma_reparam, args, recordings, tmp_path):
     args = replace(args, steps=20, valid_every=10, model=replace(args.model, sigma_reparam=sigma_reparam))
     main(args)
     fields = {"steps": 20, "valid_every": 10, "batch_size": 4, "muon": 0, "grad_accum_steps": turns}
-    fields["model.sigma_reparam"] = sigma_reparam
-    command = tiny_command(recordings, tmp_path, "team", **fields)
+    command = tiny_command(recordings, tmp_path, "team", args.model, **fields)
     ended = subprocess.run(torchrun(*command), cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr[-3000:]
 

@@ -1,9 +1,11 @@
-"""The choice of a device."""
+"""The choice of a device, and of the precision on it."""
 
 import pytest
 import torch
+from torch import nn
+from torch.testing import assert_close
 
-from extractor import UserError, loader
+from extractor import UserError, loader, precision
 from extractor.device import hidden_gpu, pick_device
 
 
@@ -11,18 +13,6 @@ from extractor.device import hidden_gpu, pick_device
 def test_a_name_that_is_no_device_is_refused_with_those_that_are(name):
     with pytest.raises(UserError, match=f"device = {name!r}: use auto, cpu, cuda or cuda:1"):
         pick_device(name)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-@pytest.mark.parametrize("name", ["cuda", "cuda:1"])
-def test_cuda_is_refused_where_there_is_none(name):
-    with pytest.raises(UserError, match=f"device = {name!r}, but torch .* sees 0 CUDA devices here: use auto or cpu"):
-        pick_device(name)
-
-
-def test_auto_is_cuda_where_there_is_one_else_the_cpu():
-    assert pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
-    assert pick_device("cpu") == torch.device("cpu")
 
 
 @pytest.mark.parametrize("name, local_rank, expected", [
@@ -96,3 +86,71 @@ def two_gpus(monkeypatch) -> list:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (8, 0))
     monkeypatch.setattr(torch.cuda, "set_device", current.append)
     return current
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# where bfloat16 is used
+
+
+@pytest.mark.parametrize("capabilities, fast", [
+    (lambda: {"avx512_bf16": True}, True),
+    (lambda: {"amx_bf16": True, "avx512_bf16": False}, True),
+    (lambda: {"avx2": True}, False),
+    (None, False),  # a torch that does not say
+])
+def test_auto_is_bf16_on_cpus_that_multiply_it(capabilities, fast, monkeypatch):
+    if capabilities:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", capabilities, raising=False)
+    else:
+        monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    enabled = [precision.autocast(torch.device("cpu"), name)._enabled for name in ("auto", "bf16", "fp32")]
+    assert enabled == [fast, True, False]
+
+
+@pytest.mark.parametrize(("capability", "fast"), [((7, 5), False), ((8, 0), True), ((9, 0), True)])
+def test_auto_is_bf16_from_ampere_on(capability, fast, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert precision.fast(torch.device("cuda")) == fast
+
+
+def test_in_full_precision_autocast_is_off():
+    x = torch.ones(2, 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (x @ x).dtype == torch.bfloat16
+        with precision.full(x):
+            assert (x @ x).dtype == torch.float32
+
+
+def test_an_lstm_runs_under_autocast_on_any_cpu():
+    torch.manual_seed(0)
+    layer, x = nn.LSTM(5, 3, bidirectional=True), torch.randn(7, 2, 5)
+    expected = layer(x)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        found = precision.lstm(layer, x)
+    assert found.dtype == (torch.bfloat16 if precision.rounds_lstms("cpu") else torch.float32)
+    assert_close(found.float(), expected, rtol=0, atol=0.02)
+    found.sum().backward()
+    assert layer.weight_hh_l0.grad.isfinite().all()
+
+
+def test_asking_what_the_cpu_can_do_draws_nothing():
+    state = torch.get_rng_state()
+    precision.rounds_lstms.__wrapped__("cpu")
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_gpu_computes_no_lstm_in_halves_since_torch_would_make_them_fp16():
+    assert not precision.rounds_lstms("cuda")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_on_a_gpu_small_gradients_of_an_lstm_are_those_of_full_precision():
+    torch.manual_seed(0)
+    layer, x = nn.LSTM(5, 3).cuda(), torch.randn(7, 2, 5, device="cuda")
+
+    def gradient(device: str) -> torch.Tensor:
+        with torch.autocast(device, torch.bfloat16):
+            return torch.autograd.grad(1e-8 * precision.lstm(layer, x).float().sum(), layer.weight_hh_l0)[0]
+
+    assert_close(gradient("cuda"), gradient("cpu"), rtol=1e-3, atol=0)

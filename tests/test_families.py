@@ -3,7 +3,7 @@
 import runpy
 import shutil
 import sys
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ import pytest
 import soundfile as sf
 import torch
 from conftest import RATE
+from tiny import ROOT, words_of
 from torch.testing import assert_close
 
 import models
@@ -23,7 +24,6 @@ from flow import FlowArgs
 from fullband import FullBandArgs
 from rwkvnet import RWKVNetArgs
 
-ROOT = Path(__file__).parent.parent
 FOURIER = {"kernel": 32, "n_filters": 64, "fourier": True}
 PATHS = {"bottleneck": 16, "n_blocks": 1, "n_heads": 2, "chunk_frames": 16}
 SPECTRAL = {"n_fft": 128, "hop": 32}
@@ -64,23 +64,13 @@ def run(folder, monkeypatch, capsys):
     return run
 
 
-def model_words(args) -> list[str]:
-    """The command line that makes a preset of the family these args."""
-    words = ["--model", next(name for name, preset in models.PRESETS.items() if type(preset) is type(args))]
-    for field in fields(args):
-        value = getattr(args, field.name)
-        if not is_dataclass(value):
-            words += ["--model." + field.name.replace("_", "-"), *map(str, np.ravel(value).tolist())]
-    return words
-
-
 def train_words(name: str, recordings: Path, steps: int) -> list:
     start = ["--init-from", "runs/fullband/best.pt"] if name == "flow" else []
     return [
         "--name", name.replace(", ", "_"), "--data.clean", recordings / "clean/alice",
         "--data.dirty", recordings / "dirty/other", "--data.segment-s", 0.5, "--data.n-valid", 4, "--steps", steps,
         "--batch-size", 2, "--warmup", 1, "--valid-every", 2, "--workers", 0, "--device", "cpu",
-        *start, *model_words(SMALL[name]),
+        *start, *words_of(SMALL[name]),
     ]
 
 
@@ -99,10 +89,6 @@ def trained(run, folder, recordings):
         return best
 
     return trained
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# the same commands
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -177,10 +163,6 @@ def test_an_export_does_not_write_over_what_training_goes_on_from_but_can_be_mad
         run(*words, "again.pt")
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# one family's checkpoint given to another
-
-
 @pytest.mark.parametrize("there, here", [("dptnet", "fullband"), ("fullband", "bandsplit"), ("fullband", "rwkvnet")])
 def test_a_run_of_another_family_is_named_and_left_alone(there, here, trained, run, folder, recordings):
     trained(there)
@@ -203,16 +185,6 @@ def test_a_start_of_another_family_or_size_is_named(start, fields, words, traine
             f"runs/{start}/best.pt", *fields)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# where training starts
-
-
-def test_a_net_starts_from_the_averaged_weights_of_a_checkpoint(trained, folder):
-    net, best = models.FAMILIES["fullband"].net(SMALL["fullband"]), folder / trained("fullband")
-    models.start_from(net, best)
-    assert_close(net.state_dict(), checkpoint.load(best)["ema"], rtol=0, atol=0)
-
-
 def test_a_flow_holds_the_net_it_refines_as_that_was(trained, folder):
     trained("flow")
     flow, predictor = (checkpoint.load(folder / f"runs/{name}/best.pt")["ema"] for name in ("flow", "fullband"))
@@ -230,19 +202,16 @@ def test_a_flow_goes_on_when_the_net_that_it_refines_is_gone(trained, run, folde
         (folder / "runs/elsewhere").rename(folder / "runs/fullband")
 
 
-def test_what_no_flow_refines_is_named(trained, run, recordings):
-    trained("fullband", "dptnet")
-    words = train_words("flow", recordings, 4)
-    words[words.index("--init-from") + 1] = "runs/dptnet/best.pt"
-    with pytest.raises(UserError, match="cannot initialise .* give a trained fullband or bandsplit net"):
-        run("train.py", *words, "--name", "new")
-
-
-def test_a_flow_without_a_net_to_refine_is_refused(run, recordings):
+@pytest.mark.parametrize("start, message", [
+    (["--init-from", "runs/dptnet/best.pt"], "cannot initialise .* give a trained fullband or bandsplit net"),
+    ([], "MainArgs.init_from = '': this net starts from a trained"),
+])
+def test_a_flow_without_a_net_that_it_can_refine_is_refused(start, message, trained, run, recordings):
+    trained("dptnet")
     words = train_words("flow", recordings, 4)
     at = words.index("--init-from")
-    with pytest.raises(UserError, match="MainArgs.init_from = '': this net starts from a trained"):
-        run("train.py", *words[:at], *words[at + 2 :], "--name", "new")
+    with pytest.raises(UserError, match=message):
+        run("train.py", *words[:at], *start, *words[at + 2 :], "--name", "new")
 
 
 def test_what_a_step_costs_and_how_many_a_flow_takes_may_change(trained, folder):
@@ -253,10 +222,6 @@ def test_what_a_step_costs_and_how_many_a_flow_takes_may_change(trained, folder)
     assert models.differences(path, state, replace(small, sigma=0.7)) == ["sigma = 0.5 there, 0.7 here"]
     (other,) = models.differences(path, state, replace(small, predictor=replace(small.predictor, hop=16)))
     assert other.startswith("predictor = {") and "'hop': 16" in other
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# by name
 
 
 def test_args_of_no_family_are_named():

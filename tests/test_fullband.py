@@ -6,21 +6,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from nets import noise
+from nets import FULLBAND, noise
 from torch.testing import assert_close
 
 from fullband import FLOOR, FullBand, FullBandArgs, band_edges, band_levels, band_means
 
-SMALL = FullBandArgs(8000, n_fft=64, hop=16, n_bands=12, width=16, hidden=8, n_layers=2)
 
-
-def make(args: FullBandArgs = SMALL) -> FullBand:
+def make(args: FullBandArgs = FULLBAND) -> FullBand:
     torch.manual_seed(0)
     return FullBand(args)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# bands
 
 
 @given(st.integers(9, 1100), st.data())
@@ -46,10 +40,6 @@ def test_the_level_of_a_band_is_that_of_its_mean_magnitude():
     for k in range(12):
         mean = magnitudes[..., edges[k] : edges[k + 1]].mean(-1)
         assert_close(found[..., k], 0.5 * (mean + FLOOR).log() + 0.5, rtol=1e-5, atol=1e-5)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# what it does with the spectrum
 
 
 @pytest.mark.parametrize("n_samples", [1, 100, 1001])

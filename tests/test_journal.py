@@ -73,18 +73,6 @@ def test_rates_are_those_of_the_steps_since_the_last_reading(monkeypatch):
     assert [r["data_wait"] for r in rates] == [0.25, 0.25, 0.0]
 
 
-def test_what_lies_between_steps_does_not_count_after_a_restart(monkeypatch):
-    clock = SimpleNamespace(now=0.0)
-    monkeypatch.setattr(journal, "time", SimpleNamespace(monotonic=lambda: clock.now))
-    meter = Meter(CPU, heard_s=1.0)
-    for i in meter.waiting(range(4)):
-        clock.now += 0.5
-        if i == 1:
-            clock.now += 100.0  # validation
-            meter.restart()
-    assert meter.read()["steps_per_s"] == 2.0
-
-
 def test_the_memory_is_the_most_that_this_process_had():
     code = """
 import numpy as np, torch

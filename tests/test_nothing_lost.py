@@ -8,8 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,14 +17,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
-import torch
-from tiny import ROOT, assert_equal, assert_near, scalars, tiny_command, tiny_run, weights
+from tiny import ROOT, assert_equal, scalars, tiny_command, tiny_run, weights
 
 import models
 import train
-from extractor import UserError, checkpoint, ddp, step_cost
+from extractor import UserError, checkpoint, step_cost
 from extractor.parallel import Backward
-from extractor.progress import Progress, keep_best
 from extractor.script import EXIT_RESUMABLE, Stop
 from extractor.step_cost import Memory
 from train import MainArgs, main
@@ -128,16 +126,12 @@ def test_a_step_under_way_when_it_is_told_to_end_is_the_last(args, monkeypatch, 
 
 
 def test_outside_of_a_thread_that_may_it_is_never_told():
-    seen = []
-
-    def in_a_thread():
+    def asked() -> bool:
         with Stop() as stop:
-            seen.append(stop.asked)
+            return stop.asked
 
-    thread = threading.Thread(target=in_a_thread)
-    thread.start()
-    thread.join()
-    assert seen == [False]
+    with ThreadPoolExecutor() as pool:
+        assert pool.submit(asked).result() is False
 
 
 def test_a_full_disk_ends_the_run_with_one_sentence_and_the_last_checkpoint_whole(args):
@@ -155,41 +149,31 @@ def test_a_full_disk_ends_the_run_with_one_sentence_and_the_last_checkpoint_whol
     assert step_of(last) == 12
 
 
-def test_the_best_few_checkpoints_stay(args):
-    saved, losses = [], {1: 5.0, 2: 3.0, 3: 4.0, 4: 6.0, 5: 3.5, 6: 1.0}
-    args, progress = replace(args, keep=3), Progress()
+@pytest.fixture
+def validated(monkeypatch):
+    """validated(*losses): what validations find, one after another."""
+    def validated(*losses: float):
+        found, validate = iter(losses), train.validate
+        monkeypatch.setattr(train, "validate", lambda *a: (validate(*a)[0] | {"loss": next(found)}, validate(*a)[1]))
+
+    return validated
+
+
+def test_the_best_few_checkpoints_stay_ready_to_extract(args, validated):
+    validated(5.0, 3.0, 4.0, 6.0, 3.5, 1.0, 0.5)
+    args = replace(args, valid_every=1, keep=3)
     args.folder.mkdir(parents=True)
-
-    def save(name, progress):
-        saved.append((name, progress.step))
-        (args.folder / name).touch()
-
     (args.folder / "step_3_mine.pt").touch()
-    for progress.step, loss in losses.items():
-        keep_best(args, progress, loss, save, first=True)
-    assert [(name, step) for name, step in saved if name == "best.pt"] == [("best.pt", step) for step in (1, 2, 6)]
-    assert {p.name for p in args.folder.glob("step_*")} == {
-        "step_2.pt", "step_5.pt", "step_6.pt", "step_3_mine.pt",
-    }
-    assert progress.kept == [(1.0, 6), (3.0, 2), (3.5, 5)] and (progress.best, progress.best_step) == (1.0, 6)
-    keep_best(replace(args, keep=1), replace(progress, step=7), 0.5, save, first=True)  # gone on without the word
-    assert len([*args.folder.glob("step_*")]) == 4
+    main(args)
+    kept = {"step_2.pt", "step_5.pt", "step_6.pt", "step_3_mine.pt"}
+    assert {p.name for p in args.folder.glob("step_*")} == kept and step_of(args.folder / "best.pt") == 6
+    models.load(args.folder / "step_5.pt")
+    main(replace(args, steps=7, keep=1))  # gone on without the word
+    assert {p.name for p in args.folder.glob("step_*")} == kept and step_of(args.folder / "best.pt") == 7
 
 
-def test_kept_checkpoints_are_ready_to_extract_and_one_alone_is_best(args):
-    main(replace(args, steps=9, keep=2))
-    kept = sorted(args.folder.glob("step_*.pt"))
-    losses = dict(zip((3, 6, 9), scalars(args.folder)["valid/loss"], strict=True))
-    assert {path.stem for path in kept} == {f"step_{step}" for step in sorted(losses, key=losses.get)[:2]}
-    models.load(kept[0])
-    main(replace(args, name="one"))
-    assert not list((args.folder.parent / "one").glob("step_*"))
-
-
-def test_without_anything_better_for_so_long_it_ends_early_and_can_go_on(args, monkeypatch, capsys):
-    losses = iter([3.0, 2.0, 2.5, 2.0, 2.2, 1.0])
-    validate = train.validate
-    monkeypatch.setattr(train, "validate", lambda *a: (validate(*a)[0] | {"loss": next(losses)}, validate(*a)[1]))
+def test_without_anything_better_for_so_long_it_ends_early_and_can_go_on(args, validated, capsys):
+    validated(3.0, 2.0, 2.5, 2.0, 2.2, 1.0)
     args = replace(args, steps=60, valid_every=2, patience=2)
     main(args)
     assert step_of(args.folder / "last.pt") == 8 and step_of(args.folder / "best.pt") == 4
@@ -202,38 +186,16 @@ def test_without_anything_better_for_so_long_it_ends_early_and_can_go_on(args, m
     assert step_of(args.folder / "best.pt") == 12
 
 
-def test_in_turns_the_weights_are_those_of_the_whole_batch(args):
-    args = replace(args, batch_size=4, precision="fp32", muon=0.0)
-    main(args)
-    main(replace(args, name="turns", grad_accum_steps=4))
-    one, two = (weights(args.folder.parent / name / "last.pt") for name in ("alice", "turns"))
-    assert_near(one, two)
-    ours, theirs = (scalars(args.folder.parent / name)["valid/loss"] for name in ("alice", "turns"))
-    assert theirs == pytest.approx(ours, rel=1e-5)
-
-
-def broken_in_the_middle(path: Path):
-    """From where nothing is read before training."""
-    samples, rate = sf.read(path)
+def test_a_recording_that_breaks_in_the_night_is_named_counted_and_passed_over(args, tmp_path, capsys):
+    other = Path(shutil.copytree(args.data.dirty[0], tmp_path / "other"))
+    samples, rate = sf.read(other / "game/src_0.flac")
     samples = np.tile(samples, 10)
-    samples[10 * rate : 30 * rate] = np.nan
-    sf.write(path.with_suffix(".wav"), samples, rate, "FLOAT")
-
-
-@pytest.fixture
-def breaking(args, tmp_path) -> MainArgs:
-    """Recordings of which the only game breaks in the middle."""
-    folder = Path(shutil.copytree(Path(args.data.clean[0]).parents[1], tmp_path / "recordings"))
-    broken_in_the_middle(folder / "dirty/other/game/src_0.flac")
-    (folder / "dirty/other/game/src_0.flac").unlink()
-    data = replace(args.data, clean=(f"{folder}/clean/alice",), dirty=(f"{folder}/dirty/other",))
-    return replace(args, data=data, steps=20, valid_every=20)
-
-
-def test_a_recording_that_breaks_in_the_night_is_named_counted_and_passed_over(breaking, capsys):
+    samples[10 * rate : 30 * rate] = np.nan  # where nothing is read before training
+    (other / "game/src_0.flac").unlink()
+    sf.write(other / "game/src_0.wav", samples, rate, "FLOAT")
     with pytest.warns(UserWarning, match=r"passed over: .*game/src_0\.wav: NaN or infinite samples"):
-        main(breaking)
-    (n,) = scalars(breaking.folder)["train/unread"]
+        main(replace(args, data=replace(args.data, dirty=(str(other),)), steps=20, valid_every=20))
+    (n,) = scalars(args.folder)["train/unread"]
     assert n > 0 and f"{n:.0f} draws from recordings failed and were made anew" in capsys.readouterr().out
 
 
@@ -266,10 +228,3 @@ def test_what_makes_mixtures_and_has_no_memory_ends_the_run_with_one_sentence(fa
 
 def fail_in_shm():
     raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
-
-
-def test_of_an_item_only_what_training_reads_is_sent_to_it(args):
-    material = train.find_material(args.data)
-    training = train.MixtureDataset(material, args.data, args.model.sample_rate, split="train")
-    (batch,) = next(train.mixtures(args, training, ddp.Team(), 0, torch.device("cpu")))
-    assert {*batch} == {"mixture", "target", "seed", "speaker", "unread", "error"}

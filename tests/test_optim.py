@@ -15,17 +15,14 @@ from extractor import UserError, precision
 from extractor.optim import Muon, decay_groups, freeze, learning_rate, make_optimizers, update_average
 
 
-def test_the_learning_rate_rises_in_a_line_and_falls_in_half_a_cosine():
-    plan = {"peak": 1.0, "warmup": 10, "steps": 110}
-    assert [learning_rate(step, **plan) for step in (0, 4, 9)] == pytest.approx([0.1, 0.5, 1.0])
-    assert learning_rate(60, **plan) == pytest.approx(0.01 + 0.99 / 2)  # half way down
-    assert learning_rate(110, **plan) == pytest.approx(0.01)
-
-
-def test_a_short_run_warms_up_over_a_fifth_of_its_steps_at_most():
-    rates = [learning_rate(step, peak=1.0, warmup=100, steps=50) for step in range(51)]
-    assert rates[0] == pytest.approx(0.1) and rates[9] == pytest.approx(1.0)
-    assert rates[30] == pytest.approx(0.01 + 0.99 / 2) and rates[50] == pytest.approx(0.01)
+@pytest.mark.parametrize("warmup, steps, warm", [(10, 110, 10), (100, 50, 10)])
+def test_the_learning_rate_rises_in_a_line_over_a_fifth_of_the_steps_at_most_and_falls_in_half_a_cosine(
+    warmup, steps, warm
+):
+    rates = [learning_rate(step, peak=1.0, warmup=warmup, steps=steps) for step in range(steps + 1)]
+    assert [rates[0], rates[4], rates[warm - 1]] == pytest.approx([0.1, 0.5, 1.0])
+    assert rates[(warm + steps) // 2] == pytest.approx(0.01 + 0.99 / 2)  # half way down
+    assert rates[steps] == pytest.approx(0.01)
 
 
 def test_the_average_keeps_a_tenth_of_the_first_weights_and_later_what_it_is_told():
@@ -38,8 +35,8 @@ def test_the_average_keeps_a_tenth_of_the_first_weights_and_later_what_it_is_tol
     assert average.weight.item() == pytest.approx(0.75 * 0.9 + 0.25)
 
 
-def test_norms_and_biases_do_not_decay():
-    decayed, free = decay_groups(DPTNet(NET), 0.5)
+def test_norms_biases_and_the_factors_of_sigma_reparam_do_not_decay():
+    decayed, free = decay_groups(DPTNet(replace(NET, sigma_reparam=True)), 0.5)
     assert (decayed["weight_decay"], free["weight_decay"]) == (0.5, 0.0)
     assert {p.ndim for p in decayed["params"]} == {2} and {p.ndim for p in free["params"]} == {1}
     net = BandSplit(replace(BAND_SPLIT["tiny"], width=8, hidden=8))  # whose bands have a bias each, in one tensor
@@ -49,7 +46,7 @@ def test_norms_and_biases_do_not_decay():
 
 
 class Mixed(nn.Module):
-    """A parameter of each kind: matrices at an end and inside, a kernel, a bias, one that is not trained."""
+    """A parameter of each kind: matrices at an end and inside, one of its name; a kernel, a bias, one not trained."""
 
     muon_excluded = ("enter",)
 
@@ -57,6 +54,7 @@ class Mixed(nn.Module):
         super().__init__()
         self.enter = nn.Linear(2, 3, bias=False)
         self.matrix, self.kernel = nn.Linear(3, 2, bias=False), nn.Conv1d(2, 2, 3)
+        self.inner = nn.ModuleDict({"enter": nn.Linear(2, 2, bias=False)})
         self.frozen = nn.Linear(2, 2, bias=False).requires_grad_(False)
 
 
@@ -64,17 +62,11 @@ def test_every_trained_parameter_has_one_optimizer_and_inner_matrices_have_muon(
     net = Mixed()
     adamw, muon = make_optimizers(net, lr=5e-4, muon=14.0, weight_decay=0.5)
     groups = [(g["weight_decay"], [id(p) for p in g["params"]]) for o in (adamw, muon) for g in o.param_groups]
-    end, inside, kernel, bias = map(id, (net.enter.weight, net.matrix.weight, net.kernel.weight, net.kernel.bias))
-    assert groups == [(0.5, [end, kernel]), (0.0, [bias]), (0.5, [inside])]
+    weights = (net.enter.weight, net.matrix.weight, net.inner["enter"].weight, net.kernel.weight, net.kernel.bias)
+    end, matrix, inside, kernel, bias = map(id, weights)
+    assert groups == [(0.5, [end, kernel]), (0.0, [bias]), (0.5, [matrix, inside])]
     (adamw,) = make_optimizers(net, lr=5e-4, muon=0, weight_decay=0.1)
-    assert [[id(p) for p in g["params"]] for g in adamw.param_groups] == [[end, inside, kernel], [bias]]
-
-
-def test_a_part_inside_another_keeps_muon_though_it_has_the_name_of_one_at_an_end():
-    net = Mixed()
-    net.inner = nn.ModuleDict({"enter": nn.Linear(2, 2, bias=False)})
-    _, muon = make_optimizers(net, lr=5e-4, muon=14.0, weight_decay=0.1)
-    assert {id(p) for p in muon.param_groups[0]["params"]} == {id(net.matrix.weight), id(net.inner["enter"].weight)}
+    assert [[id(p) for p in g["params"]] for g in adamw.param_groups] == [[end, matrix, kernel, inside], [bias]]
 
 
 SHAPES = (6, 9), (9, 6), (6, 9), (5, 5), (40, 3)  # two of them alike
@@ -130,5 +122,5 @@ def test_parts_are_held_by_name_with_all_below_them():
 def test_parts_that_are_not_there_and_all_of_a_net_are_not_held():
     with pytest.raises(UserError, match=r"MainArgs.freeze: the net has no 'encodr'; give parts of enter, matrix, kern"):
         freeze(Mixed(), ["encodr"])
-    with pytest.raises(UserError, match="MainArgs.freeze = enter, matrix, kernel: nothing is left to train"):
-        freeze(Mixed(), ["enter", "matrix", "kernel"])
+    with pytest.raises(UserError, match="MainArgs.freeze = enter, matrix, kernel, inner: nothing is left to train"):
+        freeze(Mixed(), ["enter", "matrix", "kernel", "inner"])

@@ -2,11 +2,8 @@
 
 import re
 import shutil
-import subprocess
-import sys
 import threading
 from copy import deepcopy
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,7 +12,7 @@ from torch import nn
 from torch.testing import assert_close
 
 import flow
-from extractor import sigma
+from bench import parts
 from extractor.parallel import Backward
 from fullband import FullBandArgs
 from losses import LossArgs
@@ -40,7 +37,7 @@ def small_flow() -> flow.Flow:
 
 def mean(net, mixture, target, seeds):
     value = net(mixture).mean()
-    return value, {"mean": value.detach(), "items": torch.tensor(float(len(mixture)))}
+    return value, {"mean": value.detach()}
 
 
 def batch(mixture, target=None) -> dict:
@@ -52,14 +49,20 @@ def step(backward, loss, mixture, target=None):
     return backward(loss, [batch(mixture, target)], len(mixture))
 
 
-def test_every_item_counts_the_same_in_parts_of_unequal_size(threads):
-    """Of the items 1, 2, 6 the part {1, 2} has the mean 1.5 and the weight 2/3, {6} the weight 1/3: 3 in all."""
-    threads(2)
+@pytest.mark.parametrize("n_threads, batches, n_items, expected", [
+    (2, [[1, 2, 6]], 3, 3),        # parts of unequal size: {1, 2} has mean 1.5 and weight 2/3, {6} has weight 1/3
+    (4, [[1, 3]], 2, 2),           # fewer items than threads
+    (2, [[1, 2], [6]], 4, 9 / 4),  # are added up; the fourth item is another process's
+])
+def test_every_item_of_a_step_counts_the_same(n_threads, batches, n_items, expected, threads):
+    threads(n_threads)
     net = Scale()
-    loss, named = step(Backward(net, CPU, batch_size=3), mean, torch.tensor([[1.0], [2.0], [6.0]]))
-    assert loss.item() == pytest.approx(3) and not loss.requires_grad
-    assert net.w.grad.item() == pytest.approx(3) and net.unused.grad is None
-    assert named == pytest.approx({"mean": 3, "items": 2 * 2 / 3 + 1 * 1 / 3})
+    backward = Backward(net, CPU, batch_size=4)
+    for _ in range(2):  # nothing is left of an earlier step
+        pieces = (batch(torch.tensor(items)[:, None].float()) for items in batches)
+        loss, named = backward(mean, pieces, n_items)
+        assert loss.item() == pytest.approx(expected) and not loss.requires_grad
+        assert net.w.grad.item() == pytest.approx(expected) == named["mean"] and net.unused.grad is None
 
 
 def test_the_parts_run_at_the_same_time_each_on_its_share_of_the_threads(threads):
@@ -76,30 +79,6 @@ def test_the_parts_run_at_the_same_time_each_on_its_share_of_the_threads(threads
     for _ in range(2):
         step(backward, loss, torch.ones(2, 1))
     assert seen == 4 * [2] and in_this_thread() == before
-
-
-def test_a_batch_smaller_than_the_others_has_a_part_an_item(threads):
-    threads(4)
-    net = Scale()
-    loss, _ = step(Backward(net, CPU, batch_size=4), mean, torch.tensor([[1.0], [3.0]]))
-    assert loss.item() == 2 and net.w.grad.item() == 2
-    for device, batch_size, n_parts in (("cpu", 8, 4), ("cpu", 3, 3), ("cuda", 8, 1)):  # nor more nets than parts
-        assert len(Backward(net, torch.device(device), batch_size).nets) == n_parts
-
-
-def test_parts_have_the_weights_and_buffers_of_the_net_after_every_step(threads):
-    threads(2)
-    net = nn.Sequential(nn.Linear(3, 3), nn.LSTM(3, 2))
-    sigma.reparametrize(net[0])
-    backward, optimizer = Backward(net, CPU, batch_size=2), torch.optim.AdamW(net.parameters(), lr=0.1)
-    for _ in range(2):
-        before = {name: value.clone() for name, value in net.state_dict().items()}
-        step(backward, lambda net, x, *_: (net(x)[0].square().mean(), {}), noise(2, 3))
-        optimizer.step()
-        sigma.update(net)
-        after = net.state_dict()
-        assert not any(torch.equal(before[name], after[name]) for name in after)
-        assert_close(backward.nets[1].state_dict(), after, rtol=0, atol=0)
 
 
 def gradient(net: nn.Module) -> dict[str, torch.Tensor]:
@@ -120,23 +99,12 @@ def test_what_is_drawn_is_an_items_own_whatever_the_threads_and_the_batches(n_th
     gradients = gradient(net)
     threads(n_threads)
     pieces = zip(*(x.split(sizes) for x in whole.values()), strict=True)
-    found, parts = Backward(net, CPU, max(sizes))(loss, [dict(zip(whole, x, strict=True)) for x in pieces], 6)
+    found, of_parts = Backward(net, CPU, max(sizes))(loss, [dict(zip(whole, x, strict=True)) for x in pieces], 6)
     assert_close(found, expected)
-    assert_close(parts, named, rtol=1e-5, atol=0)
+    assert_close(of_parts, named, rtol=1e-5, atol=0)
     assert_close(gradient(net), gradients, rtol=1e-3, atol=1e-5 * max(g.abs().max().item() for g in gradients.values()))
     other, _ = Backward(net, CPU, 6)(loss, [whole | {"seed": torch.arange(6) + 6}], 6)
     assert abs(other - expected) > 1e-3
-
-
-def test_batches_are_added_up_and_those_of_others_count_in_the_mean(threads):
-    """1, 2 and 6 are three of four items: their means add up to 9 / 4."""
-    threads(2)
-    net = Scale()
-    pieces = [batch(torch.tensor([[1.0], [2.0]])), batch(torch.tensor([[6.0]]))]
-    loss, named = Backward(net, CPU, batch_size=2)(mean, iter(pieces), 4)
-    assert loss.item() == net.w.grad.item() == named["mean"] == pytest.approx(9 / 4)
-    Backward(net, CPU, batch_size=2)(mean, pieces[1:], 1)
-    assert net.w.grad.item() == 6  # nothing is left of an earlier step
 
 
 def test_what_fails_in_a_part_fails_the_step(threads):
@@ -151,16 +119,11 @@ def test_what_fails_in_a_part_fails_the_step(threads):
         step(Backward(Scale(), CPU, batch_size=2), loss, torch.tensor([[1.0], [2.0]]))
 
 
-def test_the_bench_prints_a_row_a_preset():
-    command = [sys.executable, "-m", "bench.parts", "--presets", "fullband-light", "--batch", "2", "--repeats", "1"]
-    ended = subprocess.run(command, cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=True)
-    (row,) = re.findall(r"^\| `fullband-light` \|(.*)\|$", ended.stdout, re.M)
+def test_the_bench_prints_a_row_a_preset(capsys):
+    parts.main(parts.BenchArgs(("fullband-light",), batch=2, repeats=1))
+    (row,) = re.findall(r"^\| `fullband-light` \|(.*)\|$", capsys.readouterr().out, re.M)
     one, operations, batch, ratio = map(float, row.split("|"))
     assert min(one, operations, batch) > 0 and ratio == pytest.approx(operations / batch, rel=0.1)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# compiled
 
 
 class Stack(nn.Module):
@@ -168,14 +131,10 @@ class Stack(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.enter = nn.Linear(4, 8)
-        self.layers = nn.ModuleList(nn.Sequential(nn.Linear(8, 8), nn.GELU()) for _ in range(2))
+        self.layers = nn.ModuleList(nn.Sequential(nn.Linear(4, 4), nn.GELU()) for _ in range(2))
 
     def forward(self, x):
-        x = self.enter(x)
-        for layer in self.layers:
-            x = x + layer(x)
-        return x
+        return x + self.layers[1](x + self.layers[0](x))
 
 
 @pytest.mark.slow(20)

@@ -14,10 +14,8 @@ from conftest import RATE
 from scored import put_list
 
 from bench import race
-from bench.families import cost
 from bench.race import seconds_a_step
-from dptnet import DPTNet, DPTNetArgs
-from extractor import UserError, checkpoint, curves, sigma
+from extractor import UserError, checkpoint, curves
 from extractor.scoring import PRESENT
 from fullband import FullBandArgs
 
@@ -132,11 +130,3 @@ def test_a_flow_refines_the_longest_run_of_the_net_that_it_names(tmp_path):
     assert found() == f"{tmp_path}/fullband_base_10.5min/best.pt"
     run = race.entry("flow", race.CONTESTANTS["flow"], race.RaceArgs(runs=str(tmp_path)))
     assert run.model.predictor == race.CONTESTANTS["fullband_base"]["model"]
-
-
-def test_sigma_reparam_costs_a_parameter_a_group_and_no_product_once_it_is_folded():
-    args = DPTNetArgs(RATE, kernel=32, n_filters=64, fourier=True, bottleneck=16, hidden=16, n_blocks=1, n_heads=2)
-    plain, with_sigma = cost(args), cost(replace(args, sigma_reparam=True))
-    net = DPTNet(replace(args, sigma_reparam=True))
-    n_groups = sum(reparam.gamma.numel() for _, reparam in sigma.parametrized(net))
-    assert with_sigma == (plain.n_parameters + n_groups, plain.gmac_per_s) and n_groups > 5

@@ -9,12 +9,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
+from nets import RWKVNET, gradients
 from torch import nn
 from torch.testing import assert_close
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from extractor import rwkv7
 from extractor.rwkv7 import MIN_LOG_W, ChannelMix, Layer, TimeMix, wkv7
+from rwkvnet import RWKVNet, RWKVNetArgs
 
 DIM, N_HEADS = 24, 4
 
@@ -42,10 +43,6 @@ def assert_equal_up_to(found: torch.Tensor, expected: torch.Tensor, error: float
     assert_close(found, expected, rtol=0, atol=error * max(1.0, expected.abs().max().item()))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# the recurrence
-
-
 def wkv7_recurrent(r, log_w, k, v, a, b) -> torch.Tensor:
     """The recurrence as it is defined, frame by frame: what `wkv7` must equal. 6 times [B, T, H, N] -> [B, T, H, N]
 
@@ -57,13 +54,6 @@ def wkv7_recurrent(r, log_w, k, v, a, b) -> torch.Tensor:
         state = state * log_w_t.exp()[:, :, None] + seen[..., None] * b_t[:, :, None] + v_t[..., None] * k_t[:, :, None]
         out.append(torch.einsum("bhvk,bhk->bhv", state, r_t))
     return torch.stack(out, dim=1)
-
-
-def test_a_key_can_be_replaced():
-    """With a = -k and b = k of length 1 what stood at k is gone before the new value is written there: a delta rule."""
-    key = F.normalize(torch.arange(1.0, 5), dim=0).expand(1, 2, 1, 4)
-    v, zeros = noise(1, 2, 1, 4), torch.zeros(1, 2, 1, 4)
-    assert_close(wkv7_recurrent(key, zeros, key, v, -key, key), v)
 
 
 def assert_same_outputs_and_gradients(inputs: list[torch.Tensor], error: float, chunk_frames: int):
@@ -92,19 +82,6 @@ def test_the_strongest_and_the_weakest_decay_are_exact_in_fp32(log_w, chunk_fram
     assert_same_outputs_and_gradients(inputs, 1e-5, chunk_frames)
 
 
-def test_chunks_are_done_many_at_a_time():
-    class Count(TorchDispatchMode):
-        n = 0
-
-        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-            Count.n += 1
-            return function(*args, **(kwargs or {}))
-
-    with Count():
-        wkv7(*signals(640, torch.float32), chunk_frames=16)
-    assert Count.n < 640  # a tenth of what one operation for each term of each frame would be
-
-
 def test_a_kernel_that_cannot_bound_the_decay_is_not_taken(monkeypatch):
     def old(r, w, k, v, a, b, scale=1.0): ...
     def new(r, w, k, v, a, b, scale=1.0, safe_gate=False, lower_bound=None, chunk_size=64): ...
@@ -116,15 +93,12 @@ def test_a_kernel_that_cannot_bound_the_decay_is_not_taken(monkeypatch):
         assert rwkv7.fla_kernel.__wrapped__() is taken
 
 
-def test_autocast_does_not_touch_the_recurrence():
+def test_the_output_has_the_precision_of_r_and_autocast_does_not_touch_the_recurrence():
     inputs = signals(50, dtype=torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
         found = wkv7(*inputs)
     assert torch.equal(found, wkv7(*inputs))
-
-
-def test_the_output_has_the_precision_of_r():
-    half = [x.bfloat16() for x in signals(50, dtype=torch.float32)]
+    half = [x.bfloat16() for x in inputs]
     assert wkv7(*half).dtype == torch.bfloat16
     assert_close(wkv7(*half), wkv7(*(x.float() for x in half)).bfloat16(), rtol=0, atol=0)
 
@@ -147,10 +121,6 @@ def test_the_kernel_of_fla_core_gives_our_outputs_and_gradients(dtype, monkeypat
         assert (x.float() - y).norm() < 2e-2 * y.norm()  # the inputs themselves are rounded to 8 bits
     monkeypatch.setenv("PLAIN_WKV7", "1")
     assert (wkv7(*half).float() - expected).norm() < 2e-2 * expected.norm()
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# the authors' own code, for one direction
 
 
 @pytest.fixture(scope="module")
@@ -243,23 +213,12 @@ def test_a_layer_is_the_identity_at_first():
     assert torch.equal(Layer(DIM, N_HEADS, 0, 2)(x)[0], x)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# two directions
-
-
 def frames_that_hear(frame: int, function, x: torch.Tensor) -> list[int]:
     """The frames of function(x) that change with one frame of x. [B, T, ...] -> [B, T, ...], in fp64"""
     changed = x.clone()
     changed[:, frame] *= -1
     change = (function(x) - function(changed)).abs()
     return change.amax(dim=[i for i in range(change.ndim) if i != 1]).gt(1e-12).nonzero().flatten().tolist()
-
-
-def test_a_backward_head_is_a_forward_head_on_the_reversed_signal():
-    mix, inputs = TimeMix(DIM, 2, 0, 2), [x.detach() for x in signals(40)]
-    found, forward, backward = mix.scan(*inputs), wkv7(*inputs), wkv7(*(x.flip(1) for x in inputs)).flip(1)
-    assert_close(found[:, :, 0], forward[:, :, 0])
-    assert_close(found[:, :, 1], backward[:, :, 1])
 
 
 def test_neither_direction_looks_further_than_one_frame_the_other_way():
@@ -310,10 +269,6 @@ def test_both_directions_start_from_the_same_values():
                 assert torch.equal(value[: DIM // 2], value[DIM // 2 :]), name
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# layers
-
-
 @pytest.mark.parametrize("gain", [0, 1e-30, 1e-12, 1e-9, 1e-6, 1e-3])
 def test_frames_of_silence_leave_the_gradients_small(gain):
     """kk is k over its length, whose gradient is large where k is small."""
@@ -331,3 +286,42 @@ def test_frames_of_silence_leave_the_gradients_small(gain):
     quiet = x.clone()
     quiet[:, 20:40] *= gain
     assert size(quiet) < 2 * size(x)
+
+
+ZERO_AT_FIRST = ("time_mix.output.weight", "channel_mix.value.weight")  # so that a layer starts as the identity
+
+
+def make(args: RWKVNetArgs = RWKVNET) -> RWKVNet:
+    """A net whose layers do something."""
+    torch.manual_seed(0)
+    net = RWKVNet(args)
+    for name, parameter in net.named_parameters():
+        if name.endswith((*ZERO_AT_FIRST, ".down")):
+            nn.init.normal_(parameter, std=0.3)
+    return net
+
+
+def test_two_steps_after_the_start_every_parameter_of_a_net_learns():
+    torch.manual_seed(0)
+    net = RWKVNet(RWKVNET)
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+    for _ in range(2):  # the output projections, then the LoRAs' first matrices, which are zero as well
+        gradients(net, 0.1 * noise(2, 500), target=0.1 * noise(2, 500).flip(-1))
+        optimizer.step()
+    for name, gradient in gradients(net, 0.1 * noise(2, 500), target=0.1 * noise(2, 500).flip(-1)).items():
+        assert gradient.isfinite().all() and gradient.any(), name
+
+
+def test_the_paths_are_layers_inside_each_chunk_and_across_the_chunks_each_with_the_values_of_its_first():
+    net, chunks = make(), 0.1 * noise(2, 5, 10, RWKVNET.bottleneck)
+    x, inside, across = chunks.clone(), {}, {}
+    for block in range(RWKVNET.n_blocks):
+        for item in range(2):
+            for s in range(5):
+                out, inside[item, s] = net.layers[2 * block](x[item, s][None], inside.get((item, s)))
+                x = x.index_put((torch.tensor(item), torch.tensor(s)), out[0])
+            for k in range(10):
+                out, across[item, k] = net.layers[2 * block + 1](x[item, :, k][None], across.get((item, k)))
+                x = x.clone()
+                x[item, :, k] = out[0]
+    assert_close(net.paths(chunks), net.norm_out(x), rtol=0, atol=1e-4)

@@ -7,21 +7,15 @@ from pathlib import Path
 
 import pytest
 from conftest import RATE
+from tiny import NET
 
 import train
 from bench import stability
 from bench.stability import BenchArgs, main, outcome, valid_loss
 from dataset import MixtureArgs, MixtureDataset
-from dptnet import DPTNet, DPTNetArgs
+from dptnet import DPTNet
 from extractor import UserError, checkpoint
 from extractor.material import find_material
-
-NET = DPTNetArgs(RATE, kernel=32, n_filters=64, bottleneck=16, hidden=16, n_blocks=1, n_heads=2, chunk_frames=16,
-                 fourier=True)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# outcomes
 
 
 @pytest.mark.parametrize("loss, ended, expected", [
@@ -35,10 +29,6 @@ NET = DPTNetArgs(RATE, kernel=32, n_filters=64, bottleneck=16, hidden=16, n_bloc
 ])
 def test_a_run_diverged_if_it_was_ended_or_is_no_better_than_silence(loss, ended, expected):
     assert outcome(loss, -7.5, ended=ended) == expected
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# the whole of it
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,6 @@
 
 import re
 import shutil
-import time
-from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain, repeat
 from pathlib import Path
@@ -15,11 +13,10 @@ import soundfile as sf
 import torch
 from conftest import RATE
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny import NET, scalars, tiny_run
+from tiny import NET, alone_in_elsewhere, scalars, tiny_run
 from torch import nn
 
 import augment
-import models
 import train
 from augment import AugmentArgs
 from dataset import KINDS, MixtureDataset
@@ -168,15 +165,6 @@ def test_the_estimated_memory_is_the_peak_of_a_step_also_of_what_is_computed_onc
     assert Memory(20, 1000).largest_batch(10) == 0
 
 
-def test_on_a_gpu_the_peak_is_that_of_its_allocator(monkeypatch):
-    bytes_of = {"memory_allocated": 100, "max_memory_allocated": 350, "reset_peak_memory_stats": None}
-    for name, value in bytes_of.items():
-        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
-    with step_cost.peak(torch.device("cuda")) as most:
-        pass
-    assert most == [250]
-
-
 def test_the_time_of_a_step_is_that_of_warm_ones_when_the_machine_was_not_busy(monkeypatch):
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(step_cost, "time", SimpleNamespace(monotonic=lambda: clock.now))
@@ -192,30 +180,34 @@ def test_the_time_of_a_step_is_that_of_warm_ones_when_the_machine_was_not_busy(m
     assert step_cost.seconds_a_step(steps(*6 * [30.0]), warm=16) == pytest.approx(30)  # no step is done for nothing
 
 
-@pytest.mark.slow(15)
-def test_the_steps_that_fit_are_the_minutes_over_the_time_of_whole_steps(args, monkeypatch, capsys):
-    """A mixture takes 0.1 s, so a step of two 0.2 s, and what the net takes."""
-    make = MixtureDataset.__getitem__
-    monkeypatch.setattr(MixtureDataset, "__getitem__", lambda self, key: time.sleep(0.1) or make(self, key))
+@pytest.mark.parametrize("minutes, expected", [(1.0, 200), (1e-4, 1)])
+def test_the_steps_that_fit_are_the_minutes_over_the_time_of_whole_steps(minutes, expected, args, monkeypatch, capsys):
+    """A mixture takes 0.15 s, so a step of two 0.3 s; the clock stands still while the net learns."""
+    clock, make = SimpleNamespace(now=0.0), MixtureDataset.__getitem__
+
+    def slow(self, key):
+        clock.now += 0.15
+        return make(self, key)
+
+    monkeypatch.setattr(MixtureDataset, "__getitem__", slow)
+    monkeypatch.setattr(step_cost, "time", SimpleNamespace(monotonic=lambda: clock.now))
     monkeypatch.setattr(step_cost, "SPAN_S", 0.7)
-    assert 100 < train.steps_that_fit(args, 1.0) < 60 / 0.2
-    assert train.steps_that_fit(args, 1e-4) == 1 and capsys.readouterr().out == ""
+    assert train.steps_that_fit(args, minutes) == expected and capsys.readouterr().out == ""
 
 
-def test_a_run_of_minutes_has_the_steps_that_fit_and_keeps_them_when_it_goes_on(args, monkeypatch, capsys):
+def test_a_run_of_minutes_has_the_steps_that_fit_then_and_of_more_minutes_as_many_as_in_one_so_far(
+    args, monkeypatch, capsys
+):
     monkeypatch.setattr(train, "steps_that_fit", lambda args, minutes: round(2 * minutes))
     args = replace(args, minutes=2.0)
-    state = checkpoint.load(train.main(args))
+    last = train.main(args).with_name("last.pt")
+    state = checkpoint.load(last)
     assert state["step"] == state["args"]["steps"] == 4
     monkeypatch.setattr(train, "steps_that_fit", None)
+    finished = last.read_bytes()
     train.main(args)
-    assert "has its 4 steps already" in capsys.readouterr().out
-
-
-def test_of_more_minutes_it_takes_as_many_steps_as_it_did_in_one_so_far(args, monkeypatch):
-    monkeypatch.setattr(train, "steps_that_fit", lambda args, minutes: 4)
-    last = train.main(replace(args, minutes=2.0)).with_name("last.pt")
-    state = checkpoint.load(last)
+    assert "has its 4 steps already; raise MainArgs.steps" in capsys.readouterr().out
+    assert last.read_bytes() == finished
     checkpoint.save(last, state | {"seconds": 120.0})
     train.main(replace(args, minutes=3.0))
     assert checkpoint.load(last)["step"] == 6
@@ -252,23 +244,17 @@ def test_a_dry_run_says_what_fits_and_trains_nothing(args, monkeypatch, capsys):
     assert seen == [(2, RATE // 4), (2, RATE // 2), (2, RATE)] and not list(args.folder.glob("*.pt"))
 
 
-def test_on_a_cpu_a_batch_is_not_tried_that_memory_has_no_room_for(args, monkeypatch):
-    net, device = DPTNet(NET), torch.device("cpu")
-    family, tried = models.FAMILIES["dptnet"], []
-    loss = train.loss_function(args, family, device)
+def test_on_a_cpu_a_batch_that_memory_has_no_room_for_does_not_fit(monkeypatch):
+    def memory(n: int) -> Memory:
+        return step_cost.memory(DPTNet(NET), lambda net, mixture, *_: (net(mixture).sum(), {}), (n, 1000), CPU)
 
-    def noted(net, mixture, *given):
-        tried.append(len(mixture))
-        return loss(net, mixture, *given)
-
-    found = step_cost.memory(net, loss, (2, 1000), device)
+    found = memory(2)
     monkeypatch.setattr(step_cost, "free_bytes", lambda device: found.n_bytes(3) + 1)
-    assert step_cost.memory(net, loss, (3, 1000), device) == found
+    assert memory(3) == found
     with pytest.raises(torch.OutOfMemoryError):
-        step_cost.memory(net, noted, (4, 1000), device)
-    assert max(tried) == 2
+        memory(4)
     monkeypatch.setattr(step_cost, "free_bytes", lambda device: 0)  # a system that does not say
-    step_cost.memory(net, loss, (4, 1000), device)
+    memory(4)
 
 
 def test_some_memory_is_free():
@@ -369,12 +355,6 @@ def test_a_run_whose_last_checkpoint_is_gone_keeps_the_steps_that_were_to_be_kep
     assert {name: (args.folder / f"{name}_before.pt").read_bytes() for name in before} == before
 
 
-def test_another_seed_is_another_run(args):
-    main(args)
-    with pytest.raises(UserError, match=r"last\.pt: started with MainArgs\.seed = 0; give that, or another MainArgs"):
-        main(replace(args, seed=1))
-
-
 def test_what_validation_does_not_depend_on_leaves_the_best_what_it_was(args, recordings, tmp_path, capsys):
     more = shutil.copytree(recordings / "clean" / "alice", tmp_path / "clean" / "alice")
     two = replace(args.data, clean=(*args.data.clean, str(more)))
@@ -388,7 +368,8 @@ def test_what_validation_does_not_depend_on_leaves_the_best_what_it_was(args, re
 @pytest.mark.parametrize(
     ("fields", "message"),
     [({"init_from": "nobody.pt"}, "nobody.pt: there is no such checkpoint"), ({"freeze": ("tail",)}, "MainArgs.freeze"),
-     ({"grad_accum_steps": 3}, "cannot be shared"), ({"seed": 3}, r"last\.pt: started with")],
+     ({"grad_accum_steps": 3}, "cannot be shared"),
+     ({"seed": 3}, r"last\.pt: started with MainArgs\.seed = 0; give that, or another MainArgs")],
 )
 def test_what_needs_no_recordings_is_refused_before_they_are_looked_through(fields, message, args, monkeypatch):
     if "seed" in fields:
@@ -399,26 +380,33 @@ def test_what_needs_no_recordings_is_refused_before_they_are_looked_through(fiel
 
 
 @pytest.fixture
-def growing(args, recordings, tmp_path, monkeypatch):
+def drawn(monkeypatch) -> dict[str, MixtureDataset]:
+    """What training and validation draw from, once there was a run."""
+    found = {}
+
+    class Noted(MixtureDataset):
+        def __init__(self, *given, split, **rest):
+            super().__init__(*given, split=split, **rest)
+            found[split] = self
+
+    monkeypatch.setattr(train, "MixtureDataset", Noted)
+    return found
+
+
+@pytest.fixture
+def growing(args, recordings, tmp_path, drawn):
     """growing(name, steps, ...): trains on a clean folder that recordings may be copied to; -> the seconds for
     validation of every clip, what training and validation drew from."""
     clean = tmp_path / "clean" / "alice"
     shutil.copytree(recordings / "clean" / "alice", clean)
 
     def growing(name: str, steps: int, **more) -> tuple[dict[str, float], set[str], set[str]]:
-        used = {}
-
-        class Noted(MixtureDataset):
-            def __init__(self, *given, split, **rest):
-                super().__init__(*given, split=split, **rest)
-                used[split] = {source.recording.path.name for source in self.clean[0].sources}
-
-        monkeypatch.setattr(train, "MixtureDataset", Noted)
         data = replace(args.data, clean=(str(clean),))
         main(replace(args, name=name, steps=steps, data=data, **more))
         known = checkpoint.load(args.folder.with_name(name) / "best.pt")["clips"]
         assert {clip: length for clip, (length, _) in known.items() if Path(clip).exists()} == {
             str(clip): audio.probe(clip).seconds for clip in audio.find(clean)}
+        used = {split: {s.recording.path.name for s in drawn[split].clean[0].sources} for split in ("train", "valid")}
         return {Path(clip).name: held for clip, (_, held) in known.items()}, used["train"], used["valid"]
 
     return growing, clean / "set"
@@ -474,37 +462,47 @@ def test_what_is_unlike_the_recordings_to_extract_is_said_before_training(args, 
     assert f"{tmp_path}/flat.wav: its spectrum changes by" in capsys.readouterr().out
 
 
-def test_validation_under_conditions_is_the_same_whatever_training_does(args, monkeypatch):
-    used = {}
-
-    class Noted(MixtureDataset):
-        def __init__(self, *given, split, **rest):
-            super().__init__(*given, split=split, **rest)
-            used[split] = self.augment
-
-    monkeypatch.setattr(train, "MixtureDataset", Noted)
+def test_validation_under_conditions_is_the_same_whatever_training_does(args, drawn):
     main(replace(args, augment=AugmentArgs(p_band=1.0)))
-    assert used == {"train": AugmentArgs(p_band=1.0), "valid": augment.CONDITIONS}
+    assert {split: mixtures.augment for split, mixtures in drawn.items()} == {
+        "train": AugmentArgs(p_band=1.0), "valid": augment.CONDITIONS}
 
 
-def test_two_processes_do_not_train_into_one_folder(args, monkeypatch):
-    taken = []
-
-    @contextmanager
-    def folder_lock(folder):
-        taken.append(folder)
-        raise UserError("another process is at work there")
-        yield
-
-    monkeypatch.setattr(train, "folder_lock", folder_lock)
-    with pytest.raises(UserError, match="another process"):
-        main(args)
-    assert taken == [args.folder] and not list(args.folder.glob("*.pt"))
+def test_two_processes_do_not_train_into_one_folder_but_a_dry_run_may_look(args, monkeypatch):
     monkeypatch.setattr(step_cost, "SPAN_S", 0.1)
-    main(replace(args, dry_run=True))
+    with alone_in_elsewhere(args.folder):
+        with pytest.raises(UserError, match="another process is at work there"):
+            main(args)
+        main(replace(args, dry_run=True))
+    assert not list(args.folder.glob("*.pt"))
 
 
 def test_a_folder_where_nothing_can_be_written_is_one_sentence(args, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="file/alice.*cannot be written"):
         main(replace(args, runs=str(tmp_path / "file")))
+
+
+def test_a_run_is_compiled_when_told(args, monkeypatch):
+    layers = []
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **how: layers.append(self))
+    main(replace(args, steps=1))
+    assert not layers
+    main(replace(args, steps=2, compile=True))
+    assert len(layers) == len(DPTNet(NET).layers)
+
+
+def test_a_net_without_layers_to_compile_is_told_so(args, monkeypatch):
+    monkeypatch.setattr(train, "layers_of", lambda net: [])
+    with pytest.raises(UserError, match="MainArgs.compile: a dptnet net has no layers for it; leave it off"):
+        main(replace(args, compile=True))
+
+
+def test_a_machine_that_cannot_compile_is_told_so(args, monkeypatch):
+    def fail(*_, **__):
+        raise torch._dynamo.exc.TorchDynamoException("InvalidCxxCompiler: No working C++ compiler found\n\nmore")
+
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **how: setattr(self, "forward", fail))
+    expected = r"MainArgs.compile: torch.compile fails here \(InvalidCxxCompiler: No .* found\); it needs a C\+\+"
+    with pytest.raises(UserError, match=expected):
+        main(replace(args, compile=True))

@@ -4,12 +4,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from conftest import RATE
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils._pytree import keystr, tree_flatten_with_path
 
+import models
 from dataset import MixtureArgs
 from dptnet import DPTNetArgs
 from extractor import checkpoint
@@ -28,37 +32,31 @@ def tiny_run(recordings: Path, runs: Path) -> MainArgs:
     )
 
 
-def tiny_command(recordings: Path, runs: Path, name: str, **fields) -> list[str]:
+def words_of(model: models.Args) -> list[str]:
+    """The command line that makes a preset of the family these args."""
+    words = ["--model", next(name for name, preset in models.PRESETS.items() if type(preset) is type(model))]
+    for field in fields(model):
+        value = getattr(model, field.name)
+        if not is_dataclass(value):
+            words += ["--model." + field.name.replace("_", "-"), *map(str, np.ravel(value).tolist())]
+    return words
+
+
+def tiny_command(recordings: Path, runs: Path, name: str, model: models.Args = NET, **others) -> list[str]:
     """The same run as words after `python`, with other fields of MainArgs."""
-    fields = {"steps": 6, "batch_size": 2, "warmup": 2, "valid_every": 3, "save_every": 1, "workers": 0} | fields
-    fields |= {"save_s": 0}
-    words, last = (  # of the net after its preset
-        [w for field, value in fields.items() for w in (f"--{field.replace('_', '-')}", str(value))
-         if field.startswith("model.") == of_net] for of_net in (False, True)
-    )
+    others = {"steps": 6, "batch_size": 2, "warmup": 2, "valid_every": 3, "save_every": 1, "workers": 0} | others
+    words = [w for field, value in others.items() for w in (f"--{field.replace('_', '-')}", str(value))]
     return [
-        "train.py", "--name", name, "--runs", str(runs), "--device", "cpu", "--precision", "fp32", *words,
-        "--data.clean", f"{recordings}/clean/alice", "--data.dirty", f"{recordings}/dirty/other",
-        "--data.segment-s", "0.5", "--data.n-valid", "8", "--model", "dptnet-coarse", "--model.sample-rate", str(RATE),
-        "--model.kernel", "32", "--model.n-filters", "64", "--model.bottleneck", "16", "--model.hidden", "16",
-        "--model.n-blocks", "1", "--model.n-heads", "2", "--model.chunk-frames", "16", "--model.fourier", "True",
-        *last,
+        "train.py", "--name", name, "--runs", str(runs), "--device", "cpu", "--precision", "fp32", "--save-s", "0",
+        *words, "--data.clean", f"{recordings}/clean/alice", "--data.dirty", f"{recordings}/dirty/other",
+        "--data.segment-s", "0.5", "--data.n-valid", "8", *words_of(model),
     ]
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
     """All tensors of a checkpoint, by name."""
-    found = {}
-
-    def walk(name, value):
-        if isinstance(value, dict | list):
-            for k, v in value.items() if isinstance(value, dict) else enumerate(value):
-                walk(f"{name}.{k}", v)
-        elif isinstance(value, torch.Tensor):
-            found[name] = value
-
-    walk("", checkpoint.load(path))
-    return found
+    leaves, _ = tree_flatten_with_path(checkpoint.load(path))
+    return {keystr(name): leaf for name, leaf in leaves if isinstance(leaf, torch.Tensor)}
 
 
 def assert_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]):
@@ -68,7 +66,7 @@ def assert_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]):
 
 def assert_near(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]):
     """Nets and their averages are the same but for rounding, which Adam makes much of where a gradient is near 0."""
-    names = [name for name in a if name.startswith((".net", ".ema"))]
+    names = [name for name in a if name.startswith(("['net']", "['ema']"))]
     one, two = (torch.cat([x[name].flatten() for name in names]) for x in (a, b))
     assert len(names) > 20 and (one - two).norm() < 1e-4 * one.norm()
 
