@@ -7,6 +7,7 @@ import pytest
 
 from extractor import UserError, slicing
 from extractor.files import content_hash
+from slicer import SlicerArgs, main
 
 EDGE = 1 << 16  # bytes
 
@@ -48,24 +49,6 @@ def test_a_file_that_cannot_be_read_is_the_users_to_put_right(tmp_path):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# numbers
-
-
-@pytest.mark.parametrize("sources, table, folder, numbers", [
-    (["a.wav", "b.wav"], [], [], [0, 1]),
-    (["src_7.wav", "talk.wav", "other/src_7.flac"], [], [], [7, 0, 1]),
-    (["talk.wav", "src_0.wav"], [], [], [1, 0]),
-    (["src_007.wav", "src_7b.wav", "my src_3.wav"], [], [], [7, 0, 1]),
-    (["a.wav", "src_2.wav"], ["src_0_0.wav", "", "src_2_11.wav"], [], [1, 3]),
-    (["a.wav", "src_2.wav"], [], ["src_0_0.flac", "src_2.png", "take_1.wav"], [1, 3]),
-])
-def test_a_number_is_that_of_the_name_where_it_is_free_else_the_next_that_is(sources, table, folder, numbers, tmp_path):
-    for name in folder:
-        put(tmp_path / name, b"")
-    assert slicing.number([Path(x) for x in sources], [row(clip=clip) for clip in table], tmp_path) == numbers
-
-
-# ---------------------------------------------------------------------------------------------------------------------
 # the table
 
 
@@ -95,10 +78,12 @@ HEADER = "\t".join(slicing.COLUMNS)
     ],
     ids=["other columns", "a column less", "a short row", "a long row", "header only", "one line", "latin-1"],
 )
-def test_another_table_is_refused_by_name(content, tmp_path):
-    put(tmp_path / slicing.TABLE, content)
+def test_another_table_is_refused_by_name_and_left_alone(content, tmp_path):
+    put(tmp_path / "in" / "a.wav", b"")
+    table = put(tmp_path / "out" / slicing.TABLE, content)
     with pytest.raises(UserError, match=r"slices\.tsv: is not the slicer's table .*; choose another out_dir"):
-        slicing.read_table(tmp_path)
+        main(SlicerArgs(inputs=str(tmp_path / "in"), out_dir=str(tmp_path / "out")))
+    assert table.read_bytes() == content
 
 
 def test_a_table_that_cannot_be_written_is_the_users_to_put_right(tmp_path):
@@ -119,9 +104,3 @@ def test_what_the_table_names_is_moved_beside_it_and_what_it_does_not_is_gone(tm
     slicing.publish(tmp_path, [row(clip=name) for name in named])
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {
         "src_0_0.wav": "there before", "src_1_0.wav": "src_1_0.wav", "src_1_1.wav": "src_1_1.wav"}
-
-
-def test_without_rows_or_waiting_clips_nothing_is_written(tmp_path):
-    slicing.save(tmp_path, [])
-    slicing.publish(tmp_path / "nowhere", [row(clip="src_0_0.wav")])
-    assert list(tmp_path.iterdir()) == [] and slicing.read_table(tmp_path) == []
