@@ -1,6 +1,5 @@
-"""What tests of mixtures share. Recordings here have 1000 samples a second and are told apart by their content: a ramp
-says where a part of it was cut, a constant for each second says which second it is, a tone says which kind of source it
-is."""
+"""What tests of mixtures share. Recordings here have 1000 samples a second and are told apart by their content: a tone
+says which kind of source it is."""
 
 from pathlib import Path
 
@@ -21,11 +20,6 @@ def noise(seconds, seed=0):
 
 def tone(seconds, hz, peak=0.1):
     return peak * np.sin(2 * np.pi * hz * np.arange(round(seconds * RATE)) / RATE)
-
-
-def ramp(n):
-    """Rises from 0.1 to 0.9: each value occurs once."""
-    return np.linspace(0.1, 0.9, n, dtype=np.float32)
 
 
 def save(path, samples):
