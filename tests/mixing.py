@@ -40,8 +40,8 @@ def make_folders(tmp_path):
     )
 
 
-def only_clean(args, samples):
-    """The clean recordings, replaced: both have these samples, whichever is held out."""
+def all_clean(args, samples):
+    """All clean recordings, replaced: both have these samples, whichever is held out."""
     for i in range(2):
         save(Path(args.clean[0]) / f"src_{i}.wav", samples)
 

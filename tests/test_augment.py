@@ -33,8 +33,7 @@ def level(x: np.ndarray) -> float:
     return 10 * np.log10(power(x))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# single ones
+# --- single ones -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("rt60_s", [0.2, 0.5])
@@ -84,8 +83,7 @@ def test_a_band_has_nothing_above_its_cutoff_and_all_below_its_edge(edge):
     np.testing.assert_allclose(after[below], before[below], rtol=0.05, atol=0.05 * before.max())
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# in mixtures: at 1000 samples a second, with tones that tell the sources apart
+# --- in mixtures: at 1000 samples a second, with tones that tell the sources apart -----------------------------------
 
 
 @pytest.fixture

@@ -117,8 +117,7 @@ def test_a_process_stopped_while_it_unpacks_leaves_nothing(folder, monkeypatch):
             assert sf.info(recording.unpacked).frames == recording.frames
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# what is known of recordings
+# --- what is known of recordings -------------------------------------------------------------------------------------
 
 
 @pytest.fixture

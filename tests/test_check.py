@@ -33,8 +33,7 @@ def flaws_of(path: Path, kind: str = "clean", **fields) -> str:
     return row["flaws"]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# flaws of one recording
+# --- flaws of one recording ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["clean", "dirty"])
@@ -174,8 +173,7 @@ def test_a_recording_is_read_in_blocks_with_the_same_result(monkeypatch, tmp_pat
     assert len(found & again) > 0.7 * len(found) > 200
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# how high a sound reaches
+# --- how high a sound reaches ----------------------------------------------------------------------------------------
 
 
 def table_of(*bands: tuple[float, float, int]) -> np.ndarray:
@@ -202,8 +200,7 @@ def test_the_bandwidth_is_the_upper_edge_of_the_highest_band_that_is_loud_at_tim
     assert bandwidth(table_of(*bands), 12800, moving=moving) == expected
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# a set of recordings
+# --- a set of recordings ---------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -6,20 +6,7 @@ from itertools import combinations, cycle, islice
 import numpy as np
 import pytest
 import torch
-from mixing import (
-    GAME_HZ,
-    RATE,
-    VOICE_HZ,
-    items,
-    make_folders,
-    mixtures,
-    noise,
-    only_clean,
-    power,
-    power_at,
-    save,
-    tone,
-)
+from mixing import GAME_HZ, RATE, VOICE_HZ, all_clean, items, make_folders, mixtures, noise, power, power_at, save, tone
 from scipy.stats import binomtest, chisquare, kstest
 from torch.utils.data import DataLoader
 
@@ -42,8 +29,7 @@ def folders(tmp_path):
     return make_folders(tmp_path)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# an item is a function of (seed, epoch, index)
+# --- an item is a function of (seed, epoch, index) -------------------------------------------------------------------
 
 
 def test_processes_share_the_items_of_every_step_from_any_step_on():
@@ -63,20 +49,19 @@ def test_any_number_of_workers_gives_the_items_that_the_keys_name(folders, worke
 
 
 def test_another_seed_epoch_or_index_is_another_item(folders):
-    only_clean(folders, noise(1))  # the same, whichever the seed holds out
+    all_clean(folders, noise(1))  # the same, whichever the seed holds out
     data = mixtures(folders)
     different = [data[0, 0], data[0, 1], data[1, 0], data[1, 1], mixtures(replace(folders, seed=1))[0, 0]]
     assert not any(torch.equal(a["mixture"], b["mixture"]) for a, b in combinations(different, 2))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# the target
+# --- the target ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("max_shift", [0.25, 0.9])
 def test_the_target_is_shifted_left_and_right_by_a_uniform_share_of_max_shift(folders, max_shift):
     clip = ramp(200)
-    only_clean(folders, clip)
+    all_clean(folders, clip)
     offsets = []
     for item in items(replace(folders, max_shift=max_shift, **TARGET_ONLY), 2000):
         start = np.flatnonzero(item["target"])[0]
@@ -92,7 +77,7 @@ def test_the_target_is_shifted_left_and_right_by_a_uniform_share_of_max_shift(fo
 @pytest.mark.parametrize("n", [101, 250, 2000])
 def test_a_shorter_clip_lies_whole_anywhere_in_the_segment_and_a_longer_one_is_cropped_anywhere(folders, n):
     clip = ramp(n)
-    only_clean(folders, clip)
+    all_clean(folders, clip)
     padded, starts = np.pad(clip, max(0, 200 - n)), []
     for item in items(replace(folders, max_shift=0, **TARGET_ONLY), 2000):
         starts.append(np.flatnonzero(padded == item["target"][100])[0] - 100)
@@ -100,8 +85,7 @@ def test_a_shorter_clip_lies_whole_anywhere_in_the_segment_and_a_longer_one_is_c
     assert kstest(starts, "uniform", (-0.5, abs(n - 200) + 1)).pvalue > 0.001
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# the interference
+# --- the interference ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("place", [0, 1999])
@@ -189,8 +173,7 @@ def test_at_any_speed_a_segment_is_of_the_part_for_training_and_whole(folders, t
         assert -0.1 < item["interference"].min() and item["interference"].max() < 0.6  # half of a step, and ringing
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# the sum
+# --- the sum ---------------------------------------------------------------------------------------------------------
 
 
 def snrs_db(args, n):
@@ -200,7 +183,7 @@ def snrs_db(args, n):
 @pytest.mark.parametrize("peak", [0.1, 1, 500])
 @pytest.mark.parametrize("snr_db", [-30, 0, 7.5, 30])
 def test_the_snr_asked_for_is_reached_on_every_item_however_loud_the_sources_are(folders, snr_db, peak):
-    only_clean(folders, peak * noise(1))
+    all_clean(folders, peak * noise(1))
     for reached in snrs_db(replace(folders, snr_db=(snr_db, snr_db), p_no_interference=0), 100):
         assert reached == pytest.approx(snr_db, abs=0.01)
 
@@ -212,7 +195,7 @@ def test_the_snr_is_uniform_over_its_range(folders):
 
 @pytest.mark.parametrize("peak", [1, 500])
 def test_target_and_interference_add_up_to_the_mixture_exactly(folders, peak):
-    only_clean(folders, peak * noise(1))
+    all_clean(folders, peak * noise(1))
     for item in items(folders, 200):
         assert all(x.dtype == np.float32 and x.shape == (200,) for x in item.values())
         np.testing.assert_array_equal(item["target"] + item["interference"], item["mixture"])
@@ -220,7 +203,7 @@ def test_target_and_interference_add_up_to_the_mixture_exactly(folders, peak):
 
 def test_no_signal_passes_full_scale_and_the_target_is_turned_down_as_a_whole(folders):
     clip = 10 * noise(0.2)  # peak above 2
-    only_clean(folders, clip)
+    all_clean(folders, clip)
     for item in items(replace(folders, max_shift=0, p_no_target=0), 200):
         peaks = [np.abs(x).max() for x in item.values()]
         assert max(peaks) == pytest.approx(1, abs=1e-6)
@@ -235,8 +218,7 @@ def test_an_item_has_a_seed_of_its_own(folders):
     assert seeds == [mixtures(folders)[epoch, index]["seed"].item() for epoch in range(2) for index in range(20)]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# silence
+# --- silence ---------------------------------------------------------------------------------------------------------
 
 
 def test_where_it_is_silent_it_is_drawn_again(folders, tmp_path):

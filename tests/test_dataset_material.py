@@ -24,8 +24,7 @@ def folders(tmp_path):
     return make_folders(tmp_path)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# training and validation
+# --- training and validation -----------------------------------------------------------------------------------------
 
 
 def test_clips_are_told_by_the_recording_they_were_cut_from():
@@ -118,8 +117,6 @@ def test_recordings_that_come_in_do_not_change_the_order_in_which_the_others_are
         more = [f"new_{n}.wav" for n in rng.integers(1 << 30, size=10)]
         now = {clip for clip in held(few + more) if clip.name in few}
         assert now <= first or first <= now
-    assert len({frozenset(held_out([Path(f"src_{n}") for n in range(20)], [10.0] * 20, MixtureArgs(seed=seed)))
-                for seed in range(10)}) > 5
 
 
 def test_what_was_held_out_stays_so_where_clips_were_moved_but_not_where_they_were_cut_anew():
@@ -216,8 +213,7 @@ def test_validation_mixtures_are_of_four_kinds_in_turn(folders):
         assert (bool(item["target"].any()), game, voice) == expected[i % 4]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# what is refused, in the user's words
+# --- what is refused, in the user's words ----------------------------------------------------------------------------
 
 
 def refusal(action, *args, **kwargs):
@@ -309,11 +305,6 @@ def test_clips_that_are_silent_unreadable_or_no_numbers_are_named_with_what_is_w
     assert found[0] == f"recordings that cannot be used (3), move them away: {silent}: silent, nowhere above -60 dBFS"
     assert found[1].startswith(f"{text}: no sound file that can be read (")
     assert found[2] == f"{nan}: NaN or infinite samples near 0.0 s"
-
-
-def test_a_clip_with_sound_anywhere_is_not_silent(folders):
-    save(Path(folders.clean[0]) / "src_3.wav", np.concatenate([np.zeros(25 * RATE), noise(1)]))
-    assert len(find_material(folders).clean) == 3
 
 
 @pytest.mark.parametrize("cut_s", [0.5, 9.5])

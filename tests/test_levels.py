@@ -10,8 +10,7 @@ def mono(*samples: float) -> np.ndarray:
     return np.float32(samples)[:, None]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# hops
+# --- hops ------------------------------------------------------------------------------------------------------------
 
 
 def test_the_power_of_a_hop_is_that_of_what_its_mean_leaves():
@@ -54,8 +53,7 @@ def test_levels_are_of_the_mean_power_of_three_hops_and_of_two_and_a_half_at_the
     assert smooth_levels(np.zeros(2)).max() < -120
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# background and speech
+# --- background and speech -------------------------------------------------------------------------------------------
 
 
 def levels(**shares: int) -> np.ndarray:
@@ -106,8 +104,7 @@ def test_the_threshold_is_5_db_above_the_background_but_30_db_below_the_speech_a
     assert speech_threshold(background, speech) == pytest.approx(threshold)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# channels
+# --- channels --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("gains, channel", [

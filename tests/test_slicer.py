@@ -40,8 +40,7 @@ def assert_no_cut_in(speech: list[tuple[float, float]], rows: list[dict]):
     assert not any(row["speech_share"] for row in rows if not row["clip"])
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# the best cuts
+# --- the best cuts ---------------------------------------------------------------------------------------------------
 
 
 @st.composite
@@ -153,8 +152,7 @@ def test_with_a_threshold_of_ones_own_what_is_less_loud_is_a_pause(tmp_path):
     assert clips_of(sliced(tmp_path / "found", x))[0]["forced"] == "end"
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# the guarantee, and the account
+# --- the guarantee, and the account ----------------------------------------------------------------------------------
 
 
 @st.composite
@@ -209,8 +207,7 @@ def test_nothing_longer_than_a_block_or_a_clip_is_in_memory(tmp_path, monkeypatc
     assert max(asked) <= (15 + FADE_S) * RATE
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# the samples
+# --- the samples -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mono", [True, False])
