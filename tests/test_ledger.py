@@ -1,4 +1,4 @@
-"""extractor/slicing.py: which recordings are known, what the table keeps, what is moved beside it."""
+"""extractor/slicing.py: which recordings are known, what the table keeps."""
 
 from pathlib import Path
 
@@ -82,16 +82,3 @@ def test_a_table_that_cannot_be_written_is_the_users_to_put_right(tmp_path):
     put(tmp_path / "out", b"a file where the folder should be")
     with pytest.raises(UserError, match=r"slices\.tsv: cannot be written \(.*\); choose another output folder"):
         slicing.save(tmp_path / "out", [row(clip="src_0_0.wav")])
-
-
-# --- clips -----------------------------------------------------------------------------------------------------------
-
-
-def test_what_the_table_names_is_moved_beside_it_and_what_it_does_not_is_gone(tmp_path):
-    put(tmp_path / "src_0_0.wav", b"there before")
-    for name in ("src_1_0.wav", "src_1_1.wav", "src_2_0.wav", "src_1_2.wav.part"):
-        put(tmp_path / slicing.STAGING / name, name.encode())
-    named = ("src_0_0.wav", "src_1_0.wav", "src_1_1.wav", "src_9_9.wav", "")
-    slicing.publish(tmp_path, [row(clip=name) for name in named])
-    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {
-        "src_0_0.wav": "there before", "src_1_0.wav": "src_1_0.wav", "src_1_1.wav": "src_1_1.wav"}
