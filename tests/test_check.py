@@ -20,7 +20,7 @@ from check import CheckArgs, examine, main
 from dataset import MixtureArgs
 from extractor import UserError
 from extractor.material import check_clean, find_material, held_out
-from extractor.profile import N_BANDS, bandwidth
+from extractor.profile import N_BANDS, bandwidth, spectrogram_db
 
 
 def row_of(path: Path, kind: str = "clean", **fields) -> dict:
@@ -174,6 +174,17 @@ def test_a_recording_is_read_in_blocks_with_the_same_result(monkeypatch, tmp_pat
 
 
 # --- how high a sound reaches ----------------------------------------------------------------------------------------
+
+
+def test_band_levels_are_of_equal_bands_up_to_half_the_rate_every_half_second():
+    t = np.arange(3 * 8192) / 8192      # bands of 64 Hz
+    x = np.sin(2 * np.pi * 992 * t) * np.where(t < 1.5, 1, 0.1) + 0.5 * np.sin(2 * np.pi * 3680 * t)
+    levels = spectrogram_db(x.astype(np.float32), 8192)
+    assert levels.shape == (6, 64)      # windows of half a second begin at 0, 0.5, ... 2.5 s
+    assert [int(band) for band in np.argmax(levels, axis=1)] == [15, 15, 15, 57, 57, 57]    # 960 - 1024, 3648 - 3712
+    np.testing.assert_allclose(levels[:, 15] - levels[:, 57], [6.02] * 3 + [-13.98] * 3, atol=0.1)
+    assert np.delete(levels, [15, 57], axis=1).max() < levels.max() - 60
+    assert spectrogram_db(x[:100].astype(np.float32), 8192).shape == (1, 64)
 
 
 def table_of(*bands: tuple[float, float, int]) -> np.ndarray:
