@@ -1,6 +1,5 @@
-"""What tests of mixtures share. Recordings here have 1000 samples a second and are told apart by their content: a ramp
-says where a part of it was cut, a constant for each second says which second it is, a tone says which kind of source it
-is."""
+"""What tests of mixtures share. Recordings here have 1000 samples a second and are told apart by their content: a tone
+says which kind of source it is."""
 
 from pathlib import Path
 
@@ -23,11 +22,6 @@ def tone(seconds, hz, peak=0.1):
     return peak * np.sin(2 * np.pi * hz * np.arange(round(seconds * RATE)) / RATE)
 
 
-def ramp(n):
-    """Rises from 0.1 to 0.9: each value occurs once."""
-    return np.linspace(0.1, 0.9, n, dtype=np.float32)
-
-
 def save(path, samples):
     path.parent.mkdir(parents=True, exist_ok=True)
     sf.write(path, samples, RATE, "FLOAT" if path.suffix == ".wav" else None)
@@ -46,8 +40,8 @@ def make_folders(tmp_path):
     )
 
 
-def only_clean(args, samples):
-    """The clean recordings, replaced: both have these samples, whichever is held out."""
+def all_clean(args, samples):
+    """All clean recordings, replaced: both have these samples, whichever is held out."""
     for i in range(2):
         save(Path(args.clean[0]) / f"src_{i}.wav", samples)
 

@@ -99,7 +99,8 @@ def run_slicer(folder: Path, *words) -> subprocess.Popen:
     return subprocess.Popen(command, stdout=-1, stderr=-1, encoding="utf-8", cwd=Path(__file__).parent.parent)
 
 
-def assert_every_second_is_accounted_for(rows: list[dict], seconds: float):
+def assert_complete(rows: list[dict], seconds: float):
+    """Every second is accounted for."""
     inner = [splice for clip in clips_of(rows) for splice in splices_of(clip, rows)]
     outer = sorted((row for row in rows if row not in inner), key=lambda row: row["start_s"])
     edges = [0.0, *(row[end] for row in outer for end in ("start_s", "end_s")), seconds]

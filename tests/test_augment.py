@@ -33,8 +33,7 @@ def level(x: np.ndarray) -> float:
     return 10 * np.log10(power(x))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# single ones
+# --- single ones -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("rt60_s", [0.2, 0.5])
@@ -84,8 +83,7 @@ def test_a_band_has_nothing_above_its_cutoff_and_all_below_its_edge(edge):
     np.testing.assert_allclose(after[below], before[below], rtol=0.05, atol=0.05 * before.max())
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# in mixtures: at 1000 samples a second, with tones that tell the sources apart
+# --- in mixtures: at 1000 samples a second, with tones that tell the sources apart -----------------------------------
 
 
 @pytest.fixture
@@ -190,9 +188,6 @@ def test_every_range_is_drawn_from():
     room = response(rng, p_target_room=1.0, rt60_s=(0.3, 0.3), direct_db=(7.0, 7.0))[RATE // 2 + 1 :].astype(float)
     assert 10 * np.log10(room @ room) == pytest.approx(-7, abs=0.01)
     assert room[round(0.25 * RATE) :].round(5).any() and not room[round(0.3 * RATE) :].round(6).any()
-    band = np.abs(np.fft.rfft(response(rng, p_band=1.0, cutoff_hz=(5000.0, 5000.0))))
-    assert band[5200:].max() < 0.02 and np.abs(band[:2500] - 1).max() < 0.02
-
     octaves = 125 * 2 ** np.arange(8)
     mic = {"p_target_mic": 1.0, "low_cut_hz": (1.0, 1.0), "eq_db": 0.0, "tilt_db": 0.0}
 

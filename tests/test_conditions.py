@@ -129,8 +129,7 @@ def test_faster_is_higher(name, factor):
     assert np.abs(np.fft.rfft(target[: N // 2])).argmax() == pytest.approx(1000 * factor, abs=1)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# the scores
+# --- the scores ------------------------------------------------------------------------------------------------------
 
 
 def test_every_condition_gets_its_means_by_kind(half, tmp_path, capsys):

@@ -9,19 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mixing import (
-    GAME_HZ,
-    RATE,
-    SPLITS,
-    VOICE_HZ,
-    items,
-    make_folders,
-    mixtures,
-    noise,
-    power_at,
-    ramp,
-    save,
-)
+from mixing import GAME_HZ, RATE, SPLITS, VOICE_HZ, items, make_folders, mixtures, noise, power_at, save, tone
 
 from augment import AugmentArgs
 from dataset import KINDS, MixtureArgs, MixtureDataset
@@ -36,24 +24,15 @@ def folders(tmp_path):
     return make_folders(tmp_path)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# training and validation
+# --- training and validation -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("clip", "recording"),
-    [
-        ("alice/set/src_3_0.wav", ("alice/set", "src_3")),
-        ("alice/set/src_3_12.flac", ("alice/set", "src_3")),
-        ("alice/set/src_3.wav", ("alice/set", "src_3")),
-        ("alice/set/src_31_0.wav", ("alice/set", "src_31")),
-        ("alice/round_1/src_3_0.wav", ("alice/round_1", "src_3")),  # another recording of that number
-        ("alice/set/evening_3_0.wav", ("alice/set", "evening_3_0")),
-    ],
-)
-def test_clips_are_told_by_the_recording_they_were_cut_from(clip, recording):
-    folder, name = recording
-    assert recording_of(Path(clip)) == (Path(folder), name)
+def test_clips_are_told_by_the_recording_they_were_cut_from():
+    """In another folder src_3 is another recording; a name that slicer.py does not give is one."""
+    names = {"src_3_0.wav": "src_3", "src_3_12.flac": "src_3", "src_3.wav": "src_3", "src_31_0.wav": "src_31",
+             "evening_3_0.wav": "evening_3_0"}
+    for clip, name in names.items():
+        assert recording_of(Path("alice/set", clip)) == (Path("alice/set"), name)
 
 
 def seconds(sources) -> float:
@@ -138,8 +117,6 @@ def test_recordings_that_come_in_do_not_change_the_order_in_which_the_others_are
         more = [f"new_{n}.wav" for n in rng.integers(1 << 30, size=10)]
         now = {clip for clip in held(few + more) if clip.name in few}
         assert now <= first or first <= now
-    assert len({frozenset(held_out([Path(f"src_{n}") for n in range(20)], [10.0] * 20, MixtureArgs(seed=seed)))
-                for seed in range(10)}) > 5
 
 
 def test_what_was_held_out_stays_so_where_clips_were_moved_but_not_where_they_were_cut_anew():
@@ -181,7 +158,7 @@ def test_training_keeps_its_share_however_large_the_one_held_out():
 @pytest.mark.parametrize("rate", [RATE, 1600])
 @pytest.mark.parametrize("valid_share", [0.01, 0.1, 0.37, 0.9])
 def test_no_part_of_a_dirty_recording_is_both_for_training_and_for_validation(valid_share, rate):
-    lengths = 100, 12345, 10**6, 10**9
+    lengths = 1, 100, 12345, 10**6, 10**9
     dirty = [Recording(Path(f"{n}.wav"), rate, 1, n) for n in lengths]
     clean = [Recording(Path(f"src_{n}.wav"), rate, 1, 5000) for n in range(2)]
     args = MixtureArgs(valid_share=valid_share)
@@ -195,7 +172,7 @@ def test_no_part_of_a_dirty_recording_is_both_for_training_and_for_validation(va
         if valid_share * recording.seconds >= args.segment_s:
             assert valid[1] - valid[0] == pytest.approx(valid_share * length, abs=1)
     for voices in (material.split(x, args, RATE)[2] for x in SPLITS):
-        assert voices and voices[0].length
+        assert voices and voices[0].length  # the only sample is for both
 
 
 def test_of_short_dirty_recordings_some_are_held_out_whole_and_of_long_ones_the_ends():
@@ -210,12 +187,6 @@ def test_of_short_dirty_recordings_some_are_held_out_whole_and_of_long_ones_the_
         whole = {s.recording for s in valid if s.recording in short}
         assert {(s.start, s.length) for s in valid if s.recording in short} == {(0, 8000)} and len(whole) == 5
         assert {s.recording for s in train} == set(voices) - whole
-
-
-def test_a_few_samples_are_for_both():
-    for n in (1, 2):
-        games = [Recording(Path("a.wav"), RATE, 1, n)]
-        assert all(Material([], games, []).split(x, MixtureArgs(), RATE)[1] for x in SPLITS)
 
 
 def test_validation_mixtures_are_the_same_in_every_run(folders):
@@ -242,8 +213,7 @@ def test_validation_mixtures_are_of_four_kinds_in_turn(folders):
         assert (bool(item["target"].any()), game, voice) == expected[i % 4]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# what is refused, in the user's words
+# --- what is refused, in the user's words ----------------------------------------------------------------------------
 
 
 def refusal(action, *args, **kwargs):
@@ -253,13 +223,9 @@ def refusal(action, *args, **kwargs):
 
 
 @pytest.mark.parametrize("kind", ["clean", "dirty"])
-def test_a_folder_that_does_not_exist_is_named(folders, kind):
+def test_a_folder_that_does_not_exist_or_has_no_recordings_is_named(folders, tmp_path, kind):
     message = refusal(find_material, replace(folders, **{kind: ("datasets/nobody",)}))
     assert message == f"datasets/nobody: there is no such folder of {kind} recordings"
-
-
-@pytest.mark.parametrize("kind", ["clean", "dirty"])
-def test_a_folder_without_recordings_is_named(folders, tmp_path, kind):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "notes.txt").touch()
     message = refusal(find_material, replace(folders, **{kind: (str(tmp_path / "empty"),)}))
@@ -332,24 +298,13 @@ def test_a_clean_recording_is_no_interference(folders):
 
 def test_clips_that_are_silent_unreadable_or_no_numbers_are_named_with_what_is_wrong(folders):
     silent, text, nan = (Path(folders.clean[0]) / f"src_{i}.wav" for i in (3, 4, 5))
-    save(silent, np.zeros(1000))
+    save(silent, np.full(30 * RATE, 9e-4))
     text.write_text("not a sound")
     save(nan, np.full(1000, np.nan))
     found = refusal(find_material, folders).split("; ")
     assert found[0] == f"recordings that cannot be used (3), move them away: {silent}: silent, nowhere above -60 dBFS"
     assert found[1].startswith(f"{text}: no sound file that can be read (")
     assert found[2] == f"{nan}: NaN or infinite samples near 0.0 s"
-
-
-@pytest.mark.parametrize("level", [9e-4, 0.0])
-def test_a_clip_is_silent_below_minus_60_dbfs_everywhere(folders, level):
-    save(Path(folders.clean[0]) / "src_3.wav", np.full(30 * RATE, level))
-    assert "src_3.wav: silent, nowhere above -60 dBFS" in refusal(find_material, folders)
-
-
-def test_a_clip_with_sound_anywhere_is_not_silent(folders):
-    save(Path(folders.clean[0]) / "src_3.wav", np.concatenate([np.zeros(25 * RATE), noise(1)]))
-    assert len(find_material(folders).clean) == 3
 
 
 @pytest.mark.parametrize("cut_s", [0.5, 9.5])
@@ -370,23 +325,17 @@ def test_of_many_bad_recordings_the_first_five_are_named_and_the_others_counted(
 
 
 def test_mixtures_of_one_clean_recording_are_of_its_start_those_of_validation_of_its_end(folders):
-    args = replace(folders, p_no_target=0, max_shift=0, segment_s=0.02, valid_share=0.1)
+    args = replace(folders, max_shift=0, segment_s=0.1, valid_share=0.1)
     (Path(args.clean[0]) / "src_1.wav").unlink()
-    save(Path(args.clean[0]) / "src_0.wav", ramp(10_000))
-
-    def starts(split) -> np.ndarray:
-        """Where targets were cut, by how steep the ramp is for its height, whatever the gain."""
-        targets = np.stack([x["target"] for x in items(args, 200, split) if x["target"].any()])
-        return 9999 / 0.8 * (19 * targets[:, 0] / (targets[:, -1] - targets[:, 0]) * 0.8 / 9999 - 0.1)
-
-    assert -5 < starts("train").min() < 500 and 8500 < starts("train").max() < 8985
-    assert 8995 < starts("valid").min() < 9100 and 9880 < starts("valid").max() < 9985
+    save(Path(args.clean[0]) / "src_0.wav", np.append(tone(9, 50), tone(1, 150)))
+    for split, present, absent in (("train", 50, 150), ("valid", 150, 50)):
+        targets = [item["target"] for item in items(args, 40, split) if item["target"].any()]
+        assert len(targets) >= 30 and all(power_at(x, present) > 1e4 * power_at(x, absent) for x in targets)
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"segment_s": 0}, "segment_s = 0: give a length of 0.01 s or more"),
         ({"segment_s": 1e-5}, "segment_s = 1e-05: give a length of 0.01 s or more"),
         ({"max_shift": 1}, "max_shift = 1: give a share of the segment, 0 to below 1"),
         ({"max_shift": -0.1}, "max_shift = -0.1: give a share of the segment, 0 to below 1"),
@@ -394,7 +343,6 @@ def test_mixtures_of_one_clean_recording_are_of_its_start_those_of_validation_of
         ({"voice_db": (1, 0)}, "voice_db = (1, 0): give two numbers in order, each from -inf to inf"),
         ({"speed": (0.1, 1)}, "speed = (0.1, 1): give two numbers in order, each from 0.25 to 4"),
         ({"speed": (1, 5)}, "speed = (1, 5): give two numbers in order, each from 0.25 to 4"),
-        ({"speed": (2, 1)}, "speed = (2, 1): give two numbers in order, each from 0.25 to 4"),
         ({"p_no_target": -0.1}, "p_no_target = -0.1: give a share, 0 to 1"),
         ({"p_voice": 1.1}, "p_voice = 1.1: give a share, 0 to 1"),
         ({"p_no_target": 0.5, "p_no_interference": 0.6},

@@ -5,20 +5,12 @@ import pytest
 import soxr
 from speech import TALK, talk
 
-from extractor.landmarks import FRAME_S, HOP, N_FFT, RATE, landmarks, same_sounds
-
-A_SECOND = RATE // HOP  # frames that the strongest peaks are chosen from
+from extractor.landmarks import FRAME_S, N_FFT, RATE, landmarks, same_sounds
 
 
 def recording(seconds: float, seed: int = 0) -> np.ndarray:
     """Pauses are at the same places, whatever the seed."""
     return talk(*TALK, rate=RATE, seed=seed)[: round(seconds * RATE)].astype(np.float32)
-
-
-def pairs(x: np.ndarray, *, later: int = 0) -> set[tuple[int, int]]:
-    """Hashes with their frames."""
-    hashes, frames = landmarks(x)
-    return set(zip(hashes.tolist(), (frames + later).tolist(), strict=True))
 
 
 def matches(*recordings: np.ndarray, groups=None, related=np.not_equal) -> list:
@@ -28,39 +20,25 @@ def matches(*recordings: np.ndarray, groups=None, related=np.not_equal) -> list:
     return same_sounds([h for h, _ in found], [at for _, at in found], groups, related)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# landmarks
+# --- landmarks -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n", [0, 1, N_FFT - 1, N_FFT, 5 * RATE])
-def test_silence_and_what_is_shorter_than_a_window_have_no_landmarks(n):
-    for x in (np.zeros(n), np.ones(min(n, N_FFT - 1))):
-        hashes, frames = landmarks(x.astype(np.float32))
-        assert len(hashes) == len(frames) == 0
+def test_silence_and_what_is_shorter_than_a_window_have_no_landmarks_and_match_nothing(n):
+    x = recording(15)
+    for nothing in (np.zeros(n, np.float32), np.ones(min(n, N_FFT - 1), np.float32)):
+        assert [len(found) for found in landmarks(nothing)] == [0, 0]
+        assert [(match.a, match.b) for match in matches(nothing, x, nothing, x)] == [(1, 3)]
+        assert matches(nothing, nothing) == []
 
 
-@pytest.mark.parametrize("gain", [4, 0.06, 0.01])
-def test_the_level_does_not_change_the_landmarks(gain):
-    x = recording(20)
-    loud, soft = pairs(x), pairs(x * np.float32(gain))
-    assert len(loud) > 20 * 10 and len(loud & soft) >= 0.99 * len(loud)
-
-
-@pytest.mark.parametrize("frames, share", [(3 * A_SECOND, 0.95), (100, 0.4)], ids=["seconds", "any frames"])
-def test_an_excerpt_has_the_landmarks_of_the_whole_later(frames, share):
-    x = recording(20)
-    excerpt = pairs(x[frames * HOP :][: 10 * RATE], later=frames)
-    assert len(excerpt & pairs(x)) >= share * len(excerpt) > 100
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# matches
+# --- matches ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seconds", [2, 3, 5, 8, 12])
-def test_a_recording_and_its_copy_are_the_same_however_short_they_are(seconds):
-    for seed in range(5):
-        match, = matches(x := recording(seconds, seed), x)
+def test_a_recording_and_its_copy_are_the_same_however_short_and_at_any_level(seconds):
+    for seed, gain in enumerate((1, 4, 0.06, 0.01, 1)):
+        match, = matches(x := recording(seconds, seed), np.float32(gain) * x)
         assert match.at_a_s == pytest.approx(match.at_b_s, abs=2 * FRAME_S)
 
 
@@ -94,19 +72,6 @@ def test_three_seconds_of_the_same_constant_or_tone_are_not_the_same_sound(hz, p
     assert matches(*recordings) == []
 
 
-def test_a_match_says_where_the_sound_begins_in_either_recording_and_how_long_it_is():
-    sound = recording(8.4, seed=9)[round(0.4 * RATE) :]  # after its first pause
-    a, b = recording(25, seed=1), recording(40, seed=2)
-    a[3 * RATE :][: len(sound)] = sound
-    b[round(20.37 * RATE) :][: len(sound)] = sound  # not at a frame of the other's
-    match, = matches(a, b)
-    assert (match.a, match.b) == (0, 1)
-    assert (match.at_a_s, match.at_b_s, match.seconds) == (
-        pytest.approx(3, abs=0.5), pytest.approx(20.37, abs=0.5), pytest.approx(8, abs=1)
-    )
-    assert match.at_b_s - match.at_a_s == pytest.approx(17.37, abs=2 * FRAME_S)
-
-
 def test_a_pair_is_named_once_and_never_a_recording_with_itself():
     x = recording(15)
     found = matches(x, recording(15, seed=1), np.tile(x, 2), x, related=lambda a, b: np.full(len(a), True))
@@ -125,9 +90,3 @@ def test_groups_are_of_hashes_so_that_only_parts_of_recordings_can_be_compared()
     twice = [hashes, hashes], [frames, frames], [late, late]
     assert same_sounds(*twice, np.not_equal) == []  # no second half is like a first half
     assert len(same_sounds(*twice, np.equal)) == 1
-
-
-def test_recordings_without_landmarks_match_nothing():
-    nothing, x = np.zeros(0, np.float32), recording(15)
-    assert [(match.a, match.b) for match in matches(nothing, x, nothing, x)] == [(1, 3)]
-    assert matches(nothing, nothing) == []

@@ -1,4 +1,4 @@
-"""extractor/slicing.py: which recordings are known, what the table keeps, what is moved beside it."""
+"""extractor/slicing.py: which recordings are known, what the table keeps."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ import pytest
 
 from extractor import UserError, slicing
 from extractor.files import content_hash
+from slicer import SlicerArgs, main
 
 EDGE = 1 << 16  # bytes
 
@@ -21,25 +22,18 @@ def put(path: Path, content: bytes) -> Path:
     return path
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# fingerprints
+# --- fingerprints ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [0, 1, EDGE, EDGE + 1, 5 * EDGE])
-def test_a_file_is_the_same_under_another_name_in_another_folder(size, tmp_path):
-    content = np.random.default_rng(0).bytes(size)
-    paths = [put(tmp_path / name, content) for name in ("a.wav", "other/ü 音.flac")]
-    assert content_hash(paths[0]) == content_hash(paths[1])
-
-
-def test_a_file_is_another_where_a_byte_at_either_end_or_its_size_is(tmp_path):
+def test_a_file_is_the_same_under_any_name_and_another_where_a_byte_at_either_end_or_its_size_is(tmp_path):
     content = np.random.default_rng(0).bytes(5 * EDGE)
-    others = [content, content[:-1], content + b"\0", content + content[-EDGE:], content[EDGE:] + content[:EDGE]]
-    others += [bytes(n * EDGE) for n in (5, 6)]  # zeros
+    contents = [content, content[:-1], content + b"\0", content + content[-EDGE:], content[EDGE:] + content[:EDGE]]
+    contents += [bytes(n) for n in (0, 1, EDGE, EDGE + 1, 5 * EDGE, 6 * EDGE)]  # zeros
     for at in (0, EDGE - 1, 4 * EDGE, 5 * EDGE - 1):
-        others.append(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
-    prints = [content_hash(put(tmp_path / f"{i}.wav", other)) for i, other in enumerate(others)]
-    assert len(set(prints)) == len(others)
+        contents.append(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+    prints = [content_hash(put(tmp_path / f"{i}.wav", content)) for i, content in enumerate(contents)]
+    assert prints == [content_hash(put(tmp_path / f"other/ü {i} 音.flac", x)) for i, x in enumerate(contents)]
+    assert len(set(prints)) == len(contents)
 
 
 def test_a_file_that_cannot_be_read_is_the_users_to_put_right(tmp_path):
@@ -47,26 +41,7 @@ def test_a_file_that_cannot_be_read_is_the_users_to_put_right(tmp_path):
         content_hash(tmp_path / "a.wav")
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# numbers
-
-
-@pytest.mark.parametrize("sources, table, folder, numbers", [
-    (["a.wav", "b.wav"], [], [], [0, 1]),
-    (["src_7.wav", "talk.wav", "other/src_7.flac"], [], [], [7, 0, 1]),
-    (["talk.wav", "src_0.wav"], [], [], [1, 0]),
-    (["src_007.wav", "src_7b.wav", "my src_3.wav"], [], [], [7, 0, 1]),
-    (["a.wav", "src_2.wav"], ["src_0_0.wav", "", "src_2_11.wav"], [], [1, 3]),
-    (["a.wav", "src_2.wav"], [], ["src_0_0.flac", "src_2.png", "take_1.wav"], [1, 3]),
-])
-def test_a_number_is_that_of_the_name_where_it_is_free_else_the_next_that_is(sources, table, folder, numbers, tmp_path):
-    for name in folder:
-        put(tmp_path / name, b"")
-    assert slicing.number([Path(x) for x in sources], [row(clip=clip) for clip in table], tmp_path) == numbers
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# the table
+# --- the table -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("source", ["two  words.wav", "Алиса/音声 🎧.wav", 'the "best" take, 1.wav', "a\tb.wav"])
@@ -95,33 +70,15 @@ HEADER = "\t".join(slicing.COLUMNS)
     ],
     ids=["other columns", "a column less", "a short row", "a long row", "header only", "one line", "latin-1"],
 )
-def test_another_table_is_refused_by_name(content, tmp_path):
-    put(tmp_path / slicing.TABLE, content)
+def test_another_table_is_refused_by_name_and_left_alone(content, tmp_path):
+    put(tmp_path / "in" / "a.wav", b"")
+    table = put(tmp_path / "out" / slicing.TABLE, content)
     with pytest.raises(UserError, match=r"slices\.tsv: is not the slicer's table .*; choose another out_dir"):
-        slicing.read_table(tmp_path)
+        main(SlicerArgs(inputs=str(tmp_path / "in"), out_dir=str(tmp_path / "out")))
+    assert table.read_bytes() == content
 
 
 def test_a_table_that_cannot_be_written_is_the_users_to_put_right(tmp_path):
     put(tmp_path / "out", b"a file where the folder should be")
     with pytest.raises(UserError, match=r"slices\.tsv: cannot be written \(.*\); choose another output folder"):
         slicing.save(tmp_path / "out", [row(clip="src_0_0.wav")])
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# clips
-
-
-def test_what_the_table_names_is_moved_beside_it_and_what_it_does_not_is_gone(tmp_path):
-    put(tmp_path / "src_0_0.wav", b"there before")
-    for name in ("src_1_0.wav", "src_1_1.wav", "src_2_0.wav", "src_1_2.wav.part"):
-        put(tmp_path / slicing.STAGING / name, name.encode())
-    named = ("src_0_0.wav", "src_1_0.wav", "src_1_1.wav", "src_9_9.wav", "")
-    slicing.publish(tmp_path, [row(clip=name) for name in named])
-    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {
-        "src_0_0.wav": "there before", "src_1_0.wav": "src_1_0.wav", "src_1_1.wav": "src_1_1.wav"}
-
-
-def test_without_rows_or_waiting_clips_nothing_is_written(tmp_path):
-    slicing.save(tmp_path, [])
-    slicing.publish(tmp_path / "nowhere", [row(clip="src_0_0.wav")])
-    assert list(tmp_path.iterdir()) == [] and slicing.read_table(tmp_path) == []

@@ -82,14 +82,11 @@ def args(tmp_path) -> MixtureArgs:
     return MixtureArgs((f"{tmp_path}/clean/alice",), (f"{tmp_path}/dirty/other",))
 
 
-def test_captures_lie_beside_the_dirty_folders_and_every_one_is_compared(args, tmp_path):
-    broken, narrow = unlike_captures(args, [audio.probe(tmp_path / "clean/alice/src_0.wav")])
+def test_captures_lie_beside_the_dirty_folders_or_elsewhere_or_nowhere_and_every_one_is_compared(args, tmp_path):
+    clean = [audio.probe(tmp_path / "clean/alice/src_0.wav")]
+    broken, narrow = unlike_captures(args, clean)
     assert broken.startswith(f"{tmp_path}/dirty/alice/phone/broken.wav: no sound file")
     assert narrow.startswith(f"{tmp_path}/dirty/alice/phone/src_0.wav: its sound ends at 4.1 kHz")
-
-
-def test_captures_may_lie_elsewhere_or_nowhere(args, tmp_path):
-    clean = [audio.probe(tmp_path / "clean/alice/src_0.wav")]
     (only,) = unlike_captures(replace(args, captures=(f"{tmp_path}/elsewhere",)), clean)
     assert "elsewhere/src_0.wav: its sound ends at 8." in only
     assert unlike_captures(replace(args, dirty=(f"{tmp_path}/elsewhere/other",)), clean) == []

@@ -1,4 +1,4 @@
-"""From long recordings to clips: where the cuts fall, and what the table says of every second."""
+"""From long recordings to clips: where the cuts fall, what the clips hold, what the table says of every second."""
 
 import tempfile
 from itertools import accumulate
@@ -7,14 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
+import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from speech import (
     BACKGROUND_DB,
     RATE,
     TALK,
-    assert_every_second_is_accounted_for,
+    assert_complete,
     clips_of,
+    content,
     cut_times,
     gain,
     put,
@@ -29,7 +31,7 @@ from speech import (
 import slicer
 from extractor import audio
 from extractor.slicing import LOST, best_clips
-from slicer import FADE_S, main
+from slicer import FADE_S, cross_fade, main
 
 
 def assert_no_cut_in(speech: list[tuple[float, float]], rows: list[dict]):
@@ -38,8 +40,7 @@ def assert_no_cut_in(speech: list[tuple[float, float]], rows: list[dict]):
     assert not any(row["speech_share"] for row in rows if not row["clip"])
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# the best cuts
+# --- the best cuts ---------------------------------------------------------------------------------------------------
 
 
 @st.composite
@@ -82,13 +83,9 @@ def test_no_other_choice_of_clips_costs_less(cuts, shortest, spread, where):
     assert cost(clips) == pytest.approx(min(cost(other) for other in others if allowed(other)))
 
 
-def test_cuts_fall_in_pauses_and_no_speech_is_lost(tmp_path):
-    assert_no_cut_in(spoken(*TALK), sliced(tmp_path, talk(*TALK)))
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_cuts_fall_in_pauses_that_are_only_18_db_quieter_than_the_speech(seed, tmp_path):
-    assert_no_cut_in(spoken(*TALK), sliced(tmp_path, talk(*TALK, background_db=-36, seed=seed)))
+@pytest.mark.parametrize("background_db, seed", [(BACKGROUND_DB, 0), *((-36, seed) for seed in range(5))])
+def test_cuts_fall_in_pauses_though_only_18_db_quieter_than_the_speech_and_none_is_lost(background_db, seed, tmp_path):
+    assert_no_cut_in(spoken(*TALK), sliced(tmp_path, talk(*TALK, background_db=background_db, seed=seed)))
 
 
 def test_the_cuts_move_neither_with_the_level_nor_with_a_constant_offset(tmp_path, capsys):
@@ -114,20 +111,14 @@ def test_of_channels_that_would_cancel_the_louder_is_used_alone(weaker, tmp_path
         np.testing.assert_array_equal(clip, stereo[span, 1 - weaker].astype(np.float32))
 
 
-@pytest.mark.parametrize("first, second", [(0.2, 0.6), (0.6, 0.2)])
-def test_of_two_pauses_the_longer_is_cut(first, second, tmp_path):
-    x = talk(0.3, 9, first, 1, second, 9, 0.3)
-    longer = 9.3 if first > second else 10.3 + first
-    x[round(longer * RATE) :][: round(0.6 * RATE)] *= gain(4)  # though it is the louder, a little
-    assert longer < cut_times(sliced(tmp_path, x))[1, 0] < longer + 0.6
-
-
-@pytest.mark.parametrize("breath", [0, 1])
-def test_of_two_pauses_the_quieter_is_cut(breath, tmp_path):
-    x, starts = talk(0.3, 9, 0.5, 1, 0.5, 9, 0.3), (9.3, 10.8)
-    x[round(starts[breath] * RATE) :][: RATE // 2] *= gain(12)
-    quieter = starts[1 - breath]
-    assert quieter < cut_times(sliced(tmp_path, x))[1, 0] < quieter + 0.5
+@pytest.mark.parametrize("lengths_s, louder, by_db, wanted", [
+    ((0.2, 0.6), 1, 4, 1), ((0.6, 0.2), 0, 4, 0),   # though it is a little louder
+    ((0.5, 0.5), 0, 12, 1), ((0.5, 0.5), 1, 12, 0),
+])
+def test_of_two_pauses_the_longer_is_cut_and_of_equal_ones_the_quieter(lengths_s, louder, by_db, wanted, tmp_path):
+    x, starts_s = talk(0.3, 9, lengths_s[0], 1, lengths_s[1], 9, 0.3), (9.3, 10.3 + lengths_s[0])
+    x[round(starts_s[louder] * RATE) :][: round(lengths_s[louder] * RATE)] *= gain(by_db)
+    assert starts_s[wanted] < cut_times(sliced(tmp_path, x))[1, 0] < starts_s[wanted] + lengths_s[wanted]
 
 
 @pytest.mark.parametrize("at_s", [9.4, 9.402, 9.404, 9.406, 9.408])
@@ -155,8 +146,7 @@ def test_with_a_threshold_of_ones_own_what_is_less_loud_is_a_pause(tmp_path):
     assert clips_of(sliced(tmp_path / "found", x))[0]["forced"] == "end"
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# the guarantee, and the account
+# --- the guarantee, and the account ----------------------------------------------------------------------------------
 
 
 @st.composite
@@ -183,7 +173,7 @@ def test_every_clip_is_within_the_limits_and_every_second_is_accounted_for(recor
         for path in out.glob("*.wav"):
             assert fields["min_s"] <= sf.info(path).frames / rate_out <= fields["max_s"]
         if rows := rows_in(Path(folder)):  # else there was no tenth of a second of speech
-            assert_every_second_is_accounted_for(rows, audio.probe(source).length(rate_out) / rate_out)
+            assert_complete(rows, audio.probe(source).length(rate_out) / rate_out)
             lengths = {row["clip"]: round(row["seconds"] * rate_out) for row in clips_of(rows)}
             assert lengths == {path.name: sf.info(path).frames for path in out.glob("*.wav")}
 
@@ -208,4 +198,97 @@ def test_nothing_longer_than_a_block_or_a_clip_is_in_memory(tmp_path, monkeypatc
     monkeypatch.setattr(slicer, "BLOCK", 50_000)
     rows = sliced(tmp_path / "by blocks", long)
     np.testing.assert_allclose(cut_times(rows), times, atol=0.01)
-    assert max(asked) <= (15 + FADE_S) * RATE and sum(n == 50_000 - 50_000 % 80 for n in asked) == len(long) // 50_000
+    assert max(asked) <= (15 + FADE_S) * RATE
+
+
+# --- the samples -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mono", [True, False])
+@pytest.mark.parametrize(
+    "suffix, subtype, format",
+    [("wav", "PCM_16", "wav"), ("wav", "PCM_24", "wav"), ("wav", "PCM_32", "wav"), ("wav", "FLOAT", "wav"),
+     ("wav", "DOUBLE", "wav"), ("flac", "PCM_16", "wav"), ("flac", "PCM_24", "wav"), ("wav", "PCM_16", "flac"),
+     ("flac", "PCM_24", "flac")],
+)
+def test_clips_are_bit_for_bit_the_recording_save_for_the_fades(suffix, subtype, format, mono, tmp_path):
+    x = talk(0.4, 4, 2, 4, 0.3, 9, 0.4)  # neither 4 s makes a clip without the other
+    x = 0.999 * x / np.abs(x).max()
+    x = x if mono else np.stack([x, 0.7 * np.roll(x, 20)], axis=1)
+    source = put(tmp_path / "in" / f"a.{suffix}", x, subtype=subtype)
+    rows = sliced(tmp_path, mono=mono, format=format)
+    dtype = {"FLOAT": "float32", "DOUBLE": "float64"}.get(subtype, "int32")
+    recording = sf.read(source, dtype=dtype, always_2d=True)[0]
+    n_splices = 0
+    for row in clips_of(rows):
+        clip = sf.read(tmp_path / "out" / row["clip"], dtype=dtype, always_2d=True)[0]
+        assert sf.info(tmp_path / "out" / row["clip"]).subtype == subtype
+        times = [row["start_s"], *(s[end] for s in splices_of(row, rows) for end in ("start_s", "end_s")), row["end_s"]]
+        edges = [round(t * RATE) for t in times]
+        pieces = [recording[a:b] for a, b in zip(edges[::2], edges[1::2], strict=True)]
+        assert len(clip) == sum(map(len, pieces))
+        for i, piece in enumerate(pieces):
+            at, faded = sum(map(len, pieces[:i])), round(FADE_S * RATE) if i else 0
+            np.testing.assert_array_equal(clip[at + faded : at + len(piece)], piece[faded:])
+        n_splices += len(pieces) - 1
+    assert n_splices == 1 and len(clips_of(rows)) == 2
+
+
+def test_clips_begin_and_end_where_the_background_is_nearest_to_zero(tmp_path):
+    sliced(tmp_path, talk(0.5, *[2, 0.5] * 60))
+    ends = [sf.read(path)[0][[0, -1]] for path in (tmp_path / "out").glob("*.wav")]
+    assert len(ends) >= 10 and np.abs(ends).max() < 0.5 * gain(BACKGROUND_DB)
+
+
+def test_a_cross_fade_rises_without_a_step_and_its_gains_add_up_to_one():
+    constant = np.full((500, 2), 0.3, np.float32)
+    np.testing.assert_allclose(cross_fade(constant, constant, 100), np.full((900, 2), 0.3), rtol=1e-6)
+    rise = cross_fade(0 * constant, constant / 0.3, 100)[:, 0]
+    assert not rise[:400].any() and (rise[500:] == 1).all()
+    steps = np.diff(rise[399:501])
+    assert (0 < steps).all() and steps.max() < np.pi / 2 / 100 * 1.01  # the steepest of a half cosine
+
+
+@pytest.mark.parametrize("hum_db", [None, -40])
+def test_where_a_pause_was_shortened_there_is_no_click(hum_db, tmp_path):
+    rate = 44100
+    x = np.stack([talk(0.3, 4, 2.345, 4, 0.3, rate=rate, seed=seed) for seed in (0, 1)], axis=1)
+    if hum_db is not None:  # where the one channel is at zero, the other is not
+        angle = 2 * np.pi * 130 * np.arange(len(x)) / rate
+        x += 2**0.5 * gain(hum_db) * np.stack([np.sin(angle), np.cos(angle)], axis=1)
+    put(tmp_path / "in" / "a.wav", x, rate)
+    rows = sliced(tmp_path, sample_rate=rate, mono=False)
+    (row,) = clips_of(rows)
+    clip, _ = sf.read(tmp_path / "out" / row["clip"])
+    at, n = round((splices_of(row, rows)[0]["start_s"] - row["start_s"]) * rate), round(FADE_S * rate)
+    steps = np.abs(np.diff(clip, axis=0))
+    nearby = steps[at - 10 * n : at - n].max()  # of the background that was left as it is
+    assert steps[at - 2 : at + n + 2].max() <= (1.05 if hum_db is None else 2) * nearby
+
+
+@pytest.mark.parametrize("rate, channels, clip_rate, note", [
+    (11025, 2, 11025, ""), (11025, 6, 11025, "6 channels, of which the clips are the mean"), (11025, 1, 8000, ""),
+    (8000, 2, 44100, "8000 Hz: its clips hold nothing above 4 kHz"),
+])
+def test_what_is_computed_is_written_as_float(rate, channels, clip_rate, note, tmp_path, capsys):
+    x = talk(*TALK[:9], rate=rate)
+    gains = 2 * np.arange(1, channels + 1) / (channels + 1)  # their mean is 1
+    put(tmp_path / "in" / "a.wav", x[:, None] * gains, rate, "PCM_24")
+    rows = sliced(tmp_path, sample_rate=clip_rate)
+    expected = soxr.resample(x, rate, clip_rate) if rate != clip_rate else x
+    for row in clips_of(rows):
+        info = sf.info(tmp_path / "out" / row["clip"])
+        assert (info.samplerate, info.channels, info.subtype) == (clip_rate, 1, "FLOAT")
+        clip = sf.read(tmp_path / "out" / row["clip"])[0]
+        np.testing.assert_allclose(clip, expected[round(row["start_s"] * clip_rate) :][: len(clip)], atol=1e-4)
+    lines = capsys.readouterr().out.splitlines()
+    assert [x for x in lines if "a.wav: " in x] == [f"{tmp_path}/in/a.wav: {note}"] * bool(note)
+
+
+def test_flac_refuses_what_it_would_clip_and_leaves_nothing_behind(tmp_path):
+    x = talk(*TALK)
+    x[-RATE] = 1.5
+    put(tmp_path / "in" / "a.wav", x)
+    assert main(settings_of(tmp_path, format="flac")) == [
+        f"{tmp_path}/in/a.wav: peaks at 1.50 of full scale, which flac cannot hold; use format wav"]
+    assert content(tmp_path).keys() == {"in/a.wav"}  # the other clips are gone, too

@@ -1,6 +1,9 @@
-"""The slicer where it was before: a second run, a new recording, after a kill; pictures asked for later."""
+"""What the slicer says and refuses, and the slicer where it was before: a second run, a new recording, after a kill;
+pictures asked for later."""
 
 import os
+import re
+import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -8,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
-from speech import RATE, TALK, clips_of, content, put, rows_in, run_slicer, settings_of, sliced, talk
+from encoded import encode
+from speech import RATE, TALK, assert_complete, clips_of, content, put, rows_in, run_slicer, settings_of, sliced, talk
 from tiny import alone_in_elsewhere
 
 import slicer
 from extractor import UserError, report, slicing
-from slicer import main
+from slicer import SlicerArgs, main
 
 
 @pytest.fixture
@@ -48,20 +52,21 @@ def test_a_new_recording_gets_the_next_free_number_and_a_copy_none_be_it_of_an_o
 
 
 def test_numbers_come_from_the_names_and_no_file_of_the_users_is_written_over(tmp_path):
-    for i, name in enumerate(["src_7.wav", "talk.wav", "other/src_7.flac", "src_3.wav"]):
+    for i, name in enumerate(["src_012.wav", "src_7.wav", "src_7b.wav", "talk.wav", "other/src_7.flac", "src_3.wav"]):
         put(tmp_path / "in" / name, talk(*TALK[:9], seed=i), subtype="PCM_16")
     for name in ("src_0_0.wav", "src_3_note.txt"):
         (tmp_path / "out").mkdir(exist_ok=True)
         (tmp_path / "out" / name).write_text("the user's own")
     rows = sliced(tmp_path)
     assert {row["source"].partition("/in/")[2]: row["clip"].split("_")[1] for row in clips_of(rows)} == {
-        "other/src_7.flac": "7", "src_3.wav": "1", "src_7.wav": "2", "talk.wav": "4"}
+        "other/src_7.flac": "7", "src_012.wav": "12", "src_3.wav": "1", "src_7.wav": "2", "src_7b.wav": "4",
+        "talk.wav": "5"}
     assert (tmp_path / "out" / "src_0_0.wav").read_text() == "the user's own"
 
 
 def test_with_other_settings_or_for_a_file_that_changed_nothing_is_cut_anew(two):
     before = content(two / "out")
-    failures = main(settings_of(two, max_s=14))
+    failures = main(settings_of(two, max_s=14, picture=True))
     assert [f.partition(": ")[2] for f in failures] == [
         f"sliced before with other settings; delete {two}/out, or choose another out_dir and train on one of the two"
     ] * 2
@@ -155,7 +160,113 @@ def test_the_level_curve_in_the_picture_is_as_long_as_the_recording(tmp_path, mo
     assert len(levels) * hop_s == pytest.approx(max(end for _, end, *_ in spans), abs=0.02)
 
 
-def test_no_picture_is_drawn_of_a_recording_that_was_sliced_with_other_settings(two):
-    before = content(two / "out")
-    assert len(main(settings_of(two, picture=True, threshold_db=-5))) == 2
-    assert content(two / "out") == before
+# --- what is said ----------------------------------------------------------------------------------------------------
+
+
+def test_a_recording_that_breaks_off_is_sliced_up_to_there_and_noted(tmp_path, capsys):
+    path = put(tmp_path / "in" / "a.wav", talk(*TALK), subtype="PCM_24")
+    path.write_bytes(path.read_bytes()[: 44 + 3 * 20 * RATE + 1])
+    rows = sliced(tmp_path)
+    assert "cut off at its end; the 20.0 s that are there are used" in capsys.readouterr().out
+    assert_complete(rows, 20)
+
+
+def test_a_recording_too_short_for_a_clip_is_named_in_every_run_until_the_advice_is_taken(tmp_path):
+    put(tmp_path / "in" / "a.wav", talk(0.3, 2.5, 0.2))
+    for _ in range(2):
+        (failure,) = main(settings_of(tmp_path))
+        assert failure.startswith(f"{tmp_path}/in/a.wav: 2.")
+        assert failure.endswith("s of speech, too short for a clip of min_s = 5 s; lower min_s")
+        assert list(content(tmp_path / "out")) == ["slices.tsv"]
+    assert_complete(rows_in(tmp_path), 3)
+    (clip,) = clips_of(sliced(tmp_path, min_s=2))
+    assert 2 <= clip["seconds"] <= 3
+
+
+@pytest.mark.parametrize(
+    "samples, fields, sentence",
+    [
+        (np.zeros(20 * RATE), {}, "20.0 s of digital silence; is it the right file?"),
+        (talk(20), {}, "no speech found in 20.0 s: nothing stands out from its background of -7"),
+        (talk(*TALK) / 100, {"threshold_db": -40}, "never above -5[0-9] dBFS; lower threshold_db = -40"),
+    ],
+    ids=["zeros", "noise", "threshold"],
+)
+def test_where_nothing_is_louder_than_the_rest_there_are_no_clips_but_a_sentence(samples, fields, sentence, tmp_path):
+    put(tmp_path / "in" / "a.wav", samples)
+    for _ in range(2):
+        (failure,) = main(settings_of(tmp_path, **fields))
+        assert failure.startswith(f"{tmp_path}/in/a.wav: ") and re.search(sentence, failure)
+        assert content(tmp_path / "out") == {}
+
+
+@pytest.mark.parametrize(
+    "fields, sentence",
+    [
+        ({"min_s": 8, "max_s": 7}, "min_s = 8, max_s = 7: give min_s more than 0, and max_s at least a second more"),
+        ({"min_s": 5, "max_s": 5.9}, "min_s = 5, max_s = 5.9: give min_s .* max_s at least a second more than min_s"),
+        ({"max_pause_s": 0.12}, "min_pause_s = 0.15, max_pause_s = 0.12"),
+        ({"sample_rate": 100}, "sample_rate = 100: give 1000 to 384000 Hz"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused_with_their_values(fields, sentence):
+    with pytest.raises(UserError, match=sentence):
+        SlicerArgs(**fields)
+
+
+def test_limits_between_two_samples_are_narrowed_and_the_middle_is_preferred_where_nothing_else_is():
+    limits = SlicerArgs(min_s=2.00005, max_s=4.00005, sample_rate=8000).limits   # 16000.4 and 32000.4 samples
+    assert (limits.shortest, limits.longest, limits.preferred) == (16001, 32000, 24000)
+
+
+def test_clips_are_not_written_to_where_the_recordings_lie(tmp_path):
+    put(tmp_path / "in" / "a.wav", talk(1))
+    with pytest.raises(UserError, match="in: is where the inputs lie; choose another out_dir"):
+        main(SlicerArgs(inputs=str(tmp_path / "in"), out_dir=str(tmp_path / "in")))
+
+
+def test_a_bad_file_is_named_and_passed_over_whatever_the_names_and_the_status_is_1(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "b.wav").write_text("no sound, just words")
+    nan = talk(*TALK)
+    nan[-1] = np.nan
+    put(tmp_path / "in" / "c.wav", nan)
+    named = ["a.wav", "zoë 音声.wav"] + [os.fsdecode(b"caf\xe9.wav")] * (sys.platform == "linux")  # which is no UTF-8
+    for seed, name in enumerate(named):
+        os.rename(put(tmp_path / "in" / "talk.wav", talk(*TALK, seed=seed)), tmp_path / "in" / name)
+    process = run_slicer(tmp_path)
+    out, err = process.communicate()
+    assert process.returncode == 1 and "Traceback" not in err
+    assert f"2 of {2 + len(named)} recordings failed" in err
+    assert "b.wav: no sound file" in err and "c.wav: NaN or infinite" in err
+    assert {row["source"] for row in clips_of(rows_in(tmp_path))} == {f"{tmp_path}/in/{name}" for name in named}
+    n_clips, seconds = len(clips_of(rows_in(tmp_path))), [row["seconds"] for row in clips_of(rows_in(tmp_path))]
+    assert f"{n_clips} clips of {min(seconds):.1f} to {max(seconds):.1f} s" in out
+
+
+def test_what_was_left_out_of_a_recording_stays_in_the_table_when_another_one_is_cut_with_other_settings(tmp_path):
+    put(tmp_path / "in" / "a.wav", talk(0.3, 3, 0.3))
+    main(settings_of(tmp_path))
+    left_out = rows_in(tmp_path)
+    (tmp_path / "in" / "a.wav").unlink()
+    put(tmp_path / "in" / "b.wav", talk(0.3, 3, 0.3, seed=1))
+    rows = sliced(tmp_path, min_s=2)
+    assert left_out and [row for row in rows if row["source"].endswith("a.wav")] == left_out
+
+
+def test_a_mistake_ends_the_script_with_one_sentence_and_status_1(tmp_path):
+    process = run_slicer(tmp_path)
+    sentence = f"{tmp_path}/in: no recordings match; put the glob in quotes, or name a folder"
+    assert process.communicate() == ("", f"error: {sentence}\n") and process.returncode == 1
+
+
+def test_a_film_is_cut_like_sound(tmp_path):
+    """Its clips begin where those of the same sound in a .wav file do."""
+    x = talk(*TALK).astype(np.float32)
+    encode(tmp_path / "in" / "a.m4a", x, rate=RATE, codec="aac")
+    film = sliced(tmp_path)
+    put(tmp_path / "sound" / "in" / "a.wav", x)
+    sound = sliced(tmp_path / "sound")
+    assert_complete(film, len(x) / RATE)
+    starts = [[float(row["start_s"]) for row in rows if row["clip"]] for rows in (film, sound)]
+    assert starts[0] == pytest.approx(starts[1], abs=0.3)  # in the same pauses

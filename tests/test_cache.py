@@ -1,17 +1,19 @@
-"""extractor/cache.py: the same samples from another file, at most so many of them, and nothing half done."""
+"""extractor/cache.py: the same samples from another file, nothing half done, and what is known not looked at again."""
 
+import json
 import os
 import time
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile as sf
-import torch
+from mixing import make_folders, save, tone
 
-from dataset import MixtureArgs, MixtureDataset
-from extractor import audio, cache
+from extractor import UserError, audio, cache
+from extractor.cache import Index
 from extractor.material import find_material
 
 RATE = 8000
@@ -115,15 +117,83 @@ def test_a_process_stopped_while_it_unpacks_leaves_nothing(folder, monkeypatch):
             assert sf.info(recording.unpacked).frames == recording.frames
 
 
-def test_mixtures_are_the_same(folder):
-    for i in range(2):
-        (folder / "clean/alice").mkdir(parents=True, exist_ok=True)
-        sf.write(folder / f"clean/alice/src_{i}.flac", noise(3, 10 + i), RATE)
-    args = MixtureArgs((f"{folder}/clean/alice",), (f"{folder}/in",), segment_s=0.5, n_valid=4)
-    material = find_material(args)
-    unpacked = type(material)(*(cache.unpack(kind, folder / "out", 1e9) for kind in material))
-    assert len(files(folder)) == 5
-    for split in ("train", "valid"):
-        a, b = (MixtureDataset(m, args, RATE, split=split) for m in (material, unpacked))
-        for i in range(8):
-            torch.testing.assert_close(a[0, i], b[0, i], rtol=0, atol=1e-6)
+# --- what is known of recordings -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def opened(monkeypatch) -> list[str]:
+    """The names of files that were opened."""
+    names, probe = [], audio.probe
+
+    def noted(path, audio_stream=0):
+        names.append(Path(path).name)
+        return probe(path, audio_stream)
+
+    monkeypatch.setattr(audio, "probe", noted)
+    return names
+
+
+def check(path: Path, audio_stream: int) -> audio.Recording:
+    return audio.probe(path, audio_stream)
+
+
+def test_the_second_time_nothing_is_opened_and_the_same_is_found(tmp_path, opened):
+    args, index = make_folders(tmp_path), tmp_path / "runs" / "index.json"
+    save(tmp_path / "datasets/dirty/pc/game/b.flac", tone(3, 50))
+    first = find_material(args, index=index)
+    assert len(opened) == 5
+    opened.clear()
+    assert find_material(args, index=index) == first == find_material(args) and len(opened) == 5  # of the last alone
+    assert not list(index.parent.glob("*.part"))
+
+
+def test_a_file_that_has_changed_or_come_is_looked_at_alone(tmp_path, opened):
+    args, index = make_folders(tmp_path), tmp_path / "index.json"
+    find_material(args, index=index)
+    changed, touched = tmp_path / "datasets/dirty/pc/game/a.wav", tmp_path / "datasets/clean/alice/src_0.wav"
+    save(changed, tone(4, 50))
+    os.utime(touched, ns=(1, 1))
+    save(tmp_path / "datasets/dirty/pc/voices/b.wav", tone(2, 50))
+    opened.clear()
+    material = find_material(args, index=index)
+    assert sorted(opened) == ["a.wav", "b.wav", "src_0.wav"]
+    assert {r.path.name: r.seconds for r in material.games} == {"a.wav": 4.0}
+
+
+def test_what_cannot_be_used_is_said_every_time(tmp_path):
+    args, index = make_folders(tmp_path), tmp_path / "index.json"
+    bad = tmp_path / "datasets/dirty/pc/game/bad.wav"
+    bad.write_bytes(b"no sound")
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"bad\.wav: no sound file"):
+            find_material(args, index=index)
+    bad.unlink()
+    assert len(find_material(args, index=index).games) == 1
+
+
+def test_clean_recordings_are_looked_at_more_closely_than_dirty_ones(tmp_path):
+    """A silent file is fine as interference, and is so known; as a clean one it is not."""
+    args, index, extra = make_folders(tmp_path), tmp_path / "index.json", str(tmp_path / "datasets/extra")
+    save(tmp_path / "datasets/extra/quiet.wav", 0 * tone(1, 50))
+    assert len(find_material(replace(args, dirty=(*args.dirty, extra)), index=index).games) == 2
+    with pytest.raises(UserError, match=r"quiet\.wav: silent"):
+        find_material(replace(args, clean=(*args.clean, extra)), index=index)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1, 2]", '{"check 0 /a": [1]}', "\x00"])
+def test_an_index_that_is_damaged_is_made_anew(content, tmp_path, opened):
+    sound, path = save(tmp_path / "a.wav", tone(1, 50)), tmp_path / "index.json"
+    path.write_text(content.replace("/a", str(sound)))
+    index = Index(path)
+    found = index.look(sound, check, 0)
+    index.save()
+    assert opened == ["a.wav"] and Index(path).look(sound, check, 0) == found and opened == ["a.wav"]
+    assert list(json.loads(path.read_text())) == [f"check 0 {sound}"]
+
+
+def test_names_may_hold_any_bytes(tmp_path):
+    sound = save(tmp_path / "a.wav", tone(1, 50)).rename(tmp_path / os.fsdecode(b"\xff.wav"))
+    index = Index(tmp_path / "index.json")
+    index.look(sound, lambda path, _: audio.Recording(path, 1000, 1, 1000), 0)
+    index.save()
+    assert Index(tmp_path / "index.json").known.keys() == index.known.keys()
