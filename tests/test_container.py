@@ -172,13 +172,6 @@ def test_a_wav_file_over_4_gb_whose_size_has_wrapped_is_read_to_its_end(channels
     (tmp_path / "a.wav").unlink()
 
 
-def test_a_wav_file_with_something_behind_its_samples_ends_where_it_says(tmp_path):
-    wav(tmp_path / "a.wav", 20_000, 20_000)
-    with open(tmp_path / "a.wav", "ab") as f:
-        f.write(b"LIST" + struct.pack("<I", 400) + bytes(400))
-    assert audio.probe(tmp_path / "a.wav").frames == 10_000
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # damaged files
 
