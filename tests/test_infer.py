@@ -44,12 +44,14 @@ def test_any_recording_becomes_mono_float_at_the_rate_of_the_checkpoint_and_keep
     rate, channels, subtype, identity, tmp_path
 ):
     gains = 2 * np.arange(1, channels + 1) / (channels + 1)  # their mean is 1
-    put(tmp_path / "in" / "a.wav", tone(rate + 1, rate)[:, None] * gains, rate, subtype)
+    loudness = 5 if subtype == "FLOAT" else 1  # full scale is no limit there
+    put(tmp_path / "in" / "a.wav", loudness * tone(rate + 1, rate)[:, None] * gains, rate, subtype)
     assert infer(tmp_path) == []
     info = sf.info(tmp_path / "out" / "a.wav")
     assert (info.samplerate, info.channels, info.format, info.subtype) == (44100, 1, "WAV", "FLOAT")
     tolerance = 2 / 128 if subtype == "PCM_U8" else 1e-4  # two steps of 8 bit
-    np.testing.assert_allclose(extracted(tmp_path), tone(ceil((rate + 1) * 44100 / rate)), atol=tolerance)
+    expected = loudness * tone(ceil((rate + 1) * 44100 / rate))
+    np.testing.assert_allclose(extracted(tmp_path), expected, atol=tolerance)
 
 
 def test_a_net_is_told_where_in_the_recording_each_piece_starts(identity, monkeypatch, tmp_path):
@@ -87,14 +89,6 @@ def test_where_the_channels_would_cancel_the_loudest_alone_is_extracted(seconds,
     alike, one_sided, opposite = (row["level_in"] for row in rows)
     assert alike - one_sided == pytest.approx(20 * np.log10(2.1), abs=0.01)
     assert opposite - one_sided == pytest.approx(20 * np.log10(2.2), abs=0.01)
-
-
-def test_samples_above_full_scale_are_not_clipped(identity, tmp_path):
-    loud = 5 * uniform(5000)
-    put(tmp_path / "in" / "a.wav", loud)
-    infer(tmp_path)
-    assert np.abs(loud).max() > 2
-    np.testing.assert_array_equal(extracted(tmp_path), loud)
 
 
 def test_a_film_is_extracted_from_the_stream_that_is_asked_for(identity, tmp_path, capsys):
@@ -163,14 +157,6 @@ def test_a_long_recording_in_which_the_speaker_is_nowhere_is_named(
     assert ("a.wav: the net hears its speaker nowhere in it" in capsys.readouterr().out) == nowhere
 
 
-def test_a_wav_file_that_lost_its_end_is_extracted_up_to_there_and_named(identity, tmp_path, capsys):
-    wav = put(tmp_path / "in" / "a.wav", uniform(50_000), subtype="PCM_16")
-    wav.write_bytes(wav.read_bytes()[:-40_001])  # 20000 samples and a half
-    assert infer(tmp_path) == []
-    assert len(extracted(tmp_path)) == 29_999
-    assert f"{wav}: cut off at its end; the 0.7 s that are there are used" in capsys.readouterr().out
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # what cannot be done
 
@@ -199,11 +185,11 @@ def test_an_estimate_that_is_not_finite_is_none(monkeypatch, tmp_path):
     assert [p.name for p in (tmp_path / "out").glob("*.wav")] == ["b.wav"]
 
 
-@pytest.mark.parametrize("length", [float("inf"), float("nan")])
-@pytest.mark.parametrize("name", ["chunk_s", "context_s", "fade_s"])
-def test_lengths_without_an_end_are_refused(name, length):
-    with pytest.raises(UserError, match=f"{name} = {length}"):
-        InferArgs(**{name: length})
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), -1.0])
+@pytest.mark.parametrize("name", ["chunk_s", "context_s", "fade_s", "page_s"])
+def test_seconds_without_an_end_or_below_zero_are_refused(name, value):
+    with pytest.raises(UserError, match=f"{name} = {value}"):
+        InferArgs(**{name: value})
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -224,7 +210,7 @@ def run_infer(state, tmp_path):
     return run
 
 
-def test_bad_files_are_named_and_passed_over_and_the_status_is_1(run_infer, tmp_path):
+def test_bad_files_are_named_and_used_as_far_as_they_go_or_passed_over_and_the_status_is_1(run_infer, tmp_path):
     put(tmp_path / "in" / "zoë 音声.wav", uniform(5000))
     (tmp_path / "in" / "text.wav").write_text("no sound, just words")
     put(tmp_path / "in" / "empty.wav", uniform(0))
@@ -235,10 +221,13 @@ def test_bad_files_are_named_and_passed_over_and_the_status_is_1(run_infer, tmp_
     late[-100] = np.nan
     put(tmp_path / "in" / "nan.wav", late)
     (tmp_path / "in" / "night.mp4").write_bytes(bytes(100))
+    cut = put(tmp_path / "in" / "cut.wav", uniform(50_000), subtype="PCM_16")
+    cut.write_bytes(cut.read_bytes()[:-40_001])  # 20000 samples and a half
 
     ended = run_infer("--chunk-s", 0.5, "--context-s", 0.1)  # the last two go wrong when half of them is done
     assert ended.returncode == 1
-    assert "5 of 7 recordings failed" in ended.stderr
+    assert f"{cut}: cut off at its end; the 0.7 s that are there are used" in ended.stdout
+    assert "5 of 8 recordings failed" in ended.stderr
     for sentence in (
         "text.wav: no sound file", "empty.wav: holds no samples", "hole.flac: ", "nan.wav: NaN or inf",
         "night.mp4: no sound file that can be read (it is all zeros)",
@@ -246,7 +235,7 @@ def test_bad_files_are_named_and_passed_over_and_the_status_is_1(run_infer, tmp_
         assert f"passed over: {tmp_path}/in/{sentence}" in ended.stderr
     assert "Traceback" not in ended.stderr
     done = {p.name: sf.info(p).frames for p in (tmp_path / "out").iterdir() if p.suffix == ".wav"}
-    assert done == {"a.wav": 5000, "zoë 音声.wav": 5000}
+    assert done == {"a.wav": 5000, "cut.wav": 29_999, "zoë 音声.wav": 5000}
 
 
 def test_a_run_in_which_nothing_failed_has_status_0(run_infer, tmp_path):
