@@ -81,12 +81,6 @@ def test_clean_folders_without_recordings_are_refused(half, pairs, tmp_path):
             run(tmp_path, half, clean=(str(folder),))
 
 
-def test_a_file_that_is_no_checkpoint_is_refused(pairs, tmp_path):
-    (tmp_path / "best.pt").write_text("words")
-    with pytest.raises(UserError, match=r"best\.pt: damaged, or no checkpoint"):
-        run(tmp_path, str(tmp_path / "best.pt"))
-
-
 def test_a_folder_that_infer_py_extracted_into_is_refused(half, pairs, tmp_path):
     """infer.py refuses the reverse."""
     (tmp_path / "out").mkdir()

@@ -241,15 +241,3 @@ def test_bad_files_are_named_and_used_as_far_as_they_go_or_passed_over_and_the_s
 def test_a_run_in_which_nothing_failed_has_status_0(run_infer, tmp_path):
     assert run_infer().returncode == 0
     assert len(extracted(tmp_path)) == 5000
-
-
-@pytest.mark.parametrize("damage, sentence", [
-    (lambda path: path.unlink(), "there is no such checkpoint"),
-    (lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]), "damaged"),
-], ids=["missing", "cut in half"])
-def test_without_a_checkpoint_there_is_one_sentence_and_a_status(damage, sentence, run_infer, tmp_path):
-    damage(tmp_path / "best.pt")
-    ended = run_infer()
-    assert ended.returncode == 1
-    assert ended.stderr.startswith(f"error: {tmp_path}/best.pt: {sentence}")
-    assert ended.stderr.count("\n") == 1
