@@ -166,18 +166,6 @@ def test_the_page_has_the_sounds_and_the_curves_and_is_left_out_on_request(half,
         assert item["sound"] in page
 
 
-def test_names_in_any_letters_work_from_end_to_end(half, tmp_path):
-    name = "<b>\"two\" 'words' & 日本 é"
-    put_pair(tmp_path / "pairs", name)
-    put_list(tmp_path / "pairs", f"{name}\tmusic & <i>\t5\tça")
-    report = run(tmp_path, half, folder_of(tmp_path, "ΣΔ", lambda x, d: x, [name]), page=True)
-    assert report["failures"] == [] and list(report["scores"]) == ["mixture", "alice", "ΣΔ"]
-    assert [report["items"][0][key] for key in ("name", "kind", "text")] == [name, "music & <i>", "ça"]
-    page = (tmp_path / "out" / "index.html").read_text("utf-8")
-    assert "日本 é" in page and "<b>" not in page and "music & <i>" not in page
-    assert (tmp_path / "out" / "estimate" / "alice" / f"{name}.wav").exists()
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # ears
 

@@ -8,7 +8,6 @@ import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from tiny import alone_in_elsewhere
@@ -88,32 +87,22 @@ def test_where_there_are_no_locks_nothing_is_held(tmp_path, monkeypatch):
         assert (tmp_path / ".lock").exists()
 
 
-@pytest.fixture
-def held(monkeypatch):
-    """held(n): the next n times another program has a file open that is to be replaced, as on Windows."""
-    replace, times = os.replace, []
+@pytest.mark.parametrize(("n_refusals", "then"), [(5, "new"), (1000, "old")])
+def test_a_file_that_another_program_holds_for_a_moment_is_replaced_after_it(n_refusals, then, tmp_path, monkeypatch):
+    """As on Windows."""
+    replace, refusals = os.replace, iter(range(n_refusals))
 
-    def refuse(*paths):
-        if times:
-            times.pop()
-            raise PermissionError(13, "The process cannot access the file because it is being used by another process")
+    def held(*paths):
+        if next(refusals, None) is not None:
+            raise PermissionError(13, "The process cannot access the file because it is used by another process")
         replace(*paths)
 
-    clock = SimpleNamespace(now=0.0)
-    monkeypatch.setattr("extractor.files.time", SimpleNamespace(
-        monotonic=lambda: clock.now, sleep=lambda s: setattr(clock, "now", clock.now + s)))
-    monkeypatch.setattr(os, "replace", refuse)
-    return lambda n: times.extend(range(n))
-
-
-def test_a_file_that_another_program_holds_for_a_moment_is_replaced_after_it(held, tmp_path):
+    monkeypatch.setattr(os, "replace", held)
     (tmp_path / "a.json").write_text("old")
-    for n, then in ((20, "new"), (1000, "old")):
-        held(n)
-        with nullcontext() if then == "new" else pytest.raises(UserError, match="cannot be written .*another process"):
-            with atomic_write(tmp_path / "a.json") as aside:
-                aside.write_text(then)
-        assert (tmp_path / "a.json").read_text() == "new" and os.listdir(tmp_path) == ["a.json"]
+    with nullcontext() if then == "new" else pytest.raises(UserError, match="cannot be written .*another process"):
+        with atomic_write(tmp_path / "a.json") as aside:
+            aside.write_text("new")
+    assert (tmp_path / "a.json").read_text() == then and os.listdir(tmp_path) == ["a.json"]
 
 
 def test_a_disk_that_is_full_is_named_so_where_sound_is_written(tmp_path):
