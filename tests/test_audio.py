@@ -162,8 +162,7 @@ def test_find_lists_sound_files_to_any_depth_sorted_and_leaves_out_hidden_ones(t
 def test_links_to_folders_are_followed_once_and_not_round_in_circles(tmp_path):
     touch(tmp_path, "elsewhere/a.wav", "dirty/game/b.wav")
     (tmp_path / "dirty/link").symlink_to(tmp_path / "elsewhere")
-    for name in ("again", "game/again", "game/up"):
-        (tmp_path / "dirty" / name).symlink_to(tmp_path / "dirty")
+    (tmp_path / "dirty/game/up").symlink_to(tmp_path / "dirty")
     found = [tmp_path / "dirty/game/b.wav", tmp_path / "dirty/link/a.wav"]
     assert audio.find(tmp_path / "dirty") == inputs(f"{tmp_path}/dirty/**/*", tmp_path / "out") == found
 
