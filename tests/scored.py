@@ -1,4 +1,4 @@
-"""Small recordings and pairs, runs of evaluate.py over them, and what stands in for checkpoints and enhancers.
+"""Small recordings and pairs, runs of infer.py and evaluate.py, and what stands in for checkpoints and enhancers.
 
 All numbers are then known beforehand.
 """
@@ -12,6 +12,7 @@ import soundfile as sf
 from torch import nn
 
 import evaluate
+import infer as extraction
 import models
 from evaluate import EvalArgs
 from extractor import baselines, checkpoint
@@ -57,6 +58,16 @@ def put(path: Path, samples: np.ndarray, rate: int = RATE, subtype: str = "FLOAT
     path.parent.mkdir(parents=True, exist_ok=True)
     sf.write(path, samples, rate, subtype)
     return path
+
+
+def infer(tmp_path: Path, inputs: str = "in", checkpoint="runs/alice/best.pt", *, out: str = "out", **fields) -> list:
+    """What failed of the inputs in tmp_path."""
+    inputs, out_dir = (str(tmp_path / name) for name in (inputs, out))
+    return extraction.main(extraction.InferArgs(str(checkpoint), inputs, out_dir, **fields))
+
+
+def extracted(tmp_path: Path, name: str = "a") -> np.ndarray:
+    return sf.read(tmp_path / "out" / f"{name}.wav")[0]
 
 
 def put_pair(folder: Path, name: str, snr_db: float | None = 0.0, *, seed: int = 0, n: int = N, rate: int = RATE):

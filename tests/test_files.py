@@ -8,7 +8,6 @@ import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from tiny import alone_in_elsewhere
@@ -25,9 +24,9 @@ def test_a_name_as_long_as_a_disk_takes_can_be_written(tmp_path):
     assert path.read_text() == "new" and os.listdir(tmp_path) == [path.name]
 
 
-def test_names_are_cut_between_letters():
-    assert shortened("あいう.wav", 8) == "あい" and shortened("あいう.wav", 9) == "あいう"
-    assert shortened("abc", 2) == "ab" and shortened("abc", 9) == "abc"
+@pytest.mark.parametrize("n_bytes, cut", [(2, ""), (8, "あい"), (9, "あいう"), (99, "あいう.wav")])
+def test_names_are_cut_between_letters(n_bytes, cut):
+    assert shortened("あいう.wav", n_bytes) == cut
 
 
 def test_a_compressed_recording_of_a_long_name_is_unpacked(tmp_path):
@@ -61,18 +60,15 @@ def test_a_folder_is_for_one_process_until_it_ends_however_it_does(tmp_path):
         with pytest.raises(UserError, match="another process is at work there; end it, or choose another folder"):
             with folder_lock(tmp_path / "new"):
                 pass
-    children = []
-    for _ in range(2):
-        with folder_lock(tmp_path):
-            if not (child := os.fork()):  # with all that is open here; it outlives the claim, and does not hold it
-                time.sleep(60)
-                os._exit(0)
-            children.append(child)
+    with folder_lock(tmp_path):
+        child = os.fork()  # with all that is open here; it outlives the claim, and does not hold it
+        if not child:
+            time.sleep(60)
+            os._exit(0)
     with alone_in_elsewhere(tmp_path):
         pass
-    for pid in children:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
 
 
 @pytest.mark.parametrize(("number", "remedy"), [(errno.ENOSPC, "make room, and run again"),
@@ -86,40 +82,27 @@ def test_a_full_disk_is_no_reason_to_begin_elsewhere(number, remedy, tmp_path):
 
 
 def test_where_there_are_no_locks_nothing_is_held(tmp_path, monkeypatch):
-    with alone_in_elsewhere(tmp_path):
-        with pytest.raises(UserError, match="another process"), folder_lock(tmp_path):
-            pass
-        monkeypatch.setattr("extractor.files.fcntl", None)
-        with folder_lock(tmp_path):
-            assert (tmp_path / ".lock").exists()
+    monkeypatch.setattr("extractor.files.fcntl", None)
+    with alone_in_elsewhere(tmp_path), folder_lock(tmp_path):
+        assert (tmp_path / ".lock").exists()
 
 
-@pytest.fixture
-def held(monkeypatch):
-    """held(n): the next n times another program has a file open that is to be replaced, as on Windows."""
-    replace, times = os.replace, []
+@pytest.mark.parametrize(("n_refusals", "then"), [(5, "new"), (1000, "old")])
+def test_a_file_that_another_program_holds_for_a_moment_is_replaced_after_it(n_refusals, then, tmp_path, monkeypatch):
+    """As on Windows."""
+    replace, refusals = os.replace, iter(range(n_refusals))
 
-    def refuse(*paths):
-        if times:
-            times.pop()
-            raise PermissionError(13, "The process cannot access the file because it is being used by another process")
+    def held(*paths):
+        if next(refusals, None) is not None:
+            raise PermissionError(13, "The process cannot access the file because it is used by another process")
         replace(*paths)
 
-    clock = SimpleNamespace(now=0.0)
-    monkeypatch.setattr("extractor.files.time", SimpleNamespace(
-        monotonic=lambda: clock.now, sleep=lambda s: setattr(clock, "now", clock.now + s)))
-    monkeypatch.setattr(os, "replace", refuse)
-    return lambda n: times.extend(range(n))
-
-
-def test_a_file_that_another_program_holds_for_a_moment_is_replaced_after_it(held, tmp_path):
+    monkeypatch.setattr(os, "replace", held)
     (tmp_path / "a.json").write_text("old")
-    for n, then in ((20, "new"), (1000, "old")):
-        held(n)
-        with nullcontext() if then == "new" else pytest.raises(UserError, match="cannot be written .*another process"):
-            with atomic_write(tmp_path / "a.json") as aside:
-                aside.write_text(then)
-        assert (tmp_path / "a.json").read_text() == "new" and os.listdir(tmp_path) == ["a.json"]
+    with nullcontext() if then == "new" else pytest.raises(UserError, match="cannot be written .*another process"):
+        with atomic_write(tmp_path / "a.json") as aside:
+            aside.write_text("new")
+    assert (tmp_path / "a.json").read_text() == then and os.listdir(tmp_path) == ["a.json"]
 
 
 def test_a_disk_that_is_full_is_named_so_where_sound_is_written(tmp_path):

@@ -1,11 +1,10 @@
 """The page as a whole: few files, many, and odd names; and its folder."""
 
 import json
-import time
 
 import numpy as np
 import pytest
-from browser import RATE, choose, column, empty, make, noise, read_sound
+from browser import RATE, choose, column, empty, make, noise, read_sound, sort
 
 from extractor import UserError
 from extractor import page as pages
@@ -25,27 +24,16 @@ def test_a_page_without_files_says_so_and_offers_nothing_to_play(show, tmp_path)
     page.keyboard.press(" ")
 
 
-def test_500_files_open_and_sort_at_once_and_no_sound_is_asked_for_before_it_is_wanted(show, tmp_path):
+def test_500_files_open_and_sort_and_no_sound_is_asked_for_before_it_is_wanted(show, tmp_path):
     n, rng = 500, np.random.default_rng(0)
-    systems = ("mixture", "a", "b", "c")
-    scores = {name: [{"si_sdri": float(x), "sdr": 1.0} for x in rng.normal(size=n)] for name in systems}
-    tone = {"mixture": noise(0, 1)}
-    make(tmp_path, scores, [{"sound": pages.add_sound(tmp_path, tone, RATE)} for i in range(n)])
-    began = time.perf_counter()
-    page = show(tmp_path)
+    scores = {name: [{"si_sdri": float(x), "sdr": 1.0} for x in rng.normal(size=n)] for name in ("mixture", "ours")}
+    sound = pages.add_sound(tmp_path, {"mixture": noise(0, 1)}, RATE)
+    page = show(make(tmp_path, scores, [{"sound": sound}] * n))
     page.wait_for_selector("#files tbody tr:nth-child(500)")
-    opened = time.perf_counter() - began
     assert show.asked == [(tmp_path / "index.html").as_uri()]
-    took = page.evaluate("""() => {
-        const began = performance.now()
-        document.querySelector("#files th:last-child button").click()
-        document.body.getBoundingClientRect()
-        return performance.now() - began
-    }""")
-    values = [float(text.replace("−", "-").replace("–", "nan")) for text in column(page, "c")]
+    sort(page, "ours")
+    values = [float(text.replace("−", "-")) for text in column(page, "ours")]
     assert values == sorted(values) and len(values) == n
-    print(f"500 files: opened in {opened:.2f} s, sorted in {took:.0f} ms")
-    assert opened < 60 and took < 10_000  # not quadratic
     choose(page, 250)
     assert len(show.asked) == 2 and show.asked[1].endswith(".js")
 
@@ -111,23 +99,15 @@ def test_what_infer_writes_has_no_targets_and_says_which_part_it_is(show, tmp_pa
 # the folder
 
 
-def test_sounds_are_kept_to_half_a_step_of_16_bits(tmp_path):
+def test_sounds_are_kept_to_half_a_step_of_16_bits_and_only_what_is_over_full_scale_is_turned_down(tmp_path):
     x = noise(0, 0.1)
-    place = pages.add_sound(tmp_path, {"mixture": x, "ours": -x}, RATE)
-    scale, signals = read_sound(tmp_path / place)
-    assert scale == 1 and signals["ours"][1] == RATE
-    np.testing.assert_allclose(signals["mixture"][0] * 32768, x * 32767, atol=0.5 + 1e-3)
-    np.testing.assert_array_equal(signals["ours"][0], -signals["mixture"][0])
-
-
-def test_only_what_is_over_full_scale_is_turned_down(tmp_path):
-    loud, place = np.array([0.5, -4.0]), pages.add_sound(tmp_path, {"mixture": np.array([1.0, -1.0])}, RATE)
-    assert read_sound(tmp_path / place)[0] == 1
-    scale, signals = read_sound(tmp_path / pages.add_sound(tmp_path, {"mixture": loud, "ours": loud / 8}, RATE))
-    assert scale == 0.25
-    assert [x[0].tolist() for x in signals.values()] == [
-        pytest.approx([0.125, -1], abs=1e-4), pytest.approx([0.125 / 8, -0.125], abs=1e-4)
-    ]
+    x[0] = 1
+    for loudness, expected in ((1, 1), (4, 0.25)):
+        signals = {"mixture": loudness * x, "ours": -loudness * x}
+        scale, found = read_sound(tmp_path / pages.add_sound(tmp_path, signals, RATE))
+        assert scale == expected and found["ours"][1] == RATE
+        np.testing.assert_allclose(found["mixture"][0] * 32768, x * 32767, atol=0.5 + 1e-3)
+        np.testing.assert_array_equal(found["ours"][0], -found["mixture"][0])
 
 
 def test_sounds_that_the_report_no_longer_names_are_removed(tmp_path):

@@ -13,8 +13,7 @@ def mel(hz):
 
 def test_a_sine_is_a_line_at_its_frequency_and_the_top_is_half_the_rate(show, tmp_path):
     hz = {"mixture": 10_000, "ours": 16_000, "target": 21_950}
-    make(tmp_path, empty("ours"), rate=44100, sounds=[{name: sine(f, 1) for name, f in hz.items()}])
-    page = show(tmp_path)
+    page = show(make(tmp_path, empty("ours"), rate=44100, sounds=[{name: sine(f, 1) for name, f in hz.items()}]))
     choose(page)
     page.keyboard.press(" ")
     for name, f in hz.items():
@@ -31,8 +30,8 @@ def test_a_sine_is_a_line_at_its_frequency_and_the_top_is_half_the_rate(show, tm
 
 def test_the_spectrogram_of_the_residual_follows_the_system(show, tmp_path):
     low, high = sine(1000, 1), sine(5000, 1)
-    make(tmp_path, empty("ours", "theirs"), rate=44100, sounds=[{"mixture": low + high, "ours": low, "theirs": high}])
-    page = show(tmp_path)
+    sounds = {"mixture": low + high, "ours": low, "theirs": high}
+    page = show(make(tmp_path, empty("ours", "theirs"), rate=44100, sounds=[sounds]))
     choose(page)
     for key, hz in ("3", 1000), ("2", 5000):
         page.keyboard.press(key)

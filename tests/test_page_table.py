@@ -7,43 +7,45 @@ import pytest
 from browser import choose, column, empty, make, noise, sort
 
 
-def table_of_five(folder):
+@pytest.fixture
+def five(show, tmp_path):
+    """The page of five files."""
     gains, snrs = [2.0, None, -10.0, 2.0, 10.0], [5.0, None, -5.0, 0.0, 10.0]
     scores = {"mixture": [{"si_sdr": -1.0, "si_sdri": 0.0}] * 5,
               "ours": [{} if gain is None else {"si_sdr": gain - 1, "si_sdri": gain, "pesq": 1.5} for gain in gains]}
     items = [{"name": f"file {10 - i}", "kind": ["voice", "non-speech"][i % 2], "snr_db": snr_db, "seconds": 2.0 + i}
              for i, snr_db in enumerate(snrs)]
-    return make(folder, scores, items)
+    return show(make(tmp_path, scores, items))
 
 
-def test_numbers_sort_up_and_down_with_what_is_unknown_last_and_equals_in_order(show, tmp_path):
-    page = show(table_of_five(tmp_path))
-    assert column(page, "ours") == ["+2.0", "–", "−10.0", "+2.0", "+10.0"]
-    sort(page, "ours")
-    assert column(page, "ours") == ["−10.0", "+2.0", "+2.0", "+10.0", "–"]
-    assert column(page, "file") == ["file 8", "file 10", "file 7", "file 6", "file 9"]
-    heading = page.locator("#files th", has_text="ours")
-    assert heading.get_attribute("aria-sort") == "ascending"
-    sort(page, "ours")
-    assert column(page, "ours") == ["+10.0", "+2.0", "+2.0", "−10.0", "–"]
-    assert column(page, "file") == ["file 6", "file 10", "file 7", "file 8", "file 9"]
-    assert heading.get_attribute("aria-sort") == "descending"
-    sort(page, "SNR, dB")
-    assert column(page, "SNR, dB") == ["−5", "0", "5", "10", "–"]
+def files(page) -> list[int]:
+    """Their numbers, from top to bottom."""
+    return [int(text.removeprefix("file ")) for text in column(page, "file")]
 
 
-def test_text_sorts_as_people_count_and_is_shown_as_it_is(show, tmp_path):
-    page = show(table_of_five(tmp_path))
-    sort(page, "file")
-    assert column(page, "file") == [f"file {n}" for n in (6, 7, 8, 9, 10)]
-    sort(page, "kind")
-    assert column(page, "kind") == ["non-speech"] * 2 + ["voice"] * 3
-    assert column(page, "file") == [f"file {n}" for n in (9, 7, 10, 8, 6)]
-    assert column(page, "length, s") == ["3.0", "5.0", "2.0", "4.0", "6.0"]
+def test_numbers_sort_up_and_down_with_what_is_unknown_last_and_equals_in_order(five):
+    assert column(five, "ours") == ["+2.0", "–", "−10.0", "+2.0", "+10.0"]
+    heading = five.locator("#files th", has_text="ours")
+    sort(five, "ours")
+    assert column(five, "ours") == ["−10.0", "+2.0", "+2.0", "+10.0", "–"]
+    assert files(five) == [8, 10, 7, 6, 9] and heading.get_attribute("aria-sort") == "ascending"
+    sort(five, "ours")
+    assert column(five, "ours") == ["+10.0", "+2.0", "+2.0", "−10.0", "–"]
+    assert files(five) == [6, 10, 7, 8, 9] and heading.get_attribute("aria-sort") == "descending"
+    sort(five, "SNR, dB")
+    assert column(five, "SNR, dB") == ["−5", "0", "5", "10", "–"]
 
 
-def test_other_measures_and_systems_can_be_picked_and_the_order_stays(show, tmp_path):
-    page = show(table_of_five(tmp_path))
+def test_text_sorts_as_people_count_and_is_shown_as_it_is(five):
+    sort(five, "file")
+    assert files(five) == [6, 7, 8, 9, 10]
+    sort(five, "kind")
+    assert column(five, "kind") == ["non-speech"] * 2 + ["voice"] * 3
+    assert files(five) == [9, 7, 10, 8, 6] and column(five, "length, s") == ["3.0", "5.0", "2.0", "4.0", "6.0"]
+
+
+def test_other_measures_and_systems_can_be_picked_and_the_order_stays(five):
+    page = five
     head = ["file", "kind", "SNR, dB", "length, s"]
     sort(page, "ours")
     page.get_by_role("combobox", name="Measure", exact=True).select_option("SI-SDR, dB")
@@ -56,8 +58,8 @@ def test_other_measures_and_systems_can_be_picked_and_the_order_stays(show, tmp_
     assert column(page, "PESQ, MOS") == ["1.50", "–", "1.50", "1.50", "1.50"]
 
 
-def test_the_filter_finds_names_and_kinds_and_the_next_file_is_the_next_shown(show, tmp_path):
-    page = show(table_of_five(tmp_path))
+def test_the_filter_finds_names_and_kinds_and_the_next_file_is_the_next_shown(five):
+    page = five
     page.get_by_label("filter files").fill("NON")
     assert column(page, "file") == ["file 9", "file 7"] and "2 of 5" in page.inner_text("main")
     page.get_by_label("next file").or_(page.locator("#files tbody button").first).last.click()
@@ -87,8 +89,9 @@ def test_the_heading_stays_in_sight_in_a_long_table_and_the_file_that_plays_too(
 
 
 def test_keys_play_pause_switch_and_go_to_other_files(show, tmp_path):
-    make(tmp_path, empty("ours", n=3), sounds=[{"mixture": noise(i, 9), "ours": noise(i + 3, 9)} for i in range(3)])
-    page = show(tmp_path)
+    sounds = [{"mixture": noise(i, 9), "ours": noise(i + 3, 9)} for i in range(3)]
+    scores = empty("ours", n=3) | {"ours": [{"si_sdri": 1.0}] * 3}
+    page = show(make(tmp_path, scores, [{"name": f"n2 p{i}"} for i in range(3)], sounds))
     steps = [
         ("n", [0, True, "mixture"]), ("2", [0, True, "ours"]), (" ", [0, False, "ours"]), (" ", [0, True, "ours"]),
         ("3", [0, True, "residual"]), ("4", [0, True, "residual"]), ("n", [1, True, "residual"]),
@@ -99,27 +102,20 @@ def test_keys_play_pause_switch_and_go_to_other_files(show, tmp_path):
         page.keyboard.press(key)
         page.wait_for_function("player.duration > 0")
         assert page.evaluate("[player.index, player.playing, player.heard]") == state, key
-
-
-def test_keys_belong_to_the_field_that_is_typed_in(show, tmp_path):
-    make(tmp_path, empty("ours", n=3) | {"ours": [{"si_sdri": 1.0}] * 3}, [{"name": f"n2 p{i}"} for i in range(3)],
-         [{"mixture": noise(i, 9), "ours": noise(i, 9)} for i in range(3)])
-    page = show(tmp_path)
-    choose(page)
+    # but those that a field is given are its own
     page.get_by_label("filter files").press_sequentially("n2 p")
     page.keyboard.press("ArrowLeft")
     for label in ("Measure", "Show"):
         page.get_by_role("combobox", name=label, exact=True).focus()
         page.keyboard.press("n")
         page.keyboard.press("2")
-    assert page.evaluate("[player.index, player.playing, player.heard]") == [0, True, "mixture"]
+    assert page.evaluate("[player.index, player.playing, player.heard]") == state
     assert page.get_by_label("filter files").input_value() == "n2 p" and len(column(page, "file")) == 3
 
 
 def test_tab_goes_through_everything_in_order_and_shows_where_it_is(show, tmp_path):
     scores = {"mixture": [{"si_sdri": 0.0}] * 2, "ours": [{"si_sdri": 1.0}] * 2}
-    make(tmp_path, scores, sounds=[{"mixture": noise(0, 9)}] * 2)
-    page = show(tmp_path)
+    page = show(make(tmp_path, scores, sounds=[{"mixture": noise(0, 9)}] * 2))
     page.keyboard.press("n")
     page.wait_for_function("player.playing")
     found = []
@@ -138,8 +134,7 @@ def test_tab_goes_through_everything_in_order_and_shows_where_it_is(show, tmp_pa
 
 
 def test_enter_sorts_and_stays_on_the_heading_and_the_focus_goes_with_the_file(show, tmp_path):
-    make(tmp_path, empty(n=3), sounds=[{"mixture": noise(i, 9)} for i in range(3)])
-    page = show(tmp_path)
+    page = show(make(tmp_path, empty(n=3), sounds=[{"mixture": noise(i, 9)} for i in range(3)]))
     page.locator("#files th button").first.focus()
     for order in ([0, 1, 2], [2, 1, 0]):
         page.keyboard.press("Enter")

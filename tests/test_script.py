@@ -58,7 +58,6 @@ SHAPES = {"dot": Round(0), "tile": Square(10)}
 
 @pytest.fixture
 def parse(monkeypatch):
-
     def parse(args, *words: str, **named):
         monkeypatch.setattr(sys, "argv", ["script.py", *words])
         return command_line(args, **named)
@@ -70,16 +69,19 @@ def parse(monkeypatch):
 # fields
 
 
-def test_without_words_the_object_in_the_script_is_what_runs(parse):
+def test_dotted_names_reach_nested_fields_and_the_others_stay_as_edited_in_the_script(parse):
     edited = Outer(name="alice", inner=Inner(snr_db=(0.0, 3.0)))
     assert parse(edited) == edited
-
-
-def test_dotted_names_reach_nested_fields_and_the_others_stay_as_edited(parse):
     inner = ["--inner.snr-db", "-3", "7.5", "--inner.folders", "a", "b", "c", "--inner.resample", "False"]
-    assert parse(Outer(name="alice", rate=0.1), "--steps", "7", *inner) == Outer(
-        name="alice", rate=0.1, steps=7, inner=Inner(snr_db=(-3.0, 7.5), folders=("a", "b", "c"), resample=False)
+    assert parse(edited, "--steps", "7", *inner) == Outer(
+        name="alice", steps=7, inner=Inner(snr_db=(-3.0, 7.5), folders=("a", "b", "c"), resample=False)
     )
+
+
+def test_a_tilde_in_any_field_is_the_home_folder(parse, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/alice")
+    args = parse(Outer(), "--name", "~/night", "--inner.folders", "~/a", "b~c", "~")
+    assert (args.name, args.inner.folders) == ("/home/alice/night", ("/home/alice/a", "b~c", "/home/alice"))
 
 
 @pytest.mark.parametrize("words, named", [
@@ -189,22 +191,18 @@ def program(tmp_path, monkeypatch):
     return found
 
 
-@pytest.fixture
-def git(program):
-    """Runs git on the program, of which all is committed."""
-    def run(*words: str) -> str:
+def test_the_commit_has_a_plus_where_a_file_has_changed_since_and_a_new_file_is_no_change(program, monkeypatch):
+    path = Path(program.__file__)
+
+    def git(*words: str) -> str:
         identity = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
-        command = ["git", "-C", str(Path(program.__file__).parent), *identity, *words]
+        command = ["git", "-C", str(path.parent), *identity, *words]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
-    run("init")
-    run("add", ".")
-    run("commit", "-m", "first")
-    return run
-
-
-def test_the_commit_has_a_plus_where_a_file_has_changed_since_and_a_new_file_is_no_change(program, git):
-    path = Path(program.__file__)
+    assert program.commit() is None  # outside git
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "first")
     assert program.commit() == git("rev-parse", "HEAD") and len(program.commit()) == 40
     (path.parent / "new.txt").write_text("new")
     assert program.commit() == git("rev-parse", "HEAD")
@@ -214,35 +212,17 @@ def test_the_commit_has_a_plus_where_a_file_has_changed_since_and_a_new_file_is_
     assert program.commit() == git("rev-parse", "HEAD") + "+"
     git("commit", "-m", "second")
     assert program.commit() == git("rev-parse", "HEAD")
+    monkeypatch.setenv("PATH", str(path.parent))
+    assert program.commit() is None  # without git
 
 
-def test_outside_git_there_is_no_commit(program):
-    assert program.commit() is None
-
-
-def test_without_git_there_is_no_commit(program, git, monkeypatch, tmp_path):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert program.commit() is None
-
-
-def test_a_report_starts_with_its_name_time_commit_arguments_and_versions_of_what_is_installed(program, git, tmp_path):
-    head = program.run_info(Inner(resample=False), tmp_path / "results" / "alice", ["mir-eval", "no-such-package"])
-    assert head["name"] == "alice" and head["commit"] == git("rev-parse", "HEAD")
+def test_a_report_starts_with_its_name_time_commit_arguments_and_versions_of_what_is_installed(tmp_path, monkeypatch):
+    (tmp_path / "alice").mkdir()
+    monkeypatch.chdir(tmp_path / "alice")
+    head = script.run_info(Inner(resample=False), ".", ["mir-eval", "no-such-package"])
+    assert head["name"] == "alice" and head["commit"] == script.commit()
     assert head["args"] == {"snr_db": (-5.0, 10.0), "folders": ("here",), "resample": False}
     age = datetime.now().astimezone() - datetime.fromisoformat(head["date"])  # of two that know their time zone
     assert timedelta(0) <= age < timedelta(minutes=1)
     assert head["versions"]["torch"] == version("torch") and head["versions"]["mir-eval"] == version("mir_eval")
     assert head["versions"]["python"].startswith("3.") and "no-such-package" not in head["versions"]
-
-
-def test_a_folder_named_by_a_dot_has_the_name_of_the_folder(tmp_path, monkeypatch):
-    (tmp_path / "bob").mkdir()
-    monkeypatch.chdir(tmp_path / "bob")
-    assert script.run_info(Inner(), ".")["name"] == "bob"
-
-
-def test_a_tilde_in_any_field_is_the_home_folder(monkeypatch):
-    monkeypatch.setenv("HOME", "/home/alice")
-    monkeypatch.setattr(sys, "argv", ["train.py", "--name", "~/night", "--inner.folders", "~/a", "b~c", "~"])
-    args = command_line(Outer())
-    assert (args.name, args.inner.folders) == ("/home/alice/night", ("/home/alice/a", "b~c", "/home/alice"))
