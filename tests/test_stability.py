@@ -35,8 +35,8 @@ def test_a_run_diverged_if_it_was_ended_or_is_no_better_than_silence(loss, ended
 def args(recordings, tmp_path_factory) -> BenchArgs:
     folder = tmp_path_factory.mktemp("stability")
     return BenchArgs(
-        (f"{recordings}/clean/alice",), (f"{recordings}/dirty/other",), factors=(1.0, 3.0), warmups=(2, 0), steps=4,
-        batch_size=2, segment_s=0.5, every=2, n_valid=4, model=NET, runs=f"{folder}/runs", results=f"{folder}/results",
+        (f"{recordings}/clean/alice",), (f"{recordings}/dirty/other",), factors=(1.0, 3.0), warmups=(2, 0), steps=10,
+        batch_size=2, segment_s=0.5, every=5, n_valid=4, model=NET, runs=f"{folder}/runs", results=f"{folder}/results",
     )
 
 
@@ -54,8 +54,8 @@ def test_every_run_is_there_and_differs_as_it_should_and_no_path_is_told(args, d
     runs = {(r["factor"], r["warmup"], r["sigma_reparam"]): r for r in done["runs"]}
     assert len(runs) == 8
     for run in runs.values():
-        assert len(run["loss"]) == len(run["grad_norm"]) == 4
-        assert [look[0] for look in run["entropy"]] == [0, 2, 4] and len(run["entropy"][0]) == 1 + 2
+        assert len(run["loss"]) == len(run["grad_norm"]) == 10
+        assert [look[0] for look in run["entropy"]] == [0, 5, 10] and len(run["entropy"][0]) == 1 + 2
     assert len({run["loss"][0] for run in runs.values()}) == 1  # the same weights, the same items
     assert len({run["loss"][-1] for run in runs.values()}) == 8
     assert (Path(args.results) / "stability.png").read_bytes()[:4] == b"\x89PNG"
@@ -88,7 +88,7 @@ def test_a_run_ends_with_the_weights_that_train_py_ends_with(args, done, tmp_pat
     data = MixtureArgs(args.clean, args.dirty, segment_s=0.5, n_valid=4)
     same = train.MainArgs(
         name="alice", runs=f"{tmp_path}/trained", data=data, model=replace(NET, sigma_reparam=sigma_reparam), lr=6e-3,
-        weight_decay=1e-2, muon=0.0, warmup=2, steps=4, batch_size=2, valid_every=4, workers=0, device="cpu",
+        weight_decay=1e-2, muon=0.0, warmup=2, steps=10, batch_size=2, valid_every=10, workers=0, device="cpu",
         precision="fp32",
     )
     train.main(same)
