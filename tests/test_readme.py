@@ -75,7 +75,7 @@ def run(command: str, folder: Path) -> str:
     return ended.stdout
 
 
-@pytest.mark.slow(250)
+@pytest.mark.slow(400)
 def test_every_command_on_recordings_runs(checkout):
     """In the order of the pages: what one writes, the next reads."""
     seen = set()
