@@ -53,7 +53,7 @@ class BandSplitArgs(spectrum.SpectralArgs):
 
 
 def zones(args: BandSplitArgs) -> list[tuple[int, int]]:
-    """Returns for every zone the number and the width, in bins, of its bands; the rest is the last zone. -> [(n, W)]
+    """Returns for every zone the number and the width, in bins, of its bands; the rest is the last zone. -> [(n, W)].
     Bands of a zone are equally wide, so that they go through the net as one batch."""
     found, start, bin_hz = [], 0, args.sample_rate / args.n_fft
     for up_to_hz, width_hz in args.bands:

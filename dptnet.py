@@ -71,7 +71,7 @@ PRESETS = {
 # --- frames <-> chunks -----------------------------------------------------------------------------------------------
 
 def segment(frames: Tensor, chunk_frames: int) -> Tensor:
-    """Cuts frames into half-overlapping chunks; every frame lies in exactly two. [B, L, N] -> [B, S, K, N]
+    """Cuts frames into half-overlapping chunks; every frame lies in exactly two. [B, L, N] -> [B, S, K, N].
     Where the frames fill the chunks as they are, the authors add two chunks of nothing but padding; this does not."""
     hop = chunk_frames // 2
     rest = -(hop + frames.shape[1]) % chunk_frames

@@ -90,7 +90,7 @@ PRESETS = {
 # --- the flow: this much holds for any denoiser ----------------------------------------------------------------------
 
 def sample(denoise: Callable[[Tensor, float], Tensor], x: Tensor, steps: int) -> Tensor:
-    """Follows the ODE from x at t = 1 to t = 0, in Euler steps of equal length. denoise(x_t, t) -> E[x | x_t]
+    """Follows the ODE from x at t = 1 to t = 0, in Euler steps of equal length. denoise(x_t, t) -> E[x | x_t].
     One step is the mean of all that x may be. The last step returns what the denoiser says."""
     for i in range(steps, 0, -1):
         estimate = denoise(x, i / steps)
@@ -127,7 +127,7 @@ def within(x: Tensor, radius: Tensor) -> Tensor:
 
 
 def noise(start: int, n_samples: int) -> Tensor:
-    """White noise of level 1 that is always the same, from its sample `start` on. -> [n_samples]
+    """White noise of level 1 that is always the same, from its sample `start` on. -> [n_samples].
     In samples rather than in bins, so that no piece of a recording need start where a frame does."""
     blocks = range(start // BLOCK, (start + n_samples - 1) // BLOCK + 1)
     drawn = torch.cat([torch.randn(BLOCK, generator=torch.Generator().manual_seed(i)) for i in blocks])

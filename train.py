@@ -123,7 +123,8 @@ def run(args: MainArgs, device: torch.device, team: ddp.Team, stop: Stop) -> Pat
     last = last if last.exists() else None  # None: a run that begins
     args, net, state = make_net(args, device, last)
     if args.minutes:
-        args = replace(args, steps=team.gather(planned_steps(args, state if last else {}) if team.rank == 0 else 0)[0])
+        steps = planned_steps(args, state if last else {}, team) if team.rank == 0 else 0
+        args = replace(args, steps=team.gather(steps)[0])
     family = models.family_of(args.model)
     micro_batch_size = local_batch_size(args, team) // args.grad_accum_steps
     forward = loss_function(args, family, device)
@@ -445,11 +446,12 @@ def mixtures(
     return in_turns(Reported(training), sampler, n_items // n, n, workers=workers, device=device)
 
 
-def planned_steps(args: MainArgs, state: dict) -> int:
-    """Of a run that is to last args.minutes. state: the content of the checkpoint that it goes on from, {} for none. A
-    run that goes on keeps its steps, or with other minutes than before takes as many as it did in a minute so far."""
+def planned_steps(args: MainArgs, state: dict, team: ddp.Team) -> int:
+    """Returns how many steps a run has that is to last args.minutes. A new run has those that fit, by the time of this
+    process's share of a batch. A run that goes on keeps its steps; where the minutes are others than before, it has as
+    many a minute as so far. state: the content of the checkpoint that it goes on from, {} for none"""
     if not state:
-        return steps_that_fit(args, args.minutes)
+        return steps_that_fit(replace(args, batch_size=local_batch_size(args, team)), args.minutes)
     if state["args"].get("minutes") == args.minutes:
         return state["args"]["steps"]
     return max(1, round(60 * args.minutes * state["step"] / max(1.0, state["seconds"])))

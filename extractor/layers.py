@@ -47,7 +47,7 @@ def rotate(x: Tensor) -> Tensor:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(D)) v. 3 times [..., L, D] -> [..., L, D]
+    """softmax(q k^T / sqrt(D)) v. 3 times [..., L, D] -> [..., L, D].
     In full precision on a CPU: torch's kernel there takes five times as long backward in bf16."""
     if (found := _found.get()) is not None:
         found.append(relative_entropy(q, k))

@@ -34,7 +34,8 @@ class Progress:
     def ended(self, args) -> str:
         """Says why there is nothing more to do; "" where there is."""
         if self.step >= args.steps:
-            return f"{args.folder} has its {self.step} steps already; raise MainArgs.steps to go on"
+            more = "minutes" if args.minutes else "steps"  # of which `steps` is what fits
+            return f"{args.folder} has its {self.step} steps already; raise MainArgs.{more} to go on"
         if args.patience and self.step - self.best_step >= args.patience * args.valid_every:
             since = f"nothing better since step {self.best_step}"
             return f"{args.folder} ended early at step {self.step}, {since}; raise MainArgs.patience to go on"

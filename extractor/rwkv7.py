@@ -151,7 +151,7 @@ class Lora(nn.Module):
 
 
 class TimeMix(nn.Module):
-    """What attention is elsewhere. [B, T, C] -> [B, T, C]
+    """What attention is elsewhere. [B, T, C] -> [B, T, C].
     Layer 0 hands its values on; the others, which must get them, mix theirs with them."""
 
     def __init__(self, dim: int, n_heads: int, layer: int, n_layers: int, bidirectional: bool = True):

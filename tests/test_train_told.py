@@ -21,7 +21,7 @@ import train
 from augment import AugmentArgs
 from dataset import KINDS, MixtureDataset
 from dptnet import DPTNet
-from extractor import UserError, audio, checkpoint, curves, journal, step_cost
+from extractor import UserError, audio, checkpoint, curves, ddp, journal, step_cost
 from extractor.step_cost import Memory, free_bytes
 from train import MainArgs, main
 
@@ -206,11 +206,17 @@ def test_a_run_of_minutes_has_the_steps_that_fit_then_and_of_more_minutes_as_man
     monkeypatch.setattr(train, "steps_that_fit", None)
     finished = last.read_bytes()
     train.main(args)
-    assert "has its 4 steps already; raise MainArgs.steps" in capsys.readouterr().out
+    assert "has its 4 steps already; raise MainArgs.minutes to go on" in capsys.readouterr().out
     assert last.read_bytes() == finished
     checkpoint.save(last, state | {"seconds": 120.0})
     train.main(replace(args, minutes=3.0))
     assert checkpoint.load(last)["step"] == 6
+
+
+def test_of_a_team_the_time_of_a_step_is_that_of_one_process_and_its_share_of_the_batch(args, monkeypatch):
+    monkeypatch.setattr(train, "steps_that_fit", lambda args, minutes: 60 * minutes / args.batch_size)
+    args = replace(args, minutes=1.0, batch_size=6)
+    assert [train.planned_steps(args, {}, ddp.Team(0, size)) for size in (1, 2, 3)] == [10, 20, 30]
 
 
 def test_a_batch_that_does_not_fit_is_refused_with_the_way_out(args, monkeypatch):
