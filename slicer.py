@@ -29,7 +29,6 @@ from extractor.files import content_hash, folder_lock
 from extractor.script import command_line
 from extractor.slicing import Clip, Hops, Limits, Plan, Threshold, plan_cuts
 
-FADE_S = 0.01       # cross-fade where a pause was shortened
 BLOCK = 1_000_000   # samples looked at at a time
 SAVE_EVERY_S = 2    # of work; a kill loses no more
 
@@ -197,25 +196,19 @@ def find_threshold(recording: audio.Recording, hops: Hops, args: SlicerArgs) -> 
 def write_clip(recording: audio.Recording, channel: int | None, args: SlicerArgs, path: Path, clip: Clip):
     """-> peak and rms in dBFS. Samples are those of the recording, save for the cross-fades and another rate's."""
     rate = args.sample_rate
-    fade = round(FADE_S * rate)
-    out = None
-    for start, end in clip.pieces:
-        piece = audio.read(recording, start, end - start + fade, rate, mono=False)
+
+    def read(start: int, n: int) -> np.ndarray:
+        piece = audio.read(recording, start, n, rate, mono=False)
         if args.mono:
             piece = piece.mean(axis=1, keepdims=True) if channel is None else piece[:, channel : channel + 1]
-        out = piece if out is None else cross_fade(out, piece, fade)
-    out = out[: clip.length]
+        return piece
+
+    out = slicing.joined(read, clip.pieces, rate)
     peak = float(np.abs(out).max())
     if args.format == "flac" and peak > 1:
         raise UserError(f"{recording.path}: peaks at {peak:.2f} of full scale, which flac cannot hold; use format wav")
     audio.write(path, [out], len(out), rate, channels=out.shape[1], subtype=subtype_of(recording, channel, args))
     return levels.to_db(peak**2), levels.to_db(np.square(out, dtype=np.float64).mean())
-
-
-def cross_fade(head: np.ndarray, tail: np.ndarray, n: int) -> np.ndarray:
-    """The last n samples of the one fall while the first n of the other rise, the sum of both gains one."""
-    rise = (0.5 - 0.5 * np.cos(np.pi * (np.arange(n) + 0.5) / n)).astype(head.dtype)[:, None]
-    return np.concatenate([head[:-n], head[-n:] * (1 - rise) + tail[:n] * rise, tail[n:]])
 
 
 def subtype_of(recording: audio.Recording, channel: int | None, args: SlicerArgs) -> str:

@@ -1,8 +1,8 @@
 """Where to cut a recording into clips, and the table of what was cut. docs/slicing.md has the formula."""
 
-import csv
 import re
 import shutil
+from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +16,7 @@ from extractor.files import replace
 # where to cut: the best places over all of the recording. Positions are samples of the recording at the rate of the
 # clips; hops are those of extractor.levels
 
+FADE_S = 0.01       # cross-fade where a pause was shortened
 CLICK_S = 0.04      # what is loud for no longer, in levels over three hops, is a click, no speech
 DIP_EVERY_S = 0.5   # of speech: one place to cut it, if it must be
 INSIDE = 5          # price of a cut inside speech, twice that where it is as loud as speech is
@@ -198,6 +199,26 @@ def best_clips(
     return clips[::-1]
 
 
+def joined(read: Callable[[int, int], np.ndarray], pieces: Sequence[tuple[int, int]], rate: int) -> np.ndarray:
+    """Returns the pieces of a recording, one behind the other, cross-faded over FADE_S where they meet.
+
+    read(start, n) -> the n samples of the recording from `start` on, [n, channels]; behind its end zeros
+    pieces: where each starts and ends, in samples; rate: Hz
+    -> [T, channels], as long as the pieces together
+    """
+    fade, out = round(FADE_S * rate), None
+    for start, end in pieces:
+        piece = read(start, end - start + fade)
+        out = piece if out is None else cross_fade(out, piece, fade)
+    return out[: sum(end - start for start, end in pieces)]
+
+
+def cross_fade(head: np.ndarray, tail: np.ndarray, n: int) -> np.ndarray:
+    """The last n samples of the one fall while the first n of the other rise, the sum of both gains one."""
+    rise = (0.5 - 0.5 * np.cos(np.pi * (np.arange(n) + 0.5) / n)).astype(head.dtype)[:, None]
+    return np.concatenate([head[:-n], head[-n:] * (1 - rise) + tail[:n] * rise, tail[n:]])
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # slices.tsv: what was cut from which recording, so that nothing is cut twice and nothing is lost
 #
@@ -225,18 +246,11 @@ COLUMNS = (
 
 
 def read_table(out_dir: Path) -> list[dict]:
-    path = out_dir / TABLE
-    if not path.exists():
-        return []
+    """Returns the rows of slices.tsv; [] where there is none. Raises UserError where it is another table."""
     try:
-        with open(path, newline="", encoding="utf-8", errors="surrogateescape") as f:
-            reader = csv.DictReader(f, delimiter="\t")
-            rows, columns = list(reader), reader.fieldnames
-    except (OSError, ValueError, csv.Error):
-        rows, columns = [], None
-    if columns != list(COLUMNS) or any(None in row or None in row.values() for row in rows):
-        raise UserError(f"{path}: is not the slicer's table (columns {', '.join(COLUMNS)}); choose another out_dir")
-    return rows
+        return tables.read(out_dir / TABLE, COLUMNS)
+    except UserError as e:
+        raise UserError(f"{e}, or choose another out_dir") from None
 
 
 def save(out_dir: Path, rows: list[dict]):

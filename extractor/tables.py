@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from extractor import UserError
 from extractor.files import atomic_write
 
 
@@ -16,6 +17,23 @@ def write(path: str | Path, columns: Iterable[str], rows: Iterable[Mapping], *, 
         writer = csv.DictWriter(f, list(columns), delimiter=delimiter, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def read(path: str | Path, columns: Sequence[str] | None = None, *, delimiter: str = "\t") -> list[dict[str, str]]:
+    """Returns the rows of a table by column; [] where there is no file. Raises UserError where it cannot be read, where
+    a row is longer or shorter than the line of names, or where these are not `columns`."""
+    try:
+        with open(path, newline="", encoding="utf-8", errors="surrogateescape") as f:
+            reader = csv.DictReader(f, delimiter=delimiter)
+            rows, found = list(reader), reader.fieldnames
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, csv.Error):
+        rows, found = [], None
+    if found is None or columns and list(columns) != found or any(None in row or None in row.values() for row in rows):
+        wanted = f" with the columns {', '.join(columns)}" if columns else ""
+        raise UserError(f"is no table{wanted}; move it away", path)
+    return rows
 
 
 def to_json(x) -> str:

@@ -73,7 +73,8 @@ HEADER = "\t".join(slicing.COLUMNS)
 def test_another_table_is_refused_by_name_and_left_alone(content, tmp_path):
     put(tmp_path / "in" / "a.wav", b"")
     table = put(tmp_path / "out" / slicing.TABLE, content)
-    with pytest.raises(UserError, match=r"slices\.tsv: is not the slicer's table .*; choose another out_dir"):
+    refused = r"slices\.tsv: is no table with the columns clip, .*; move it away, or choose another out_dir"
+    with pytest.raises(UserError, match=refused):
         main(SlicerArgs(inputs=str(tmp_path / "in"), out_dir=str(tmp_path / "out")))
     assert table.read_bytes() == content
 

@@ -30,8 +30,8 @@ from speech import (
 
 import slicer
 from extractor import audio
-from extractor.slicing import LOST, best_clips
-from slicer import FADE_S, cross_fade, main
+from extractor.slicing import FADE_S, LOST, best_clips, cross_fade
+from slicer import main
 
 
 def assert_no_cut_in(speech: list[tuple[float, float]], rows: list[dict]):

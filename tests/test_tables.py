@@ -68,3 +68,22 @@ def test_json_that_is_missing_broken_or_no_dict_reads_as_an_empty_dict(content, 
     (tmp_path / "a.json").write_bytes(content)
     for path in (tmp_path / "a.json", tmp_path / "missing.json", tmp_path):
         assert tables.read_json(path) == {}
+
+
+# --- tables that are read --------------------------------------------------------------------------------------------
+
+
+def test_a_table_that_was_written_is_read_again_whatever_is_in_it(tmp_path):
+    rows = [{"a": "1", "b": 'tab\t "quote"\nline'}, {"a": "", "b": "\udce9 音"}]
+    tables.write(tmp_path / "a.tsv", ["a", "b"], rows)
+    assert tables.read(tmp_path / "a.tsv") == rows == tables.read(tmp_path / "a.tsv", ["a", "b"])
+    tables.write(tmp_path / "none.tsv", ["a"], [])
+    assert tables.read(tmp_path / "none.tsv") == [] == tables.read(tmp_path / "missing.tsv")
+
+
+@pytest.mark.parametrize("content", [b"a\tb\n1\n", b"a\tb\n1\t2\t3\n", b"", b"c\td\n1\t2\n"],
+                         ids=["a cell less", "a cell more", "nothing", "other columns"])
+def test_what_is_no_such_table_is_named(content, tmp_path):
+    (tmp_path / "a.tsv").write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.tsv: is no table with the columns a, b; move it away"):
+        tables.read(tmp_path / "a.tsv", ["a", "b"])
