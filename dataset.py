@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 import augment
 from extractor import UserError, audio, check_counts, check_limits, check_shares, require
 from extractor.levels import QUIET_DB, level_db
-from extractor.material import Material, Source
+from extractor.material import Material, Source, is_extracted
 
 KINDS = ("game", "voice", "both", "absent")  # of validation mixtures: what lies over the target; absent: none, a voice
 TRIES = 20      # draws of a source before silence is taken for an answer
@@ -39,6 +39,7 @@ class MixtureArgs:
     p_no_target: float = 0.05     # share of items without the target: other voices only
     p_no_interference: float = 0.02  # share of items without interference
     p_two_sources: float = 0.25   # share of the items with both target and interference that have a voice over a game
+    p_extracted: float = 0.3      # share of the targets that are clips from bootstrap.py, where there are some
     p_voice: float = 0.5          # share of the items with one source that have a voice, whatever the minutes of each
     valid_share: float = 0.1      # of the material, held out: clean recordings, the end of dirty ones, some short ones
     n_valid: int = 48             # frozen validation mixtures
@@ -61,7 +62,7 @@ class MixtureArgs:
         """Keeps only what a frozen validation mixture depends on. What is in the folders is compared elsewhere."""
         return replace(
             self, clean=(), dirty=(), captures=(), audio_stream=0, speed=(1.0, 1.0),
-            p_no_target=0.0, p_no_interference=0.0, p_two_sources=0.0, p_voice=0.0,
+            p_no_target=0.0, p_no_interference=0.0, p_two_sources=0.0, p_voice=0.0, p_extracted=0.0,
         )
 
 
@@ -136,7 +137,9 @@ class MixtureDataset(Dataset):
             everyone = [[] for _ in args.clean]
             for source in clean:
                 everyone[owners[source.recording.path]].append(source)
-        self.clean = [Pool(own) for own in everyone]  # of each speaker
+        human, extracted = ([[s for s in own if is_extracted(s.recording.path) is wanted] for own in everyone]
+                            for wanted in (False, True))
+        self.clean, self.extracted = [*map(Pool, human)], [*map(Pool, extracted)]  # of each speaker
         self.voices = [Pool(voices + [s for other in everyone if other is not own for s in other]) for own in everyone]
         self.broken: set[Path] = set()
         self.unread = 0  # draws from recordings that could not be read
@@ -153,7 +156,9 @@ class MixtureDataset(Dataset):
         capture = augment.draw(augment.OFF if as_recorded else self.augment, rng, self.sample_rate)
         target = np.zeros(self.n_samples, np.float32)
         if kind != "absent":
-            target = capture.target(self.loud(rng, self.clean_draw, self.clean[speaker]))
+            promoted = self.extracted[speaker]
+            pool = promoted if promoted and augment.chance(rng, self.args.p_extracted) else self.clean[speaker]
+            target = capture.target(self.loud(rng, self.clean_draw, pool))
         interference = self.interference(rng, kind, capture, self.voices[speaker])
         if level_db(target) > QUIET_DB and level_db(interference) > QUIET_DB:
             interference = at_snr(interference, under=target, snr_db=rng.uniform(*self.args.snr_db))

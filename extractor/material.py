@@ -17,6 +17,8 @@ from extractor.cache import Index, unpack
 from extractor.levels import QUIET_DB, level_db
 from extractor.profile import profile, unlike
 
+ROUND_TABLE = "bootstrap.tsv"  # in a folder of clips that bootstrap.py extracted and accepted
+
 Before = Mapping[str, tuple[float, float]]  # clip -> its length and what of it an earlier run held out, in seconds
 
 
@@ -36,10 +38,14 @@ class Material(NamedTuple):
     voices: list[audio.Recording]
 
     def held_out(self, args, before: Before | None = None, *, by_speaker: bool = False) -> dict[Path, float]:
-        """Returns the seconds for validation at the end of each clean clip that has some. by_speaker: each folder of
-        args.clean is a speaker, who has some."""
+        """Returns the seconds for validation at the end of each clean clip that has some; extracted ones have none.
+        by_speaker: each folder of args.clean is a speaker, who has some. Raises UserError where all are extracted."""
         held = {}
         for clips in self.by_speaker(args).values() if by_speaker else [self.clean]:
+            clips = [r for r in clips if not is_extracted(r.path)]
+            if not clips:
+                folder = self.clean[0].path.parent
+                raise UserError("has extracted clips alone; validation needs some that a person recorded", folder)
             held |= held_out([r.path for r in clips], [r.seconds for r in clips], args, before)
         return held
 
@@ -76,6 +82,11 @@ def parts(
         if start < end:
             sources.append(Source(recording, start, end - start))
     return sources
+
+
+def is_extracted(clip: Path) -> bool:
+    """Says whether a clip was extracted by a net, and promoted by bootstrap.py."""
+    return (clip.parent / ROUND_TABLE).exists()
 
 
 # --- what is held out ------------------------------------------------------------------------------------------------

@@ -154,6 +154,8 @@ MEASURES = {
     "level_change": Measure("level change", "dB", 0, 1, "level of what was extracted over that of the recording"),
     "speech_s": Measure("speech", "s", 1, 1, "seconds of what was extracted that stand out from its background"),
     "residual_level": Measure("left of absent", "dB", -1, 1, "level of what remains where the speaker is absent"),
+    "predicted_si_sdr": Measure("predicted SI-SDR", "dB", 1, 1, "SI-SDR guessed without a target, by bootstrap.py"),
+    "predicted_other": Measure("predicted other", "dB", -1, 0, "guessed level of somebody else, over the speaker's"),
     "pesq": Measure("PESQ", "MOS", 1, 2, "PESQ wide band at 16 kHz, 1 to 4.64"),
     "estoi": Measure("ESTOI", "", 1, 2, "extended short-time objective intelligibility, 0 to 1"),
     "dnsmos": Measure("DNSMOS", "MOS", 1, 2, "quality guessed without a reference, overall; deaf to a second voice"),

@@ -63,13 +63,14 @@ def chromium():
 
 @pytest.fixture
 def show(chromium, tmp_path_factory):
-    """Opens the page of a folder. Of no test may the console complain, nor anything be asked of a network. Tests in
-    other processes wait: with two pages on two cores there are gaps in what is heard."""
+    """Opens the page of a folder, or at the address where it is served. Of no test may the console complain, nor
+    anything be asked of a network. Tests in other processes wait: with two pages on two cores there are gaps in what is
+    heard."""
     alone = open(tmp_path_factory.getbasetemp().parent / "pages.lock", "w")
     fcntl.flock(alone, fcntl.LOCK_EX)
-    complaints, asked, contexts, expected = [], [], [], []
+    complaints, asked, contexts, expected, served = [], [], [], [], ["file:"]
 
-    def show(folder, width=1280, *, complaint=None, **options):
+    def show(folder, width=1280, *, complaint=None, address="", **options):
         context = chromium.new_context(viewport={"width": width, "height": 800}, **options)
         contexts.append(context)
         expected.append(complaint)
@@ -78,7 +79,8 @@ def show(chromium, tmp_path_factory):
         page.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda request: asked.append(request.url))
-        page.goto((folder / "index.html").as_uri())
+        page.goto(address or (folder / "index.html").as_uri())
+        served.append(address.removesuffix("index.html") or "file:")
         return page
 
     show.asked = asked
@@ -86,8 +88,8 @@ def show(chromium, tmp_path_factory):
     for context in contexts:
         context.close()
     alone.close()
-    assert [said for said in complaints if not any(known and known in said for known in expected)] == []
-    assert all(url.startswith("file:") for url in asked)
+    assert not [said for said in complaints if not any(known and known in said for known in expected)], complaints
+    assert all(url.startswith(tuple(served)) for url in asked)
 
 
 def make(folder, scores, items=(), sounds=(), rate=RATE, **changed):

@@ -12,7 +12,9 @@ LEVELS = [
     "losses augment",
     "fullband multispeaker bandsplit dptnet rwkvnet flow",
     "dataset models",
+    "calibration",
     "train infer slicer check evaluate",
+    "bootstrap",
     "demo tools bench",
 ]
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names.split()}
@@ -60,10 +62,10 @@ def test_datasets_is_no_package():
     assert not list(ROOT.glob("datasets/**/__init__.py"))
 
 
-@pytest.mark.parametrize("name", ["train", "infer", "slicer", "check", "evaluate"])
+@pytest.mark.parametrize("name", ["train", "infer", "slicer", "check", "evaluate", "bootstrap"])
 def test_the_args_at_a_script_s_foot_repeat_no_default_which_would_override_an_edit_of_the_class(name):
     (call,) = [
         node.value for node in ast.parse((ROOT / f"{name}.py").read_text()).body
-        if isinstance(node, ast.Assign) and [target.id for target in node.targets] == ["args"]
+        if isinstance(node, ast.Assign) and [getattr(target, "id", None) for target in node.targets] == ["args"]
     ]
     assert call.func.id.endswith("Args") and not call.args and not call.keywords

@@ -1,0 +1,358 @@
+"""bootstrap.py: rounds of extracted clips, with a net that keeps what lies below 500 Hz: the speaker hums there."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+from conftest import RATE
+from tiny import alone_in_elsewhere, tiny_run
+
+import bootstrap
+import models
+import train
+from bootstrap import BootstrapArgs, main
+from dataset import MixtureArgs, MixtureDataset
+from extractor import UserError, checkpoint, promise, review, rounds, tables
+from extractor.material import ROUND_TABLE, find_material
+
+SPEAKS_S, PAUSE_S = 2.0, 2.5
+
+
+def hum(seconds: float, hz: float = 300, pause_s: float = PAUSE_S) -> np.ndarray:
+    """A voice that speaks, pauses, speaks: its pitch glides."""
+    t = np.arange(round(seconds * RATE)) / RATE
+    speaks = t % (SPEAKS_S + pause_s) < SPEAKS_S
+    return 0.2 * np.sin(2 * np.pi * (hz * t + 5 * np.sin(t))) * speaks
+
+
+def hiss(seconds: float, seed: int) -> np.ndarray:
+    """Noise above 600 Hz."""
+    spectrum = np.fft.rfft(np.random.default_rng(seed).uniform(-0.3, 0.3, round(seconds * RATE)))
+    spectrum[: round(600 * seconds)] = 0
+    return np.fft.irfft(spectrum)
+
+
+def save(path: Path, x: np.ndarray):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sf.write(path, x, RATE)
+
+
+def low(mixture: torch.Tensor) -> torch.Tensor:
+    spectrum = torch.fft.rfft(mixture)
+    hz = torch.fft.rfftfreq(mixture.shape[-1], 1 / RATE)
+    return torch.fft.irfft(spectrum * ((hz < 500) + 0.12 * (hz >= 500)), mixture.shape[-1])
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """A checkpoint as train.py writes it."""
+    folder = tmp_path_factory.mktemp("trained")
+    for path, x in {
+        "clean/alice/set/src_0.wav": hum(40, 300, 0.3), "clean/alice/set/src_1.wav": hum(40, 270, 0.3),
+        "dirty/other/game/src_0.wav": hiss(40, 9), "dirty/other/voices/bob.wav": hum(40, 900),
+    }.items():
+        save(folder / path, x)
+    return train.main(replace(tiny_run(folder, folder / "runs"), steps=1, valid_every=1))
+
+
+@pytest.fixture
+def args(trained, tmp_path, monkeypatch) -> BootstrapArgs:
+    """Two captures in which the speaker hums under a hiss, and one in which nobody does."""
+    net = SimpleNamespace(args=SimpleNamespace(sample_rate=RATE), bandwidth_hz=None, to=lambda device: None)
+    family = SimpleNamespace(extract=lambda net, mixture, start: low(mixture))
+    monkeypatch.setattr(models, "load", lambda path: (net, family))
+    monkeypatch.setitem(promise.FOREST, "n_estimators", 30)
+    for name, x in {
+        "game/src_0.wav": hum(40) + 0.7 * hiss(40, 0), "game/src_1.flac": hum(30, 250) + 0.5 * hiss(30, 1),
+        "other <b>'/src_0.wav": 0.1 * np.sin(2 * np.pi * 900 * np.arange(20 * RATE) / RATE),
+    }.items():
+        save(tmp_path / "dirty" / name, x)
+    save(tmp_path / "clean/set/src_0.wav", hum(6))
+    return BootstrapArgs(
+        "alice", str(trained), f"{tmp_path}/dirty/**/*", f"{tmp_path}/clean", f"{tmp_path}/work", good_db=8.0,
+        share=0.8, confidence=0.8, n_remixes=60, min_s=2.0, max_s=5.0, device="cpu",
+    )
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def sounds(folder: Path) -> dict[str, bytes]:
+    """Samples and tables; a WAV file notes when it was written."""
+    found = {path: x for path, x in content(folder).items() if not path.endswith(".wav")}
+    return found | {str(p.relative_to(folder)): sf.read(p)[0].tobytes() for p in folder.rglob("*.wav")}
+
+
+def table(args: BootstrapArgs, number: int = 1) -> list[dict]:
+    return tables.read(args.folder / f"round_{number}" / bootstrap.CLIPS)
+
+
+def accepted(args: BootstrapArgs, number: int = 1) -> list[dict]:
+    return [row for row in table(args, number) if row["decision"] == "accepted"]
+
+
+# --- a round ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_says_what_would_be_accepted_and_promotes_nothing(args, tmp_path, capsys):
+    before = content(tmp_path / "clean")
+    assert main(args) == [] and content(tmp_path / "clean") == before
+    rows, printed = table(args), capsys.readouterr().out
+    assert {Path(row["recording"]).name for row in accepted(args)} == {"src_0.wav", "src_1.flac"}
+    assert not [row for row in rows if "other" in row["recording"]]
+    assert "other <b>'/src_0.wav: no clip of 2 to 5 s of the speaker in it" in printed
+    assert "promise: of clips predicted to have" in printed and "at least 80% are good, with 80% confidence" in printed
+    assert f"to promote {len(accepted(args))} clips: {args.command} --accept True" in printed
+    levels = [float(row["predicted_si_sdr_db"]) for row in rows]
+    assert levels == sorted(levels, reverse=True) and all(2 <= float(row["seconds"]) <= 5 for row in rows)
+    page = (args.folder / "round_1/index.html").read_text()
+    assert rows[0]["clip"] in page and "<b>" not in page
+
+
+def test_accepted_clips_are_the_estimate_s_samples_with_their_origin(args, tmp_path):
+    main(args)
+    wanted = {row["clip"]: row for row in accepted(args)}
+    main(replace(args, accept=True))
+    folder = tmp_path / "clean/round_1"
+    rows = tables.read(folder / ROUND_TABLE)
+    assert {row["clip"] for row in rows} == wanted.keys() and len(rows) > 3
+    assert {row["file"] for row in rows} == {path.name for path in folder.glob("*.wav")}
+    for row in rows:
+        assert row["sha256"] == checkpoint.sha256_of(args.checkpoint) and row["decided_by"] == "calibration"
+        kept = ("recording", "start_s", "removed_db", "pieces")
+        assert all(row[key] == wanted[row["clip"]][key] for key in kept)
+        samples, rate = sf.read(folder / row["file"])
+        recording, _ = sf.read(row["recording"])
+        estimate = low(torch.from_numpy(recording)).numpy()
+        (start, end), *others = rounds.pieces_of(row)
+        assert rate == RATE and len(samples) / RATE == pytest.approx(float(row["seconds"]), abs=1e-3)
+        n = min(end - start, round(1.5 * RATE))
+        np.testing.assert_allclose(samples[50:n], estimate[start + 50 : start + n], atol=0.01)  # both ends ring
+    numbers = {row["recording"]: row["file"].split("_")[1] for row in rows}
+    assert sorted(numbers.values()) == ["0", "1"]
+
+
+def test_a_second_call_promotes_nothing_twice_and_new_captures_make_the_next_round(args, tmp_path):
+    main(replace(args, accept=True))
+    first = content(tmp_path / "clean")
+    main(replace(args, accept=True))
+    assert content(tmp_path / "clean") == first
+    assert {row["reason"] for row in table(args, 2)} >= {"in round_1"} and not accepted(args, 2)
+    sf.write(tmp_path / "dirty/game/src_2.wav", hum(20, 280) + 0.6 * hiss(20, 5), RATE)
+    main(replace(args, accept=True))
+    assert {row["recording"] for row in tables.read(tmp_path / "clean/round_2" / ROUND_TABLE)} == {
+        f"{tmp_path}/dirty/game/src_2.wav"
+    }
+
+
+def test_an_undo_restores_the_folder_to_the_byte_and_keeps_what_it_took_away(args, tmp_path, capsys):
+    before = content(tmp_path / "clean")
+    main(replace(args, accept=True))
+    there = sounds(tmp_path / "clean/round_1")
+    main(replace(args, undo="round_1"))
+    assert content(tmp_path / "clean") == before and sorted(p.name for p in (tmp_path / "clean").iterdir()) == ["set"]
+    assert sounds(tmp_path / "work/alice/undone/round_1") == there
+    main(replace(args, accept=True))
+    assert sounds(tmp_path / "clean/round_1") == there
+
+
+def test_an_undo_of_what_is_no_round_or_has_a_later_one_is_refused(args, tmp_path):
+    main(replace(args, accept=True))
+    shutil.copytree(tmp_path / "clean/round_1", tmp_path / "clean/round_2")
+    there = content(tmp_path / "clean")
+    for name, why in (("round_1", "round_2 was made with its help; undo that first"), ("set", "no such round"),
+                      ("round_3", r"no such round \(round_1, round_2 there\)"), ("../clean/round_2", "no such round")):
+        with pytest.raises(UserError, match=why):
+            main(replace(args, undo=name))
+    assert content(tmp_path / "clean") == there
+
+
+# --- a person --------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_person_decides_counts_whatever_is_predicted(args, tmp_path):
+    main(args)
+    best, worst = table(args)[0], table(args)[-1]
+    for threshold in (8.0, 25.0):  # at 25 dB nothing else is accepted
+        tables.write_json(args.folder / "round_1" / review.DECISIONS, {best["clip"]: False, worst["clip"]: True})
+        main(replace(args, good_db=threshold))
+        rows = {row["clip"]: row for row in table(args)}
+        no, yes = rows[best["clip"]], rows[worst["clip"]]
+        assert (no["decision"], no["reason"], no["decided_by"]) == ("refused", "person", "person")
+        assert (yes["decision"], yes["decided_by"]) == ("accepted", "person")
+    main(replace(args, good_db=25.0, accept=True))
+    (row,) = tables.read(tmp_path / "clean/round_1" / ROUND_TABLE)
+    assert row["clip"] == worst["clip"] and row["decided_by"] == "person"
+
+
+def test_what_is_decided_on_the_page_is_in_the_table_when_it_is_closed(args, monkeypatch):
+    def decides(folder):
+        (row,) = table(args)[:1]
+        tables.write_json(folder / review.DECISIONS, {row["clip"]: False})
+    monkeypatch.setattr(bootstrap, "serve", decides)
+    main(replace(args, review=True))
+    assert table(args)[0]["reason"] == "person"
+
+
+# --- killed, replaced, deleted, broken -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["extract", "clips", "remixes", "page", "promote", "rename"])
+def test_killed_at_any_step_and_run_again_the_end_is_the_same(where, args, tmp_path, monkeypatch):
+    args = replace(args, accept=True)
+    main(args)
+    wanted = sounds(tmp_path / "clean")
+    shutil.rmtree(tmp_path / "work")
+    shutil.rmtree(tmp_path / "clean/round_1")
+
+    module, name, after = {
+        "extract": (bootstrap.infer, "extract_file", 1), "clips": (bootstrap, "scores_of", 2),
+        "remixes": (bootstrap, "scores_of", 20), "page": (bootstrap.page, "add_sound", 2),
+        "promote": (rounds.audio, "write", 4), "rename": (rounds.os, "rename", 0),
+    }[where]
+    real, calls = getattr(module, name), []
+
+    def killed(*words, **named):
+        calls.append(1)
+        if len(calls) > after:
+            raise KeyboardInterrupt
+        return real(*words, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bootstrap, "SAVE_EVERY_S", 0)
+        patch.setattr(module, name, killed)
+        with pytest.raises(KeyboardInterrupt):
+            main(args)
+    assert content(tmp_path / "clean").keys() == {"set/src_0.wav"}
+    scored = []
+    with monkeypatch.context() as patch:
+        patch.setattr(bootstrap, "scores_of", lambda *words: scored.append(1) or scores_of(*words))
+        main(args)
+    assert sounds(tmp_path / "clean") == wanted
+    if where in ("page", "promote", "rename"):
+        assert not scored  # all of that was there
+
+
+scores_of = bootstrap.scores_of
+
+
+def test_a_capture_that_is_deleted_is_left_out_and_one_that_is_replaced_is_scored_anew(args, tmp_path):
+    main(args)
+    (tmp_path / "dirty/game/src_0.wav").unlink()
+    sf.write(tmp_path / "dirty/game/src_1.flac", hum(15, 200) + 0.2 * hiss(15, 8), RATE)
+    main(replace(args, accept=True))
+    rows = tables.read(tmp_path / "clean/round_1" / ROUND_TABLE)
+    assert {row["recording"] for row in rows} == {f"{tmp_path}/dirty/game/src_1.flac"}
+    assert max(float(row["end_s"]) for row in rows) <= 15
+
+
+def test_the_same_recording_twice_gives_its_clips_once(args, tmp_path):
+    shutil.copy(tmp_path / "dirty/game/src_0.wav", tmp_path / "dirty/game/copy.wav")
+    main(args)
+    assert len(table(args)) == len({row["clip"] for row in table(args)})
+
+
+def test_a_broken_capture_is_named_and_the_others_are_used(args, tmp_path):
+    (tmp_path / "dirty/game/broken.wav").write_text("no sound")
+    (sentence,) = main(replace(args, accept=True))
+    assert "broken.wav" in sentence and len(tables.read(tmp_path / "clean/round_1" / ROUND_TABLE)) > 3
+
+
+def test_an_unfinished_round_of_another_net_is_done_anew_but_decisions_stay(args, tmp_path, capsys):
+    main(args)
+    name = table(args)[0]["clip"]
+    tables.write_json(args.folder / "round_1" / review.DECISIONS, {name: False})
+    state = checkpoint.load(args.checkpoint)
+    checkpoint.save(tmp_path / "other.pt", state | {"step": 99})
+    capsys.readouterr()
+    main(replace(args, checkpoint=f"{tmp_path}/other.pt"))
+    assert "was begun with another net" in capsys.readouterr().out
+    assert {row["clip"]: row["reason"] for row in table(args)}[name] == "person"
+
+
+def test_mistakes_are_one_sentence(args, tmp_path, state):
+    with alone_in_elsewhere(args.folder), pytest.raises(UserError, match="another process is at work there"):
+        main(args)
+    checkpoint.save(tmp_path / "exported.pt", {k: v for k, v in state.items() if k != "clips"})
+    with pytest.raises(UserError, match="exported.pt: does not say what was held out; give a checkpoint that train.py"):
+        main(replace(args, checkpoint=f"{tmp_path}/exported.pt"))
+    lost = checkpoint.load(args.checkpoint)
+    lost["args"] = lost["args"] | {"data": lost["args"]["data"] | {"clean": (f"{tmp_path}/gone",)}}
+    checkpoint.save(tmp_path / "lost.pt", lost)
+    with pytest.raises(UserError, match="gone: there is no such folder of clean recordings"):
+        main(replace(args, checkpoint=f"{tmp_path}/lost.pt"))
+    (tmp_path / "mine/alice/round_1").mkdir(parents=True)
+    (tmp_path / "mine/alice/round_1/letter.txt").write_text("dear")
+    with pytest.raises(UserError, match="round_1: is no folder of a round; choose another BootstrapArgs.work"):
+        main(replace(args, work=f"{tmp_path}/mine"))
+    assert (tmp_path / "mine/alice/round_1/letter.txt").read_text() == "dear"
+    with pytest.raises(UserError, match="no recordings match"):
+        main(replace(args, inputs=f"{tmp_path}/none/*"))
+
+
+@pytest.mark.parametrize(("field", "value"), [
+    ("speaker", ""), ("speaker", "../x"), ("share", 1.0), ("share", 0.2), ("confidence", 1.0), ("good_db", 40.0),
+    ("other_db", float("nan")), ("n_remixes", 0), ("n_remixes", 7), ("seed", -1), ("min_s", 0.0),
+])
+def test_values_that_make_no_sense_are_refused(field, value):
+    with pytest.raises(UserError, match=f"{field} = "):
+        BootstrapArgs(**{"n_remixes": 200, field: value})
+
+
+# --- training on what was promoted -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def promoted(recordings, tmp_path) -> tuple[MixtureArgs, MixtureArgs]:
+    """Args without and with a round, whose clips hum at 450 Hz."""
+    shutil.copytree(recordings / "clean/alice", tmp_path / "clean/alice")
+    without = MixtureArgs((f"{tmp_path}/clean/alice",), (f"{recordings}/dirty/other",), segment_s=0.5, max_shift=0.0)
+    shutil.copytree(tmp_path / "clean/alice", tmp_path / "more/alice")
+    (tmp_path / "more/alice/round_1").mkdir()
+    t = np.arange(60 * RATE) / RATE
+    for n in range(3):
+        sf.write(tmp_path / f"more/alice/round_1/src_{n}_0.wav", 0.3 * np.sin(2 * np.pi * 450 * t), RATE)
+    tables.write(tmp_path / "more/alice/round_1" / ROUND_TABLE, ["file"], [{"file": "src_0_0.wav"}])
+    return without, replace(without, clean=(f"{tmp_path}/more/alice",))
+
+
+def is_extracted(item: dict) -> bool:
+    target = item["target"].numpy()
+    return abs(np.abs(np.fft.rfft(target)).argmax() * RATE / len(target) - 450) < 3
+
+
+def of(args: MixtureArgs, split: str) -> MixtureDataset:
+    return MixtureDataset(find_material(args), args, RATE, split=split)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_extracted_clips_are_so_many_of_the_targets_however_long_they_are(share, promoted):
+    args = replace(promoted[1], p_extracted=share, p_no_target=0.0)
+    training = of(args, "train")
+    assert np.mean([is_extracted(training[0, i]) for i in range(300)]) == pytest.approx(share, abs=0.09)
+
+
+def test_validation_is_on_human_made_clips_and_the_same_with_and_without_a_round(promoted):
+    without, with_round = (of(args, "valid") for args in promoted)
+    for i in range(12):
+        assert (without[0, i]["mixture"] == with_round[0, i]["mixture"]).all()
+    assert [s.recording.path.name for s in with_round.sources[0]] == [s.recording.path.name for s in without.sources[0]]
+    runs = [replace(tiny_run(Path(args.clean[0]).parents[1], Path("runs")), data=args) for args in promoted]
+    assert len({train.validation_fingerprint(run, of(run.data, "valid")) for run in runs}) == 1
+
+
+def test_without_a_round_the_draws_are_those_of_before(promoted):
+    one, other = (of(replace(promoted[0], p_extracted=share), "train")[0, 3]["mixture"] for share in (0.0, 0.9))
+    assert (one == other).all()
+
+
+def test_extracted_clips_alone_are_no_clean_recordings(promoted, tmp_path):
+    args = replace(promoted[1], clean=(f"{tmp_path}/more/alice/round_1",))
+    with pytest.raises(UserError, match="round_1: has extracted clips alone; validation needs some that a person"):
+        of(args, "train")
