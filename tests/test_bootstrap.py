@@ -356,3 +356,45 @@ def test_extracted_clips_alone_are_no_clean_recordings(promoted, tmp_path):
     args = replace(promoted[1], clean=(f"{tmp_path}/more/alice/round_1",))
     with pytest.raises(UserError, match="round_1: has extracted clips alone; validation needs some that a person"):
         of(args, "train")
+
+
+# --- for those who train voices --------------------------------------------------------------------------------------
+
+
+def test_promoted_clips_are_exported_in_24_bits_with_what_is_heard_in_them(args, tmp_path, monkeypatch):
+    main(replace(args, accept=True))
+    heard = []
+    def transcriber(language):
+        return lambda x, rate: heard.append(len(x)) or f"{language} words"
+    monkeypatch.setattr(bootstrap, "transcriber", transcriber)
+    for _ in range(2):
+        main(replace(args, export=("gpt-sovits", "srt"), language="de"))
+    rows = tables.read(tmp_path / "clean/round_1" / ROUND_TABLE)
+    folder = tmp_path / "work/alice/export"
+    lines = (folder / "alice.list").read_text().splitlines()
+    assert len(lines) == len(rows) == len(heard)  # heard once
+    for line in lines:
+        path, *others = line.split("|")
+        assert others == ["alice", "de", "de words"] and sf.info(path).subtype == "PCM_24"
+        origin = tmp_path / "clean/round_1" / Path(path).name.removeprefix("round_1_")
+        np.testing.assert_allclose(sf.read(path)[0], sf.read(origin)[0], atol=2**-23)
+    assert sorted(p.name for p in folder.glob("*.srt")) == ["game_src_0.srt", "game_src_1.srt"]
+
+
+def test_a_clip_above_full_scale_is_turned_down_as_a_whole_and_counted(args, tmp_path, capsys):
+    main(replace(args, accept=True))
+    path = next((tmp_path / "clean/round_1").glob("*.wav"))
+    loud = 3 / np.abs(sf.read(path)[0]).max() * sf.read(path)[0]
+    sf.write(path, loud, RATE, subtype="FLOAT")
+    main(replace(args, export=("lab",), language="xx"))
+    printed = capsys.readouterr().out
+    assert "1 of them passed full scale" in printed and "no Whisper for language 'xx' is installed" in printed
+    exported = sf.read(tmp_path / f"work/alice/export/wavs/round_1_{path.name}")[0]
+    np.testing.assert_allclose(exported, loud / 3, atol=1e-6)
+
+
+def test_an_export_of_nothing_or_to_nothing_is_refused(args, tmp_path):
+    with pytest.raises(UserError, match="clean: has no rounds to export; promote one with --accept True"):
+        main(replace(args, export=("srt",)))
+    with pytest.raises(UserError, match="export = .*: give some of gpt-sovits, ljspeech, hf"):
+        replace(args, export=("mp3",))

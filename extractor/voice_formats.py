@@ -1,0 +1,99 @@
+"""Lists of clips and what is said in them, as those who train voices expect them. docs/bootstrap.md has a table.
+
+Every format is a function (folder, rows, speaker, language) that writes into the folder. A row has `name`, that of the
+clip in wavs/ without its suffix, `text`, and the `recording`, `start_s` and `end_s` that it comes from.
+"""
+
+import csv
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from extractor.files import atomic_write
+
+WAVS = "wavs"
+
+
+def gpt_sovits(folder: Path, rows: Sequence[dict], speaker: str, language: str):
+    """GPT-SoVITS: path|speaker|language|text in <speaker>.list."""
+    lines = ("|".join([str(wav(folder, row).resolve()), speaker, language, plain(row["text"])]) for row in rows)
+    write_lines(folder / f"{speaker}.list", lines)
+
+
+def ljspeech(folder: Path, rows: Sequence[dict], speaker: str, language: str):
+    """LJ Speech: id|text|text in metadata.csv, beside wavs/."""
+    lines = ("|".join([row["name"], plain(row["text"]), plain(row["text"])]) for row in rows)
+    write_lines(folder / "metadata.csv", lines)
+
+
+def hf(folder: Path, rows: Sequence[dict], speaker: str, language: str):
+    """Hugging Face's audiofolder: file_name,transcription,speaker in wavs/metadata.csv."""
+    with atomic_write(folder / WAVS / "metadata.csv") as aside, open(aside, "w", newline="", encoding="utf-8") as f:
+        writer = csv.writer(f, lineterminator="\n")
+        writer.writerow(["file_name", "transcription", "speaker"])
+        writer.writerows([wav(folder, row).name, row["text"], speaker] for row in rows)
+
+
+def lab(folder: Path, rows: Sequence[dict], speaker: str, language: str):
+    """The Montreal Forced Aligner: the text of a clip in <clip>.lab beside it."""
+    for row in rows:
+        write_lines(wav(folder, row).with_suffix(".lab"), [plain(row["text"])])
+
+
+def srt(folder: Path, rows: Sequence[dict], speaker: str, language: str):
+    """Subtitles of each recording, on its own time line; where a text is empty, the speaker's name."""
+    for name, mine in by_recording(rows).items():
+        cues = (f"{i}\n{clock(row['start_s'])} --> {clock(row['end_s'])}\n{plain(row['text']) or speaker}\n"
+                for i, row in enumerate(mine, 1))
+        write_lines(folder / f"{name}.srt", cues)
+
+
+def rttm(folder: Path, rows: Sequence[dict], speaker: str, language: str):
+    """Who speaks when in each recording, as tools for diarisation read it. No name may have a space there."""
+    for name, mine in by_recording(rows).items():
+        lines = (
+            f"SPEAKER {word(name)} 1 {float(row['start_s']):.3f} {float(row['end_s']) - float(row['start_s']):.3f} "
+            f"<NA> <NA> {word(speaker)} <NA> <NA>" for row in mine
+        )
+        write_lines(folder / f"{name}.rttm", lines)
+
+
+FORMATS: dict[str, Callable[[Path, Sequence[dict], str, str], None]] = {
+    "gpt-sovits": gpt_sovits, "ljspeech": ljspeech, "hf": hf, "lab": lab, "srt": srt, "rttm": rttm,
+}
+
+
+def wav(folder: Path, row: dict) -> Path:
+    return folder / WAVS / f"{row['name']}.wav"
+
+
+def write_lines(path: Path, lines: Iterable[str]):
+    with atomic_write(path) as aside:
+        aside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", errors="replace")
+
+
+def plain(text: str) -> str:
+    """Returns a text on one line, without the bars that separate fields."""
+    return " ".join(text.replace("|", " ").split())
+
+
+def word(name: str) -> str:
+    return "_".join(name.split())
+
+
+def clock(seconds: str | float) -> str:
+    """Returns a time as SRT writes it: 01:02:03,450."""
+    ms = round(1000 * float(seconds))
+    return f"{ms // 3_600_000:02}:{ms // 60_000 % 60:02}:{ms // 1000 % 60:02},{ms % 1000:03}"
+
+
+def by_recording(rows: Sequence[dict]) -> dict[str, list[dict]]:
+    """Returns the rows of each recording in order of time, by its scene and name; with a number where two are alike."""
+    found: dict[str, list[dict]] = {}
+    names: dict[str, str] = {}
+    for row in rows:
+        path = Path(row["recording"])
+        name = f"{path.parent.name}_{path.stem}"
+        if row["recording"] not in names:
+            names[row["recording"]] = name if name not in found else f"{name}_{len(names)}"
+        found.setdefault(names[row["recording"]], []).append(row)
+    return {name: sorted(mine, key=lambda row: float(row["start_s"])) for name, mine in found.items()}
