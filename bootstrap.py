@@ -38,6 +38,7 @@ from calibration import (
     PREDICTED,
     WORST_DB,
     Calibration,
+    remix,
     remix_plan,
     remix_sets,
     scores_of,
@@ -63,12 +64,15 @@ from extractor import (
     voice_formats,
 )
 from extractor.chunked import in_threads, pieces_at_once
+from extractor.coding import coding_of
 from extractor.device import pick_device
 from extractor.files import content_hash, folder_lock
 from extractor.script import command_line
 
 STATE, CLIPS, REMIXES = "round.json", "clips.tsv", "remixes.tsv"  # in the folder of a round
 TEXTS = "texts.json"                 # in the folder of what is exported: what Whisper heard
+NOISE_DB = 0.1                       # of validation losses between nets that differ by their seed alone
+FEW_S = 20                           # of held-out clips: a promise of less says little
 SAVE_EVERY_S = 5                     # of work; a kill loses no more
 OTHER_DEMANDS_DB = 8, 10, 12, 15, 18  # of good_db; it is said what they would accept
 
@@ -182,6 +186,8 @@ def main(args: BootstrapArgs) -> list[str]:
         folder = args.folder / f"round_{number}"
         net = load(args)
         claim(folder, net, args)
+        if number > 1:
+            compare(args.folder / f"round_{number - 1}", net)
         captures, failures = extract(folder, args)
         clips = score_clips(folder, captures, net, args)
         remixes = score_remixes(folder, captures, clips, net, args)
@@ -229,7 +235,19 @@ def claim(folder: Path, net: Net, args: BootstrapArgs):
         shutil.rmtree(folder / "estimates", ignore_errors=True)
     elif not before and folder.exists() and any(folder.iterdir()):
         raise UserError("is no folder of a round; choose another BootstrapArgs.work", folder)
-    tables.write_json(folder / STATE, {"checkpoint": args.net, "sha256": net.sha256})
+    noted = {key: net.state.get(key) for key in ("best", "validation_fingerprint")}
+    tables.write_json(folder / STATE, {"checkpoint": args.net, "sha256": net.sha256} | noted)
+
+
+def compare(before: Path, net: Net):
+    """Says what the round before brought, by the frozen validation mixtures of human-made clips."""
+    known = tables.read_json(before / STATE)
+    if known.get("sha256") == net.sha256:
+        print(f"the net is that of {before.name}: train on its clips first, or add recordings")
+    elif known.get("validation_fingerprint") == net.state["validation_fingerprint"]:
+        gained = known["best"] - net.state["best"]
+        verdict = "worth a next one" if gained > NOISE_DB else "no more than chance, so further rounds will hardly help"
+        print(f"since {before.name} the validation loss fell by {gained:+.2f} dB: {verdict}")
 
 
 # --- extract, cut and score ------------------------------------------------------------------------------------------
@@ -298,8 +316,14 @@ def score_remixes(
 ) -> list[dict]:
     """Returns a row for every remix, with its scores and the truths. Those that are there are kept."""
     quiet = {capture.content: silences(capture.mixture, capture.estimate) for capture in captures}
+    codings = {capture.content: coding_of(capture.mixture.path, args.audio_stream) for capture in captures}
     sets = remix_sets(net.state, net.sample_rate, quiet, [float(row["removed_db"]) for row in clips])
-    made_of = repr([args.seed, sorted(sets), sets[OTHER].args, [len(s.games) for s in sets.values()]])
+    held_s = sum(source.length for source in sets[OTHER].clean[0].sources) / net.sample_rate
+    if held_s < FEW_S:
+        few = f"only {held_s:.0f} s of clean clips were held out from training, so the promise rests on little"
+        print(f"{few}; two minutes of clean clips or more hold out enough")
+    silent = [(name, len(mixtures.games)) for name, mixtures in sets.items()]
+    made_of = repr([args.seed, codings, silent, sets[OTHER].args, sets[OTHER].augment])
     key = hashlib.sha256(made_of.encode("utf-8", "surrogateescape")).hexdigest()[:12]
     before = {row["remix"]: row for row in scored(folder / REMIXES)}
     plan = {f"{key}/{i}": (name, i) for name, i in remix_plan(sets, args.n_remixes)}
@@ -307,9 +331,9 @@ def score_remixes(
     todo = [(row, plan[row["remix"]][1]) for row in rows if row["remix"] not in before]
 
     def score(row: dict, i: int):
-        item = sets[row["over"]][args.seed, i]
+        signals = remix(sets[row["over"]], (args.seed, i), codings.get(row["over"]))
         row |= {"kind": KINDS[i % len(KINDS)]}
-        row |= scores_of(item["mixture"].numpy(), net.extract, net.sample_rate, item["target"].numpy())
+        row |= scores_of(signals["mixture"], net.extract, net.sample_rate, signals["target"])
 
     work_through(score, todo, "scoring remixes", net.threads, partial(save, folder / REMIXES, rows))
     return rows

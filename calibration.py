@@ -1,8 +1,9 @@
 """How good is a clip whose target nobody knows? Learnt on remixes, mixtures of the same kind whose target is known.
 
-A remix is a held-out clean clip under what was heard in the speaker's own recordings while the speaker was silent, so
-that its games, voices, rooms and codecs are theirs; one of OTHER_SCENES lies under other scenes. The net extracts it,
-its estimate gets the scores of extractor/nonintrusive.py, and a forest learns from these what the target tells.
+A remix is a held-out clean clip under what was heard in one of the speaker's own recordings while the speaker was
+silent, coded as that recording is; one of OTHER_SCENES lies under other scenes. Most of them have another bandwidth,
+microphone, room or hiss. The net extracts it, its estimate gets the scores of extractor/nonintrusive.py, and a forest
+learns from these what the target tells.
 """
 
 import copy
@@ -12,9 +13,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from augment import CONDITIONS
-from dataset import MixtureArgs, MixtureDataset, Pool
+from augment import AugmentArgs
+from dataset import KINDS, MixtureArgs, MixtureDataset, Pool
 from extractor import audio, nonintrusive, promise, slicing
+from extractor.coding import Coding, coded
 from extractor.levels import hop_of, hop_powers, smooth_levels, to_db
 from extractor.material import Source, find_material
 from extractor.metrics import si_sdr
@@ -22,6 +24,11 @@ from extractor.metrics import si_sdr
 REMIX_S = 7.0            # length of a remix
 OTHER_SCENES = 3         # one of so many remixes lies under other scenes than the captures'
 OTHER = "other scenes"   # what these are called in the table
+AS_RECORDED = 5          # one of so many remixes has none of these CONDITIONS
+CONDITIONS = AugmentArgs(
+    p_band=0.4, p_target_band=0.2, p_source_band=0.2, cutoff_hz=(4000.0, 18000.0), p_target_mic=0.5, p_source_mic=0.3,
+    p_target_room=0.5, p_hiss=0.25,
+)
 SNR_DB = -5.0, 10.0      # of remixes where too few clips tell
 SILENT_DB = -15          # estimate over capture, where the speaker is silent
 SILENT_S, SIDE_S = 2.0, 0.5  # no shorter silence is used, and what is so near to speech is left out
@@ -70,16 +77,25 @@ def remix_sets(
 
 
 def remix_plan(sets: dict[str, MixtureDataset], n: int) -> list[tuple[str, int]]:
-    """Returns for every remix the name of its set, and its number. Each recording has its share of them by its seconds
-    of silence; every kind of mixture has a quarter of each."""
+    """Returns for every remix the name of its set and its number there. Each recording has its share of them by its
+    seconds of silence; every kind of mixture has a quarter of each."""
     names = [name for name in sets if name != OTHER]
     ends = np.cumsum([sets[name].games.ends[-1] for name in names])
     plan = []
     for i in range(n):
         share = i * (math.sqrt(5) - 1) / 2 % 1  # spread evenly, however many there are
         own = names and i % OTHER_SCENES
-        plan.append((names[int(np.searchsorted(ends, share * ends[-1], side="right"))] if own else OTHER, i))
+        name = names[int(np.searchsorted(ends, share * ends[-1], side="right"))] if own else OTHER
+        group, kind = divmod(i, len(KINDS))
+        plan.append((name, (2 * group + (i % AS_RECORDED > 0)) * len(KINDS) + kind))  # odd groups are under conditions
     return plan
+
+
+def remix(mixtures: MixtureDataset, key: tuple[int, int], coding: Coding | None) -> dict[str, np.ndarray]:
+    """Returns the mixture and the target of a remix, each coded as the recording is. -> {name: [T]}"""
+    item, rate = mixtures[key], mixtures.sample_rate
+    signals = {part: item[part].numpy() for part in ("mixture", "target")}
+    return {part: coded(x, rate, coding) if coding and x.any() else x for part, x in signals.items()}
 
 
 # --- scores of an estimate, and what they are to predict -------------------------------------------------------------

@@ -8,7 +8,7 @@ kind, the level of the estimate over the target's, the share of the speech that 
 target is absent. Writes them to <out_dir>/conditions.json and draws <out_dir>/conditions.png.
 
 The filters here are others than those of training's augmentation (augment.py), so that no net can have learnt
-them by heart. Needs PyAV for MP3, AAC and Opus (requirements-eval.txt).
+them by heart.
 """
 
 import io
@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 import models
 from extractor import UserError, audio, checkpoint, metrics, report, script, tables
+from extractor.coding import Coding, coded
 from extractor.device import pick_device
 from extractor.scoring import find_pairs, present
 from extractor.script import command_line
@@ -35,7 +36,6 @@ from extractor.script import command_line
 AS_RECORDED = "as recorded"
 KINDS = "game", "voice", "both"
 DELETED_DB = -15  # of the target's level: the speaker is gone
-MP3, AAC, OPUS = ("mp3", "libmp3lame", None), ("mp4", "aac", None), ("ogg", "libopus", 48000)  # the last: its own rate
 
 Signal = np.ndarray
 Change = Callable[[Signal, int], Signal]  # [T], sample rate -> [T]
@@ -61,27 +61,9 @@ def low_pass(cutoff_hz: float) -> Change:
     return change
 
 
-def av_codec(codec: tuple[str, str, int | None], kbit_s: int) -> Change:
+def codec(encoder: str, kbit_s: float) -> Change:
     """Encoded and decoded by FFmpeg, and moved back by the codec's delay."""
-    def change(x: Signal, rate: int) -> Signal:
-        import av
-
-        container, encoder, own_rate = codec
-        at, memory = own_rate or rate, io.BytesIO()
-        with av.open(memory, "w", format=container) as out:
-            stream = out.add_stream(encoder, rate=at, layout="mono")
-            stream.bit_rate = 1000 * kbit_s
-            frame = av.AudioFrame.from_ndarray(soxr.resample(x, rate, at)[None], format="fltp", layout="mono")
-            frame.sample_rate = at
-            pieces = av.AudioResampler(format=stream.format, layout="mono", rate=at, frame_size=stream.frame_size)
-            for piece in [*pieces.resample(frame), *pieces.resample(None), None]:
-                for packet in stream.encode(piece):
-                    out.mux(packet)
-        memory.seek(0)
-        with av.open(memory) as coded:
-            decoded = np.concatenate([frame.to_ndarray()[0] for frame in coded.decode(audio=0)])
-        return aligned(soxr.resample(decoded.astype(np.float32), at, rate), x)
-    return change
+    return lambda x, rate: coded(x, rate, Coding(encoder, kbit_s))
 
 
 def vorbis(quality: float) -> Change:
@@ -172,14 +154,6 @@ def fit(x: Signal, n: int) -> Signal:
     return np.pad(x[:n], (0, max(0, n - len(x)))).astype(np.float32)
 
 
-def aligned(x: Signal, original: Signal) -> Signal:
-    """Moved to where it correlates most with what it was made of."""
-    n = 1 << (len(x) + len(original)).bit_length()
-    lag = int(np.argmax(np.fft.irfft(np.fft.rfft(x, n) * np.conj(np.fft.rfft(original, n)), n)))
-    lag = lag if lag < n // 2 else lag - n
-    return fit(x[lag:] if lag >= 0 else np.pad(x, (-lag, 0)), len(original))
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # what is done to a pair
 
@@ -236,9 +210,9 @@ CONDITIONS: dict[str, Condition] = {
     **{f"low-pass {khz:g} kHz": on_sum(low_pass(1000 * khz)) for khz in (20, 17, 16, 11, 8, 5.5, 4)},
     **{f"target low-pass {khz:g} kHz": on_target(low_pass(1000 * khz)) for khz in (17, 12, 8, 4)},
     **{f"interference low-pass {khz:g} kHz": on_interference(low_pass(1000 * khz)) for khz in (17, 12, 8, 4)},
-    **{f"MP3 {kbit} kbit/s": on_sum(av_codec(MP3, kbit)) for kbit in (128, 64)},
-    **{f"AAC {kbit} kbit/s": on_sum(av_codec(AAC, kbit)) for kbit in (128, 64)},
-    **{f"Opus {kbit} kbit/s": on_sum(av_codec(OPUS, kbit)) for kbit in (96, 32)},
+    **{f"MP3 {kbit} kbit/s": on_sum(codec("libmp3lame", kbit)) for kbit in (128, 64)},
+    **{f"AAC {kbit} kbit/s": on_sum(codec("aac", kbit)) for kbit in (128, 64)},
+    **{f"Opus {kbit} kbit/s": on_sum(codec("libopus", kbit)) for kbit in (96, 32)},
     **{f"Vorbis q{10 * quality:g}": on_sum(vorbis(quality)) for quality in (0.5, 0.1)},
     **{f"target tilt {db:+g} dB/octave": on_target(tilt(db)) for db in (3, 1.5, -1.5, -3)},
     "target headset": on_target(microphone({80: -20, 200: 0, 1500: 0, 3500: 6, 8000: 2, 12000: -6, 16000: -30})),

@@ -1,5 +1,6 @@
 """bootstrap.py: rounds of extracted clips, with a net that keeps what lies below 500 Hz: the speaker hums there."""
 
+import errno
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -173,6 +174,29 @@ def test_an_undo_of_what_is_no_round_or_has_a_later_one_is_refused(args, tmp_pat
     assert content(tmp_path / "clean") == there
 
 
+def test_a_later_round_says_what_the_one_before_brought_on_the_same_validation(args, tmp_path, capsys):
+    main(replace(args, accept=True))
+    state = checkpoint.load(args.checkpoint)
+    for change, sentence in (
+        ({}, "the net is that of round_1: train on its clips first"),
+        ({"best": state["best"] - 0.5}, "since round_1 the validation loss fell by +0.50 dB: worth a next one"),
+        ({"best": state["best"] - 0.05}, "fell by +0.05 dB: no more than chance"),
+        ({"best": state["best"] - 9, "validation_fingerprint": "other"}, ""),
+    ):
+        path = tmp_path / "next.pt" if change else args.checkpoint
+        if change:
+            checkpoint.save(path, state | change)
+        capsys.readouterr()
+        main(replace(args, checkpoint=str(path)))
+        printed = capsys.readouterr().out
+        assert sentence in printed and ("since round_1" in printed) == ("fell" in sentence)
+
+
+def test_so_few_held_out_seconds_that_a_promise_says_little_are_named(args, capsys):
+    main(args)
+    assert "only 8 s of clean clips were held out from training" in capsys.readouterr().out
+
+
 # --- a person --------------------------------------------------------------------------------------------------------
 
 
@@ -240,6 +264,20 @@ def test_killed_at_any_step_and_run_again_the_end_is_the_same(where, args, tmp_p
 
 
 scores_of = bootstrap.scores_of
+
+
+def test_a_disk_that_is_full_is_one_sentence_and_leaves_the_clean_recordings_as_they_were(args, tmp_path, monkeypatch):
+    before, calls = content(tmp_path / "clean"), []
+
+    def full(*paths):
+        calls.append(1)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    main(args)
+    monkeypatch.setattr(rounds.os, "rename", full)
+    with pytest.raises(UserError, match="round_1: cannot be written .No space left on device.; choose another"):
+        main(replace(args, accept=True))
+    assert calls and content(tmp_path / "clean") == before
 
 
 def test_a_capture_that_is_deleted_is_left_out_and_one_that_is_replaced_is_scored_anew(args, tmp_path):

@@ -9,9 +9,21 @@ import soundfile as sf
 from conftest import RATE
 from tiny import tiny_run
 
-from calibration import BEST_DB, OTHER, WORST_DB, Calibration, remix_plan, remix_sets, scores_of, silences, truths
-from dataset import KINDS
+from calibration import (
+    BEST_DB,
+    OTHER,
+    WORST_DB,
+    Calibration,
+    remix,
+    remix_plan,
+    remix_sets,
+    scores_of,
+    silences,
+    truths,
+)
+from dataset import KINDS, under_conditions
 from extractor import audio, nonintrusive, promise
+from extractor.coding import Coding, coded
 from extractor.material import Source, find_material
 
 T = np.arange(4 * RATE) / RATE
@@ -95,11 +107,23 @@ def test_every_recording_has_its_share_of_the_remixes_and_other_scenes_a_third(s
     plan = remix_plan(sets, 1200)
     counts = Counter(name for name, _ in plan)
     assert counts[OTHER] == 400 and counts["a"] == pytest.approx(200, abs=5) and counts.total() == 1200
-    assert [i for _, i in plan] == [*range(1200)]
+    assert len({i for _, i in plan}) == 1200
+    assert sum(under_conditions(i) for _, i in plan) == 960
     for each in counts:
         kinds = Counter(i % len(KINDS) for name, i in plan if name == each)
         assert all(n == pytest.approx(counts[each] / 4, rel=0.15) for n in kinds.values()) and len(kinds) == 4
     assert plan[:100] == remix_plan(sets, 100)  # more of them keep those that are there
+
+
+def test_a_remix_is_coded_as_the_recording_is_its_target_by_itself(state):
+    mixtures, coding = remix_sets(state, 44100, {}, [])[OTHER], Coding("libopus", 16)
+    plain, lossy = (remix(mixtures, (0, 1), how) for how in (None, coding))
+    for part in ("mixture", "target"):
+        np.testing.assert_array_equal(plain[part], mixtures[0, 1][part].numpy())
+        np.testing.assert_allclose(lossy[part], coded(plain[part], 44100, coding), atol=1e-6)
+        assert np.abs(lossy[part] - plain[part]).max() > 1e-3
+    absent = remix(mixtures, (0, KINDS.index("absent")), coding)
+    assert not absent["target"].any() and absent["mixture"].any()
 
 
 # --- what they teach -------------------------------------------------------------------------------------------------
