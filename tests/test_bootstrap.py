@@ -16,6 +16,7 @@ from tiny import alone_in_elsewhere, tiny_run
 import bootstrap
 import models
 import train
+from bench import promise as promise_bench
 from bootstrap import BootstrapArgs, main
 from dataset import MixtureArgs, MixtureDataset
 from extractor import UserError, checkpoint, promise, review, rounds, tables
@@ -436,3 +437,30 @@ def test_an_export_of_nothing_or_to_nothing_is_refused(args, tmp_path):
         main(replace(args, export=("srt",)))
     with pytest.raises(UserError, match="export = .*: give some of gpt-sovits, ljspeech, hf"):
         replace(args, export=("mp3",))
+
+
+# --- bench/promise.py ------------------------------------------------------------------------------------------------
+
+
+def test_the_bench_counts_what_a_promise_would_accept_of_pairs_and_how_many_are_good(args, tmp_path, capsys):
+    """Three pairs like the remixes, one whose noise the net keeps, so that it only looks good, and one without the
+    speaker."""
+    main(args)
+    t = np.arange(7 * RATE) / RATE
+    rumble = 0.15 * np.sin(2 * np.pi * 150 * t)
+    pairs = [(hum(7, 290 + n, 0.3), 0.7 * hiss(7, 20 + n)) for n in range(3)]
+    pairs += [(hum(7, 300, 0.3), rumble), (0 * t, hiss(7, 30))]
+    for n, (target, interference) in enumerate(pairs):
+        save(tmp_path / f"pairs/mixture/{n}.wav", target + interference)
+        save(tmp_path / f"pairs/target/{n}.wav", target)
+    asked = promise_bench.BenchArgs(
+        f"{args.folder}/round_1", f"{tmp_path}/pairs", ("as recorded",), (8.0, 25.0), share=0.8, confidence=0.8,
+        device="cpu",
+    )
+    found = promise_bench.main(asked)
+    assert found == {"as recorded": {8.0: (4, 3, 3), 25.0: (0, 0, 0)}}
+    assert "| 4, 3, 3 | 0, 0, 0 |" in capsys.readouterr().out
+    with pytest.raises(UserError, match="holds no remixes; run bootstrap.py first"):
+        promise_bench.main(replace(asked, folder=f"{tmp_path}"))
+    with pytest.raises(UserError, match="conditions: moon: give some of as recorded, low-pass 20 kHz"):
+        promise_bench.main(replace(asked, conditions=("moon",)))

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = {"README.md": (ROOT / "README.md").read_text()} | {  # in the order in which their commands are run
     f"docs/{name}.md": (ROOT / f"docs/{name}.md").read_text()
     for name in (
-        "training", "base", "models", "extraction", "bootstrap", "evaluation", "results", "data", "slicing", "walk",
+        "training", "base", "models", "extraction", "evaluation", "bootstrap", "results", "data", "slicing", "walk",
         "log",
     )
 }
@@ -39,6 +39,7 @@ SMALL = {  # appended, so that a test is over in seconds
     "demo.py": "",
     "tools.make_pairs": "--n-each 1 --seconds 1",
     "bench.conditions": "--only 17",
+    "bench.promise": "--conditions hiss\\ -50\\ dBFS",
     "bench.base": "--base none --steps 0 --scratch-steps",
 }
 
