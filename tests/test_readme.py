@@ -27,7 +27,7 @@ COMMANDS = list(dict.fromkeys(
 SIMPLE = "mkdir", "python -m webbrowser"  # run as they stand
 RATE = 44100
 SMALL = {  # appended, so that a test is over in seconds
-    "train.py": "--steps 2 --minutes 0 --valid-every 1 --batch-size 2 --workers 0 --data.segment-s 0.5"
+    "train.py": "--steps 2 --minutes 0 --valid-every 2 --batch-size 2 --workers 0 --data.segment-s 0.5"
     " --data.n-valid 4",
     "infer.py": "",
     "bootstrap.py": "--share 0.5 --confidence 0.5 --n-remixes 8",
