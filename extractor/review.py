@@ -3,6 +3,8 @@
 import json
 import secrets
 import threading
+import webbrowser
+from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -70,3 +72,13 @@ def server(folder: Path) -> tuple[ThreadingHTTPServer, str]:
     handler = partial(Handler, directory=str(folder), token=token, lock=threading.Lock())
     found = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     return found, f"http://127.0.0.1:{found.server_port}/{token}/index.html"
+
+
+def serve(folder: Path):
+    """Opens the page of a folder and saves what a person decides there, until it is stopped by Ctrl-C."""
+    found, address = server(folder)
+    print(f"keys y and n decide, u takes back; all is saved at once; end with Ctrl-C: {address}", flush=True)
+    webbrowser.open(address)
+    with found, suppress(KeyboardInterrupt):
+        found.serve_forever()
+    print()

@@ -5,12 +5,19 @@ clip in wavs/ without its suffix, `text`, and the `recording`, `start_s` and `en
 """
 
 import csv
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
+from tqdm import tqdm
+
+from extractor import UserError, audio, perceptual, rounds, tables
 from extractor.files import atomic_write
 
 WAVS = "wavs"
+TEXTS = "texts.json"  # what Whisper heard, by clip; it hears nothing twice
+SAVE_EVERY_S = 5      # of hearing; a kill loses no more
 
 
 def gpt_sovits(folder: Path, rows: Sequence[dict], speaker: str, language: str):
@@ -97,3 +104,53 @@ def by_recording(rows: Sequence[dict]) -> dict[str, list[dict]]:
             names[row["recording"]] = name if name not in found else f"{name}_{len(names)}"
         found.setdefault(names[row["recording"]], []).append(row)
     return {name: sorted(mine, key=lambda row: float(row["start_s"])) for name, mine in found.items()}
+
+
+# --- the clips themselves, and what is said in them ------------------------------------------------------------------
+
+def export(clean: Path, folder: Path, formats: Sequence[str], speaker: str, language: str) -> str:
+    """Writes all promoted clips as WAV files of 24 bits, and lists of them. Clips that somebody deleted are left out.
+    Returns a sentence about what was written. Raises UserError where there is none."""
+    rows = [
+        row | {"name": f"round_{number}_{Path(row['file']).stem}", "path": clean / f"round_{number}" / row["file"]}
+        for number, clips in rounds.promoted(clean).items() for row in clips
+    ]
+    rows = [row for row in rows if row["path"].exists()]
+    if not rows:
+        raise UserError("has no rounds to export; promote one with --accept True", clean)
+    hear, texts, saved, turned_down = transcriber(language), tables.read_json(folder / TEXTS), time.monotonic(), 0
+    for row in tqdm(rows, "exporting", leave=False, dynamic_ncols=True):
+        clip = audio.probe(row["path"])
+        samples = audio.read(clip, 0, clip.frames, clip.rate)
+        if (peak := float(np.abs(samples).max())) > 1:  # which 24 bits cannot hold
+            samples, turned_down = samples / np.float32(peak), turned_down + 1
+        audio.write(wav(folder, row), [samples], len(samples), clip.rate, subtype="PCM_24")
+        key = f"{row['clip']} {row['sha256']}"
+        if hear and key not in texts:
+            texts[key] = hear(samples, clip.rate)
+            if time.monotonic() > saved + SAVE_EVERY_S:
+                tables.write_json(folder / TEXTS, texts)
+                saved = time.monotonic()
+        row["text"] = texts.get(key, "")
+    tables.write_json(folder / TEXTS, texts)
+    for name in formats:
+        FORMATS[name](folder, rows, speaker, language)
+    loud = f"; {turned_down} of them passed full scale and are turned down to it" if turned_down else ""
+    return f"{len(rows)} clips as {', '.join(formats)} are in {folder}{loud}"
+
+
+def transcriber(language: str) -> Callable[[np.ndarray, int], str] | None:
+    """Returns what writes down speech, ([T], rate) -> text; None, and prints a sentence, where nothing that does so in
+    this language is installed."""
+    if language != "en":
+        print(f"no Whisper for language {language!r} is installed: texts are empty")
+    elif missing := perceptual.missing().get("wer"):
+        print(f"texts are empty: to have them, pip install {missing}")
+    else:
+        ears: dict[int, perceptual.Perceptual] = {}
+
+        def hear(samples: np.ndarray, rate: int) -> str:
+            ears.setdefault(rate, perceptual.Perceptual(rate))
+            return ears[rate].transcribe(ears[rate].to_16k(samples)).strip()
+        return hear
+    return None

@@ -19,7 +19,7 @@ import train
 from bench import promise as promise_bench
 from bootstrap import BootstrapArgs, main
 from dataset import MixtureArgs, MixtureDataset
-from extractor import UserError, checkpoint, promise, review, rounds, tables
+from extractor import UserError, checkpoint, promise, review, rounds, tables, voice_formats
 from extractor.material import ROUND_TABLE, find_material
 
 SPEAKS_S, PAUSE_S = 2.0, 2.5
@@ -237,7 +237,7 @@ def test_what_is_decided_on_the_page_is_in_the_table_when_it_is_closed(args, mon
     def decides(folder):
         (row,) = table(args)[:1]
         tables.write_json(folder / review.DECISIONS, {row["clip"]: False})
-    monkeypatch.setattr(bootstrap, "serve", decides)
+    monkeypatch.setattr(review, "serve", decides)
     main(replace(args, review=True))
     assert table(args)[0]["reason"] == "person"
 
@@ -423,7 +423,7 @@ def test_promoted_clips_are_exported_in_24_bits_with_what_is_heard_in_them(args,
     heard = []
     def transcriber(language):
         return lambda x, rate: heard.append(len(x)) or f"{language} words"
-    monkeypatch.setattr(bootstrap, "transcriber", transcriber)
+    monkeypatch.setattr(voice_formats, "transcriber", transcriber)
     for _ in range(2):
         main(replace(args, export=("gpt-sovits", "srt"), language="de"))
     rows = tables.read(tmp_path / "clean/round_1" / ROUND_TABLE)
@@ -436,6 +436,9 @@ def test_promoted_clips_are_exported_in_24_bits_with_what_is_heard_in_them(args,
         origin = tmp_path / "clean/round_1" / Path(path).name.removeprefix("round_1_")
         np.testing.assert_allclose(sf.read(path)[0], sf.read(origin)[0], atol=2**-23)
     assert sorted(p.name for p in folder.glob("*.srt")) == ["game_src_0.srt", "game_src_1.srt"]
+    (tmp_path / "clean/round_1" / rows[0]["file"]).unlink()  # somebody did not like it
+    main(replace(args, export=("gpt-sovits",), language="de"))
+    assert len((folder / "alice.list").read_text().splitlines()) == len(rows) - 1
 
 
 def test_a_clip_above_full_scale_is_turned_down_as_a_whole_and_counted(args, tmp_path, capsys):
