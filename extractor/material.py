@@ -41,11 +41,11 @@ class Material(NamedTuple):
         """Returns the seconds for validation at the end of each clean clip that has some; extracted ones have none.
         by_speaker: each folder of args.clean is a speaker, who has some. Raises UserError where all are extracted."""
         held = {}
-        for clips in self.by_speaker(args).values() if by_speaker else [self.clean]:
-            clips = [r for r in clips if not is_extracted(r.path)]
-            if not clips:
-                folder = self.clean[0].path.parent
-                raise UserError("has extracted clips alone; validation needs some that a person recorded", folder)
+        for everything in self.by_speaker(args).values() if by_speaker else [self.clean]:
+            clips = [r for r in everything if not is_extracted(r.path)]
+            if everything and not clips:
+                why = "has extracted clips alone; validation needs some that a person recorded"
+                raise UserError(why, everything[0].path.parent)
             held |= held_out([r.path for r in clips], [r.seconds for r in clips], args, before)
         return held
 

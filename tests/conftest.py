@@ -27,10 +27,20 @@ TINY = DPTNetArgs(kernel=16, n_filters=16, bottleneck=8, hidden=8, n_blocks=1, n
 
 
 def pytest_collection_modifyitems(items):
-    """Quick ones first; the longest of the others at both ends of the rest, as processes take theirs from both."""
+    """Quick ones first. Where processes share them each begins with an equal part of the list: the longest stand at the
+    start of these parts, so that quick ones are left to share at the end."""
     slow = {item: mark.args[0] for item in items if (mark := item.get_closest_marker("slow"))}
-    longest = sorted(slow, key=slow.get, reverse=True)
-    items[:] = [item for item in items if item not in slow] + longest[::2] + longest[1::2][::-1]
+    longest, quick = sorted(slow, key=slow.get, reverse=True), [item for item in items if item not in slow]
+    if not n_workers:
+        items[:] = quick + longest[::-1]
+        return
+    size, parts = -(-len(items) // n_workers), []
+    for n in range(n_workers):
+        mine = longest[n::n_workers]
+        n_quick = max(0, size - len(mine))
+        parts += mine + quick[:n_quick]
+        quick = quick[n_quick:]
+    items[:] = parts + quick
 
 
 @pytest.fixture
