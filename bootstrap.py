@@ -28,22 +28,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+import calibration
 import infer
 import models
 import slicer
-from calibration import (
-    BEST_DB,
-    OTHER,
-    PREDICTED,
-    WORST_DB,
-    Calibration,
-    remix,
-    remix_plan,
-    remix_sets,
-    scores_of,
-    silences,
-    table_of,
-)
 from dataset import KINDS
 from extractor import (
     UserError,
@@ -102,7 +90,8 @@ class BootstrapArgs:
             raise UserError(f"BootstrapArgs.speaker = {self.speaker!r}: give a folder name, without a slash")
         for name in ("share", "confidence"):
             require(self, name, 0.5 <= getattr(self, name) < 1, "give a share, 0.5 to below 1")
-        require(self, "good_db", WORST_DB < self.good_db < BEST_DB, f"give {WORST_DB + 1:g} to {BEST_DB - 1:g} dB")
+        worst, best = calibration.WORST_DB, calibration.BEST_DB
+        require(self, "good_db", worst < self.good_db < best, f"give more than {worst:g} and less than {best:g} dB")
         require(self, "other_db", math.isfinite(self.other_db), "give a level in dB")
         require(self, "seed", self.seed >= 0, "give 0 or more")
         check_counts(self, "n_remixes")
@@ -189,7 +178,7 @@ def main(args: BootstrapArgs) -> list[str]:
         captures, failures = extract(folder, args)
         clips = score_clips(folder, captures, net, args)
         remixes = score_remixes(folder, captures, clips, net, args)
-        model = Calibration(remixes, other_db=args.other_db, share=args.share, confidence=args.confidence)
+        model = calibration.Calibration(remixes, other_db=args.other_db, share=args.share, confidence=args.confidence)
         kept = model.keep(args.good_db)
         if clips:
             predict(clips, model)
@@ -300,7 +289,7 @@ def score_clips(folder: Path, captures: list[Capture], net: Net, args: Bootstrap
     print(f"{len(rows)} clips in {len(captures)} recordings, {len(todo)} of them to score")
 
     def score(row: dict, capture: Capture):
-        row |= scores_of(capture.cut(row)[0], net.extract, net.sample_rate)
+        row |= calibration.scores_of(capture.cut(row)[0], net.extract, net.sample_rate)
 
     with ExitStack() as stack:
         for capture in captures:
@@ -313,25 +302,25 @@ def score_remixes(
     folder: Path, captures: list[Capture], clips: list[dict], net: Net, args: BootstrapArgs
 ) -> list[dict]:
     """Returns a row for every remix, with its scores and the truths. Those that are there are kept."""
-    quiet = {capture.content: silences(capture.mixture, capture.estimate) for capture in captures}
+    quiet = {capture.content: calibration.silences(capture.mixture, capture.estimate) for capture in captures}
     codings = {capture.content: coding_of(capture.mixture.path, args.audio_stream) for capture in captures}
-    sets = remix_sets(net.state, net.sample_rate, quiet, [float(row["removed_db"]) for row in clips])
-    held_s = sum(source.length for source in sets[OTHER].clean[0].sources) / net.sample_rate
+    sets = calibration.remix_sets(net.state, net.sample_rate, quiet, [float(row["removed_db"]) for row in clips])
+    held_s = sum(source.length for source in sets[calibration.OTHER].clean[0].sources) / net.sample_rate
     if held_s < FEW_S:
         few = f"only {held_s:.0f} s of clean clips were held out from training, so the promise rests on little"
         print(f"{few}; two minutes of clean clips or more hold out enough")
     silent = [(name, len(mixtures.games)) for name, mixtures in sets.items()]
-    made_of = repr([args.seed, codings, silent, sets[OTHER].args, sets[OTHER].augment])
+    made_of = repr([args.seed, codings, silent, sets[calibration.OTHER].args, sets[calibration.OTHER].augment])
     key = hashlib.sha256(made_of.encode("utf-8", "surrogateescape")).hexdigest()[:12]
     before = {row["remix"]: row for row in scored(folder / REMIXES)}
-    plan = {f"{key}/{i}": (name, i) for name, i in remix_plan(sets, args.n_remixes)}
+    plan = {f"{key}/{i}": (name, i) for name, i in calibration.remix_plan(sets, args.n_remixes)}
     rows = [before.get(remix) or {"remix": remix, "over": name} for remix, (name, _) in plan.items()]
     todo = [(row, plan[row["remix"]][1]) for row in rows if row["remix"] not in before]
 
     def score(row: dict, i: int):
-        signals = remix(sets[row["over"]], (args.seed, i), codings.get(row["over"]))
+        signals = calibration.remix(sets[row["over"]], (args.seed, i), codings.get(row["over"]))
         row |= {"kind": KINDS[i % len(KINDS)]}
-        row |= scores_of(signals["mixture"], net.extract, net.sample_rate, signals["target"])
+        row |= calibration.scores_of(signals["mixture"], net.extract, net.sample_rate, signals["target"])
 
     work_through(score, todo, "scoring remixes", net.threads, partial(save, folder / REMIXES, rows))
     return rows
@@ -363,10 +352,10 @@ def work_through(function: Callable, items: list[tuple], what: str, threads: int
 
 # --- predict and decide ----------------------------------------------------------------------------------------------
 
-def predict(clips: list[dict], model: Calibration):
+def predict(clips: list[dict], model: calibration.Calibration):
     """Puts into the rows what is predicted; sorts them, the best first."""
     for row, *values in zip(clips, *model.predict(clips).values(), strict=True):
-        row |= {f"predicted_{name}": f"{value:.2f}" for name, value in zip(PREDICTED, values, strict=True)}
+        row |= {f"predicted_{name}": f"{value:.2f}" for name, value in zip(calibration.PREDICTED, values, strict=True)}
     clips.sort(key=lambda row: -float(row["predicted_si_sdr_db"]))
 
 
@@ -435,7 +424,7 @@ def write_page(
 
 # --- what is said ----------------------------------------------------------------------------------------------------
 
-def report(clips: list[dict], model: Calibration, kept: promise.Promise, args: BootstrapArgs):
+def report(clips: list[dict], model: calibration.Calibration, kept: promise.Promise, args: BootstrapArgs):
     """What is promised, what is accepted of each recording, and what other demands would accept."""
     asked = f"{args.good_db:g} dB SI-SDR or more, nobody else above {args.other_db:g} dB in the speaker's pauses"
     half, most = np.percentile(model.errors_db(), [50, 90])
@@ -446,11 +435,12 @@ def report(clips: list[dict], model: Calibration, kept: promise.Promise, args: B
         print(f"promise: {which}, with {args.confidence:.0%} confidence ({kept.good} of {kept.accepted} remixes are)")
     else:
         least = promise.least_to_promise(args.share, args.confidence)
-        why = f"not all of the {least} remixes that look best are good"
+        why = f"it takes {least} remixes that look best and are all good"
         print(f"no promise can be kept ({why}), so nothing is accepted: lower good_db or share, or raise n_remixes")
     if clips:
         print(tables.markdown(["recording", "clips accepted", "minutes", "refused"], by_recording(clips)))
-        ranked = model.ranked({name: table_of(clips, [f"predicted_{name}"])[:, 0] for name in PREDICTED})
+        names = calibration.PREDICTED
+        ranked = model.ranked({name: calibration.table_of(clips, [f"predicted_{name}"])[:, 0] for name in names})
         costs = []
         for good_db in OTHER_DEMANDS_DB:
             threshold_db = model.keep(good_db).threshold_db

@@ -146,13 +146,13 @@ class Calibration:
             groups = np.arange(len(remixes)) % promise.FOLDS
         self.unseen = {name: promise.cross_validated(self.features, x, groups) for name, x in self.truths.items()}
 
-    def is_good(self, good_db: float) -> np.ndarray:
-        """Says which remixes have so many dB, and nobody else in them. -> [N]"""
-        return (self.truths["si_sdr_db"] >= good_db) & (self.truths["other_db"] <= self.other_db)
+    def is_good(self, truths: dict[str, np.ndarray], good_db: float) -> np.ndarray:
+        """Says, by what is known, which mixtures have so many dB, and nobody else in them. -> [N]"""
+        return (truths["si_sdr_db"] >= good_db) & (truths["other_db"] <= self.other_db)
 
     def keep(self, good_db: float) -> promise.Promise:
         """Returns what may be promised of clips that have so many dB, and nobody else in them."""
-        return promise.keep(self.ranked(self.unseen), self.is_good(good_db), **self.asked)
+        return promise.keep(self.ranked(self.unseen), self.is_good(self.truths, good_db), **self.asked)
 
     def ranked(self, predicted: dict[str, np.ndarray]) -> np.ndarray:
         """Returns the predicted SI-SDR; -inf where somebody else is predicted. -> [N]"""

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from bench.conditions import AS_RECORDED, CONDITIONS
 from bootstrap import REMIXES, STATE, BootstrapArgs, load
-from calibration import WORST_DB, Calibration, scores_of, table_of
+from calibration import PREDICTED, WORST_DB, Calibration, scores_of, table_of
 from extractor import UserError, audio, tables
 from extractor.scoring import find_pairs
 from extractor.script import command_line
@@ -40,10 +40,12 @@ def main(args: BenchArgs) -> dict[str, dict[float, tuple[int, int, int]]]:
     """Returns for every condition and every promise: pairs accepted, good of these, good in all."""
     if unknown := {*args.conditions} - CONDITIONS.keys():
         raise UserError(f"BenchArgs.conditions: {', '.join(unknown)}: give some of {', '.join(CONDITIONS)}")
-    state, remixes = (Path(args.folder, name) for name in (STATE, REMIXES))
-    if not (rows := tables.read(remixes)):
+    state, rows = tables.read_json(Path(args.folder, STATE)), tables.read(Path(args.folder, REMIXES))
+    if not rows or "checkpoint" not in state:
         raise UserError("holds no remixes; run bootstrap.py first", args.folder)
-    net = load(BootstrapArgs(checkpoint=tables.read_json(state)["checkpoint"], device=args.device))
+    net = load(BootstrapArgs(checkpoint=state["checkpoint"], device=args.device))
+    if net.sha256 != state["sha256"]:
+        raise UserError("is no longer the net that the remixes are of; run bootstrap.py again", state["checkpoint"])
     model = Calibration(rows, other_db=args.other_db, share=args.share, confidence=args.confidence)
     thresholds = {good_db: model.keep(good_db).threshold_db for good_db in args.good_db}
     pairs = [load_pair(pair, net.sample_rate) for pair in find_pairs(Path(args.pairs))]
@@ -56,13 +58,13 @@ def main(args: BenchArgs) -> dict[str, dict[float, tuple[int, int, int]]]:
             for pair, (_, target) in zip(changed, pairs, strict=True)
         ]
         predicted = model.predict(rows)
-        si_sdr_db, other_db = (table_of(rows, [key])[:, 0] for key in ("si_sdr_db", "other_db"))
-        ranked, there = model.ranked(predicted), si_sdr_db > WORST_DB
+        truths = {key: table_of(rows, [key])[:, 0] for key in PREDICTED}
+        ranked, there = model.ranked(predicted), truths["si_sdr_db"] > WORST_DB
         found[name] = {}
         for good_db, threshold_db in thresholds.items():
-            accepted, good = ranked >= threshold_db, (si_sdr_db >= good_db) & (other_db <= args.other_db)
+            accepted, good = ranked >= threshold_db, model.is_good(truths, good_db)
             found[name][good_db] = tuple(int(x.sum()) for x in (accepted, accepted & good, good))
-        off = np.median(np.abs(predicted["si_sdr_db"] - si_sdr_db)[there]) if there.any() else np.nan
+        off = np.median(np.abs(predicted["si_sdr_db"] - truths["si_sdr_db"])[there]) if there.any() else np.nan
         lines.append([name, f"{off:.1f}", *(", ".join(map(str, x)) for x in found[name].values())])
     total = [np.sum([row[good_db] for row in found.values()], axis=0).tolist() for good_db in args.good_db]
     lines.append(["all", "", *(", ".join(map(str, x)) for x in total)])

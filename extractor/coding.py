@@ -8,6 +8,8 @@ import av
 import numpy as np
 import soxr
 
+from extractor.container import LOSSLESS
+
 
 class Coding(NamedTuple):
     encoder: str    # FFmpeg's name
@@ -23,7 +25,6 @@ ENCODERS = {  # those that PyAV has
     "libmp3lame": Encoder("mp3", None), "aac": Encoder("mp4", None), "libopus": Encoder("ogg", 48000),
 }
 OF_DECODER = {"mp3": "libmp3lame", "mp3float": "libmp3lame", "opus": "libopus", "libopus": "libopus"}
-LOSSLESS = ("pcm_", "flac", "alac", "wavpack", "tta", "ape", "tak")
 LEAST_KBIT_S, MOST_KBIT_S = 16.0, 160.0  # a channel: what all of these encoders can do
 
 
@@ -37,7 +38,7 @@ def coding_of(path: str | Path, stream: int = 0) -> Coding | None:
             bits_s = audio.bit_rate or file.bit_rate or 0
     except (av.error.FFmpegError, IndexError, OSError, AttributeError):
         return None
-    if name.startswith(LOSSLESS) or not bits_s:
+    if name.startswith("pcm_") or name in LOSSLESS or not bits_s:
         return None
     kbit_s = min(max(bits_s / 1000 / n_channels, LEAST_KBIT_S), MOST_KBIT_S)
     return Coding(OF_DECODER.get(name, "aac"), round(kbit_s))

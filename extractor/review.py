@@ -42,6 +42,8 @@ class Handler(SimpleHTTPRequestHandler):
         """Takes {"clip": id, "accept": true, false or null}; null takes a decision back."""
         if not self.begins_with_token():
             return
+        if self.path != "/decisions":
+            return self.send_error(HTTPStatus.NOT_FOUND)
         try:
             n = int(self.headers["Content-Length"])
             asked = json.loads(self.rfile.read(n)) if n <= MOST_BYTES else {}

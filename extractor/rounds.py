@@ -63,17 +63,18 @@ def promote(clean: Path, number: int, clips: Iterable[tuple[dict, np.ndarray]], 
 
 
 def undo(clean: Path, name: str, keep_in: Path) -> Path:
-    """Moves a round from the clean recordings into another folder. Returns where it lies then. Raises UserError where
-    there is no such round, or where a later one was made with its help."""
-    folder = clean / name
-    if not re.fullmatch(r"round_\d+", name) or not (folder / ROUND_TABLE).exists():
+    """Moves a round from the clean recordings into another folder. Returns where it lies then. The next call finishes
+    what a killed one began. Raises UserError where there is no such round, or where a later one rests on it."""
+    folder, aside, kept = clean / name, clean / f".undone_{name}", keep_in / name
+    begun = aside.exists()
+    if not re.fullmatch(r"round_\d+", name) or not (begun or (folder / ROUND_TABLE).exists()):
         known = ", ".join(f"round_{number}" for number in promoted(clean)) or "none"
         raise UserError(f"no such round ({known} there)", folder)
     if later := [number for number in promoted(clean) if number > int(name[6:])]:
         raise UserError(f"round_{max(later)} was made with its help; undo that first", folder)
-    kept, aside = keep_in / name, clean / f".undone_{name}"
     try:
-        os.rename(folder, aside)  # at once, wherever the other folder lies
+        if not begun:
+            os.rename(folder, aside)  # at once, wherever the other folder lies
         shutil.rmtree(kept, ignore_errors=True)
         keep_in.mkdir(parents=True, exist_ok=True)
         shutil.move(aside, kept)

@@ -22,7 +22,7 @@ SAVE_EVERY_S = 5      # of hearing; a kill loses no more
 
 def gpt_sovits(folder: Path, rows: Sequence[dict], speaker: str, language: str):
     """GPT-SoVITS: path|speaker|language|text in <speaker>.list."""
-    lines = ("|".join([str(wav(folder, row).resolve()), speaker, language, plain(row["text"])]) for row in rows)
+    lines = ("|".join([str(wav(folder, row).resolve()), plain(speaker), language, plain(row["text"])]) for row in rows)
     write_lines(folder / f"{speaker}.list", lines)
 
 

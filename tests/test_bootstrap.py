@@ -14,6 +14,7 @@ from conftest import RATE
 from tiny import alone_in_elsewhere, tiny_run
 
 import bootstrap
+import calibration
 import models
 import train
 from bench import promise as promise_bench
@@ -184,6 +185,22 @@ def test_an_undo_restores_the_folder_to_the_byte_and_keeps_what_it_took_away(arg
     assert sounds(tmp_path / "clean/round_1") == there
 
 
+def test_an_undo_that_was_killed_half_way_is_finished_by_the_next(args, tmp_path, monkeypatch):
+    before = content(tmp_path / "clean")
+    main(replace(args, accept=True))
+    there = sounds(tmp_path / "clean/round_1")
+
+    def killed(*paths):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rounds.shutil, "move", killed)
+        with pytest.raises(KeyboardInterrupt):
+            main(replace(args, undo="round_1"))
+    main(replace(args, undo="round_1"))
+    assert content(tmp_path / "clean") == before and sounds(tmp_path / "work/alice/undone/round_1") == there
+
+
 def test_an_undo_of_what_is_no_round_or_has_a_later_one_is_refused(args, tmp_path):
     main(replace(args, accept=True))
     shutil.copytree(tmp_path / "clean/round_1", tmp_path / "clean/round_2")
@@ -255,8 +272,8 @@ def test_killed_at_any_step_and_run_again_the_end_is_the_same(where, args, tmp_p
     shutil.rmtree(tmp_path / "clean/round_1")
 
     module, name, after = {
-        "extract": (bootstrap.infer, "extract_file", 1), "clips": (bootstrap, "scores_of", 2),
-        "remixes": (bootstrap, "scores_of", 20), "page": (bootstrap.page, "add_sound", 2),
+        "extract": (bootstrap.infer, "extract_file", 1), "clips": (calibration, "scores_of", 2),
+        "remixes": (calibration, "scores_of", 20), "page": (bootstrap.page, "add_sound", 2),
         "promote": (rounds.audio, "write", 4), "rename": (rounds.os, "rename", 0),
     }[where]
     real, calls = getattr(module, name), []
@@ -275,14 +292,14 @@ def test_killed_at_any_step_and_run_again_the_end_is_the_same(where, args, tmp_p
     assert content(tmp_path / "clean").keys() == {"set/src_0.wav"}
     scored = []
     with monkeypatch.context() as patch:
-        patch.setattr(bootstrap, "scores_of", lambda *words: scored.append(1) or scores_of(*words))
+        patch.setattr(calibration, "scores_of", lambda *words: scored.append(1) or scores_of(*words))
         main(args)
     assert sounds(tmp_path / "clean") == wanted
     if where in ("page", "promote", "rename"):
         assert not scored  # all of that was there
 
 
-scores_of = bootstrap.scores_of
+scores_of = calibration.scores_of
 
 
 def test_a_disk_that_is_full_is_one_sentence_and_leaves_the_clean_recordings_as_they_were(args, tmp_path, monkeypatch):
@@ -483,5 +500,9 @@ def test_the_bench_counts_what_a_promise_would_accept_of_pairs_and_how_many_are_
     assert "| 4, 3, 3 | 0, 0, 0 |" in capsys.readouterr().out
     with pytest.raises(UserError, match="holds no remixes; run bootstrap.py first"):
         promise_bench.main(replace(asked, folder=f"{tmp_path}"))
+    state = tables.read_json(args.folder / "round_1" / bootstrap.STATE)
+    tables.write_json(args.folder / "round_1" / bootstrap.STATE, state | {"sha256": "other"})
+    with pytest.raises(UserError, match=r"best\.pt: is no longer the net that the remixes are of; run bootstrap.py"):
+        promise_bench.main(asked)
     with pytest.raises(UserError, match="conditions: moon: give some of as recorded, low-pass 20 kHz"):
         promise_bench.main(replace(asked, conditions=("moon",)))

@@ -161,7 +161,7 @@ def test_more_is_accepted_where_less_is_asked():
     model = Calibration(remixes(200, np.random.default_rng(0)), other_db=-20, share=0.9, confidence=0.9)
     little, much = model.keep(5), model.keep(15)
     assert little.accepted > much.accepted > 0 and little.threshold_db < much.threshold_db
-    assert much.good <= model.is_good(15).sum() == much.all_good
+    assert much.good <= model.is_good(model.truths, 15).sum() == much.all_good
 
 
 def test_without_a_silence_in_any_recording_the_remixes_are_parted_by_their_number():

@@ -53,7 +53,8 @@ def test_who_does_not_know_the_address_gets_nothing_and_decides_nothing(served):
     for place in ("", "/index.html", "/x/index.html", address[len(host):-1] + "/index.html"):
         assert ask(host + place)[0] == 403
     assert ask(f"{host}/x/decisions", {"clip": "a", "accept": True})[0] == 403 and review.decisions(folder) == {}
-    assert ask(f"{address}/../secret.txt")[0] == 404
+    assert ask(f"{address}/../secret.txt")[0] == 404 == ask(f"{address}/else", {"clip": "a", "accept": True})[0]
+    assert review.decisions(folder) == {}
 
 
 @pytest.mark.parametrize("message", [b"{", b"[]", b'{"clip": "a"}', b'{"accept": true}', b""])
