@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 import infer
 from extractor import UserError, audio, baselines, checkpoint, curves, metrics, page, perceptual, scoring, tables
+from extractor.estimates import CLAIM
 from extractor.scoring import MEASURES, Pair
 from extractor.script import command_line, run_info
 
@@ -43,7 +44,7 @@ class EvalArgs:
 def main(args: EvalArgs) -> dict:
     """Returns the content of scores.json."""
     out_dir, pairs = Path(args.out_dir), scoring.find_pairs(Path(args.pairs))
-    if (out_dir / infer.CLAIM).exists():
+    if (out_dir / CLAIM).exists():
         raise UserError("holds what infer.py extracted, whose page this would replace; choose another out_dir", out_dir)
     sample_rate = pairs[0].mixture.rate
     systems = name_systems(args.systems, out_dir)

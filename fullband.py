@@ -138,6 +138,15 @@ class FullBand(nn.Module):
         estimate = frames * self.gains(frames.abs(), *changes)
         return spectrum.istft(estimate.mT, n_fft, hop, mixture.shape[-1]) * level
 
+    def extract_channels(self, channels: Tensor, mixture: Tensor) -> Tensor:
+        """Takes from all channels what it takes from their mixture: one gain for all, so that everything keeps its
+        place. [C, T], [T] -> [C, T]"""
+        n_fft, hop = self.args.n_fft, self.args.hop
+        level = spectrum.level(mixture[None])
+        gains = self.gains(spectrum.stft(mixture[None] / level, n_fft, hop).mT.abs())
+        frames = spectrum.stft(channels / level, n_fft, hop).mT
+        return spectrum.istft((frames * gains).mT, n_fft, hop, mixture.shape[-1]) * level
+
     def gains(self, magnitudes: Tensor, *changes: Tensor) -> Tensor:
         """Returns a gain for every bin, not bounded. Magnitudes, [B, L, F] -> [B, L, F]"""
         of_bands = band_levels(magnitudes, self.means)

@@ -39,10 +39,15 @@ class Family(NamedTuple):
     free: tuple[str, ...] = ("checkpointing",)  # fields of args that may differ between a checkpoint and the run
     refines: tuple[type, ...] = ()  # args of nets that it refines: one is frozen as net.predictor, its args.predictor
     by_speaker: bool = False  # net(mixture, speakers [B]): each folder of MixtureArgs.clean is a speaker
+    # where the net is a gain: one for all channels, extract_channels(net, channels [C, T], mixture [T]) -> [C, T]
+    extract_channels: Callable | None = None
 
 
 FAMILIES = {
-    "fullband": Family(fullband.FullBandArgs, fullband.FullBand, fullband.PRESETS),
+    "fullband": Family(
+        fullband.FullBandArgs, fullband.FullBand, fullband.PRESETS,
+        extract_channels=fullband.FullBand.extract_channels,
+    ),
     "bandsplit": Family(bandsplit.BandSplitArgs, bandsplit.BandSplit, bandsplit.PRESETS),
     "dptnet": Family(dptnet.DPTNetArgs, dptnet.DPTNet, dptnet.PRESETS),
     "rwkvnet": Family(rwkvnet.RWKVNetArgs, rwkvnet.RWKVNet, rwkvnet.PRESETS),

@@ -6,7 +6,7 @@ clip in wavs/ without its suffix, `text`, and the `recording`, `start_s` and `en
 
 import csv
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -49,19 +49,26 @@ def lab(folder: Path, rows: Sequence[dict], speaker: str, language: str):
 def srt(folder: Path, rows: Sequence[dict], speaker: str, language: str):
     """Subtitles of each recording, on its own time line; where a text is empty, the speaker's name."""
     for name, mine in by_recording(rows).items():
-        cues = (f"{i}\n{clock(row['start_s'])} --> {clock(row['end_s'])}\n{plain(row['text']) or speaker}\n"
-                for i, row in enumerate(mine, 1))
-        write_lines(folder / f"{name}.srt", cues)
+        write_lines(folder / f"{name}.srt", cues([row | {"text": plain(row["text"]) or speaker} for row in mine]))
 
 
 def rttm(folder: Path, rows: Sequence[dict], speaker: str, language: str):
-    """Who speaks when in each recording, as tools for diarisation read it. No name may have a space there."""
+    """Who speaks when in each recording, as tools for diarisation read it."""
     for name, mine in by_recording(rows).items():
-        lines = (
-            f"SPEAKER {word(name)} 1 {float(row['start_s']):.3f} {float(row['end_s']) - float(row['start_s']):.3f} "
-            f"<NA> <NA> {word(speaker)} <NA> <NA>" for row in mine
-        )
-        write_lines(folder / f"{name}.rttm", lines)
+        write_lines(folder / f"{name}.rttm", speaker_lines(mine, name, speaker))
+
+
+def cues(rows: Sequence[dict]) -> Iterator[str]:
+    """The cues of an SRT file."""
+    for i, row in enumerate(rows, 1):
+        yield f"{i}\n{clock(row['start_s'])} --> {clock(row['end_s'])}\n{plain(row['text'])}\n"
+
+
+def speaker_lines(rows: Sequence[dict], recording: str, speaker: str) -> Iterator[str]:
+    """The lines of an RTTM file. No name may have a space there."""
+    for row in rows:
+        start, end = float(row["start_s"]), float(row["end_s"])
+        yield f"SPEAKER {word(recording)} 1 {start:.3f} {end - start:.3f} <NA> <NA> {word(speaker)} <NA> <NA>"
 
 
 FORMATS: dict[str, Callable[[Path, Sequence[dict], str, str], None]] = {

@@ -1,15 +1,20 @@
 """Where estimates go, and what is there already: nothing is written over, nothing is done twice or left as it was."""
 
+import json
 import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile as sf
 from scored import extracted, infer, net_does, put, uniform
-from tiny import alone_in_elsewhere
+from tiny import ROOT, alone_in_elsewhere, held_elsewhere
 
-from extractor import UserError
+from extractor import UserError, checkpoint
 from infer import InferArgs, plan
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -128,6 +133,74 @@ def test_nor_are_they_after_another_net_has_extracted_other_recordings(monkeypat
         infer(tmp_path, f"in/*{name}.wav", net)
         with pytest.raises(UserError, match="out: has estimates of another net"):
             infer(tmp_path, checkpoint=net)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# several runs at once
+
+
+def test_what_another_run_is_at_is_left_to_it_and_taken_over_when_it_is_killed(identity, tmp_path):
+    for name in "abc":
+        put(tmp_path / "in" / f"{name}.wav", uniform(100))
+    with ThreadPoolExecutor() as pool, held_elsewhere(tmp_path / "out" / "a.wav", "taken") as other:
+        run = pool.submit(infer, tmp_path)
+        until = time.monotonic() + 60
+        while not (tmp_path / "out" / "c.wav").exists() and time.monotonic() < until:
+            time.sleep(0.01)
+        time.sleep(0.2)
+        assert not (tmp_path / "out" / "a.wav").exists() and not run.done()
+        other.kill()
+        assert run.result(60) == []
+    assert [len(extracted(tmp_path, name)) for name in "abc"] == [100] * 3
+    assert not [*(tmp_path / "out").glob(".*.wav.lock")]
+
+
+def test_what_another_run_did_meanwhile_is_not_done_again(monkeypatch, tmp_path):
+    """It extracts b while this one is at a."""
+    seen = []
+
+    def other_is_faster(mixture):
+        seen.append(mixture.shape[-1])
+        put(tmp_path / "out" / "b.wav", uniform(200))
+        return mixture
+
+    net_does(monkeypatch, other_is_faster)
+    (tmp_path / "best.pt").write_text("a net")
+    put(tmp_path / "in" / "a.wav", uniform(100))
+    put(tmp_path / "in" / "b.wav", uniform(200))
+    assert infer(tmp_path, checkpoint=tmp_path / "best.pt") == []
+    assert seen == [100]
+
+
+def test_a_run_of_another_net_or_of_other_options_waits_for_those_at_work(identity, monkeypatch, tmp_path):
+    put(tmp_path / "in" / "a.wav", uniform(100))
+    infer(tmp_path, "in/a.wav")
+    put(tmp_path / "in" / "b.wav", uniform(200))
+    with held_elsewhere(tmp_path / "out", "shared_folder"):
+        assert infer(tmp_path) == [] and len(extracted(tmp_path, "b")) == 200
+        with pytest.raises(UserError, match="another process is at work there; wait for it with another net or other"):
+            infer(tmp_path, channels="keep")
+        with pytest.raises(UserError, match="at work there; wait for it to overwrite, or choose another out_dir"):
+            infer(tmp_path, overwrite=True)
+        with pytest.raises(UserError, match="at work there; wait for it with another net"):
+            infer(tmp_path, checkpoint=another_net(2, monkeypatch, tmp_path))
+
+
+@pytest.mark.slow(20)
+def test_two_runs_at_once_extract_every_recording_and_note_all(state, tmp_path):
+    checkpoint.save(tmp_path / "best.pt", state)
+    for i in range(12):
+        put(tmp_path / "in" / f"{i}.wav", uniform(60_000))
+    words = ("--checkpoint", "best.pt", "--inputs", "in", "--out-dir", "out", "--page-s", "0")
+    runs = [
+        subprocess.Popen([sys.executable, ROOT / "infer.py", *words], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    said = [run.communicate(timeout=300)[1] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], said
+    noted = json.loads((tmp_path / "out" / "checkpoint.json").read_text())["sources"]
+    assert noted.keys() == {f"{i}.wav" for i in range(12)}
+    assert {path.name for path in (tmp_path / "out").glob("*.wav")} == noted.keys()
 
 
 # ---------------------------------------------------------------------------------------------------------------------

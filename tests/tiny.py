@@ -72,17 +72,23 @@ def assert_near(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]):
 
 
 @contextmanager
-def alone_in_elsewhere(folder: Path) -> Iterator[subprocess.Popen]:
-    """Another process has the folder to itself."""
-    hold = "import sys, time; from extractor.files import folder_lock\n" \
-           "with folder_lock(sys.argv[1]): print('mine', flush=True); time.sleep(600)"
-    other = subprocess.Popen([sys.executable, "-c", hold, str(folder)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+def held_elsewhere(path: Path, lock: str) -> Iterator[subprocess.Popen]:
+    """Another process holds a lock, a name in extractor.files, on a file or a folder."""
+    hold = f"import sys, time; from pathlib import Path; from extractor.files import {lock}\n" \
+           f"with {lock}(Path(sys.argv[1])) as it:\n" \
+           "    getattr(it, 'join', bool)(); print('mine', flush=True); time.sleep(600)"
+    other = subprocess.Popen([sys.executable, "-c", hold, str(path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert other.stdout.readline() == "mine\n"
     try:
         yield other
     finally:
         other.kill()
         other.wait()
+
+
+def alone_in_elsewhere(folder: Path):
+    """Another process has the folder to itself."""
+    return held_elsewhere(folder, "folder_lock")
 
 
 def scalars(folder: Path) -> dict[str, list[float]]:
