@@ -225,7 +225,7 @@ def extract_file(source: Path, out: Path, extractor: Extractor, args: InferArgs,
         tqdm.write(told)
     if recording.channel is not None:
         alone = f"channel {recording.channel + 1} alone is {'extracted' if args.channels == 'mono' else 'heard'}"
-        tqdm.write(f"{source}: its channels would cancel each other; {alone}")
+        tqdm.write(f"{source}: its channels {recording.why}; {alone}")
 
     kept_db = [-math.inf]  # of each piece, the most of any second over its level
     rest = np.float32(10 ** (args.keep_db / 20))

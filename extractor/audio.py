@@ -22,7 +22,7 @@ import soxr
 
 from extractor import UserError, container
 from extractor.files import atomic_write
-from extractor.levels import OFFSET, channel_of
+from extractor.levels import OFFSET, channel_of, delay_of
 
 SNDFILE = (".wav", ".flac", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64")
 CONTAINERS = (
@@ -35,6 +35,7 @@ SUFFIXES = (*SNDFILE, ".mp3", *CONTAINERS)
 BYTES = {"PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8, "ULAW": 1, "ALAW": 1}  # a sample
 WAV_BYTES = 2**32 - 2**16  # of samples in a WAV file
 LOOKS = 30      # seconds of a recording that tell whether its channels would cancel
+MOST_DELAY_S = 0.1  # between two channels; the same sound later is an echo
 LARGEST = 1e10  # of a sample, over full scale; sound scaled like 32-bit integers reaches 2e9
 CONTEXT = 4096  # samples read beyond either end before resampling; soxr's longest filter is shorter
 
@@ -52,6 +53,7 @@ class Recording:
     samples_at: int = 0        # the byte where the samples of a WAV file begin whose header does not tell their number
     unpacked: Path | None = None  # a WAV file with the mean of its channels, which is faster to read (cache.py)
     channel: int | None = None    # the only one that is read as mono, instead of their mean
+    why: str = ""                 # that is so: what its channels do, as the middle of a sentence
     offset: float = 0.0           # taken away from every sample that is read as mono
 
     @property
@@ -372,20 +374,26 @@ def _reason(error: Exception) -> str:
 
 def probe_mixture(path: str | Path, audio_stream: int = 0) -> Recording:
     """The recording as it is extracted: the mean of its channels, or the loudest one where they would cancel each other
-    in the mean, without a constant offset. Both are found by up to LOOKS seconds spread over all of it. Raises
-    UserError where it cannot be read."""
+    in the mean, or where the same sound is in two at different times; without a constant offset. All is found by up to
+    LOOKS seconds spread over all of it. Raises UserError where it cannot be read."""
     recording = probe(path, audio_stream)
     second = min(recording.rate, recording.frames)
     starts = np.linspace(0, recording.frames - second, min(LOOKS, 1 + int(recording.seconds)))
-    products, total = 0.0, 0.0
+    looks, products, total = [], 0.0, 0.0
     with kept_open(recording):
         for start in starts.astype(int):
             x = read(recording, int(start), second, recording.rate, mono=False).astype(np.float64)
             products, total = products + x.T @ x, total + x.mean(axis=0) / len(starts)
-    channel = channel_of(products) if recording.channels > 1 else None
+            if recording.channels == 2:
+                looks.append(x.astype(np.float32))
+    channel, why = channel_of(products) if recording.channels > 1 else None, ""
+    if channel is not None:
+        why = "would cancel each other"
+    elif recording.channels == 2 and (lag := delay_of(looks)) is not None and abs(lag) < MOST_DELAY_S * recording.rate:
+        channel, why = int(np.diag(products).argmax()), f"are {1000 * abs(lag) / recording.rate:.1f} ms apart"
     offset = float(total.mean() if channel is None else total[channel])
     constant = abs(offset) > OFFSET and recording.seconds >= 1  # the mean of less may be a deep sound's
-    return replace(recording, channel=channel, offset=offset if constant else 0.0)
+    return replace(recording, channel=channel, why=why, offset=offset if constant else 0.0)
 
 
 def told_seconds(path: Path) -> float:

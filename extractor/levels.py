@@ -4,12 +4,15 @@ Levels are dBFS of the power in hops of 10 ms: 0 is a full-scale square wave. A 
 that neither an offset nor rumble below 50 Hz hides a pause.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 
 HOP_S = 0.01
 SILENCE_DB = -120  # digital silence; it says nothing of the room
 CONTRAST_DB = 6    # what stands out less from the background is background
 QUIET_DB = -60     # a segment below it is silence: no SNR can be set with it
+DELAYED = 0.2      # of two channels' cross-correlation, at a delay: the same sound is in both
 OFFSET = 0.02      # of full scale; a constant part that is worth a word
 
 
@@ -64,6 +67,25 @@ def channel_of(products: np.ndarray) -> int | None:
     products: the sums over time of channel times channel. [C, C]"""
     unrelated = np.trace(products)
     return int(np.diag(products).argmax()) if products.sum() < unrelated / 4 else None
+
+
+def delay_of(looks: Iterable[np.ndarray]) -> int | None:
+    """Returns by how many samples the second of two channels lags behind the first (negative: it leads), where the same
+    sound is in both at different times: their mean would lack some frequencies. None where it is not. By the
+    generalised cross-correlation with phase transform (Knapp and Carter 1976). Parts of a recording, [T, 2] each, of
+    one length."""
+    cross = 0.0
+    for x in looks:
+        first, second = np.fft.rfft(x - x.mean(axis=0), 2 * len(x), axis=0).T
+        product = np.conj(first) * second
+        cross = cross + product / (np.abs(product) + 1e-3 * np.abs(product).mean() + 1e-30)
+    correlation = np.fft.irfft(cross)
+    peak = int(np.abs(correlation).argmax())
+    lag = peak if peak <= len(correlation) // 2 else peak - len(correlation)
+    at_once = np.abs(correlation[[-1, 0, 1]]).max()
+    whole = np.abs(cross).mean()  # of a recording with nothing but the delayed sound, all of it lies at the peak
+    distinct = abs(lag) > 1 and abs(correlation[peak]) > max(DELAYED * whole, 2 * at_once)
+    return lag if distinct else None
 
 
 def level_db(x: np.ndarray) -> float:

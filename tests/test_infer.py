@@ -91,6 +91,19 @@ def test_where_the_channels_would_cancel_the_loudest_alone_is_extracted(seconds,
     assert opposite - one_sided == pytest.approx(20 * np.log10(2.2), abs=0.01)
 
 
+@pytest.mark.parametrize("ms, named", [(0, ""), (0.2, "0.2 ms"), (-12.5, "12.5 ms")])
+def test_where_the_channels_are_apart_in_time_the_loudest_alone_is_extracted(ms, named, identity, tmp_path, capsys):
+    """In their mean every frequency would be missing at which the delay is half a period, or one and a half."""
+    noise = uniform(3 * 8000)
+    both = np.stack([0.8 * noise, np.roll(noise, round(8 * ms))], 1) + 0.1 * uniform(3 * 8000, 2)[::-1]
+    put(tmp_path / "in" / "a.wav", both, 8000)
+    infer(tmp_path)
+    said = f"a.wav: its channels are {named} apart; channel 2 alone is extracted"
+    assert (said in capsys.readouterr().out) == bool(named)
+    expected = both[:, 1] if named else both.mean(1)
+    np.testing.assert_allclose(extracted(tmp_path), soxr.resample(expected, 8000, 44100), atol=1e-4)
+
+
 def test_a_film_is_extracted_from_the_stream_that_is_asked_for(identity, tmp_path, capsys):
     streams = [np.float32(tone(3 * 44100, seconds=3) * gain) for gain in (1, 0.5)]
     encode(tmp_path / "in" / "night.mkv", *streams, rate=44100, codec="flac", video=True)

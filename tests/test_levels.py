@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from extractor.levels import background_and_speech, channel_of, hop_powers, smooth_levels, speech_threshold
+from extractor.levels import background_and_speech, channel_of, delay_of, hop_powers, smooth_levels, speech_threshold
 
 
 def mono(*samples: float) -> np.ndarray:
@@ -121,3 +121,17 @@ def test_the_loudest_channel_is_chosen_where_the_mean_of_one_sound_at_these_gain
 def test_channels_that_have_nothing_to_do_with_each_other_do_not_cancel():
     x = np.random.default_rng(0).standard_normal((6, 8000))
     assert channel_of(x @ x.T) is None and channel_of(np.diag([1.0, 9.0])) is None
+
+
+@pytest.mark.parametrize("lag", [0, 1, 2, 40, -40, 3000])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_delay_between_two_channels_is_found_from_two_samples_on(lag, sign):
+    x = np.random.default_rng(0).normal(size=20_000)
+    both = np.stack([x, 0.3 * sign * np.roll(x, lag)], 1)
+    assert delay_of(np.split(both, 4)) == (lag if abs(lag) > 1 else None)
+
+
+def test_channels_with_sounds_of_their_own_have_no_delay():
+    x, y, z = np.random.default_rng(0).normal(size=(3, 20_000))
+    for left, right in ((x, y), (x + 0.5 * y, x + 0.5 * z), (x, 0 * x)):
+        assert delay_of([np.stack([left, right], 1)]) is None
