@@ -49,12 +49,14 @@ def write(
     write_lines(estimate.path.with_suffix(".rttm"), speaker_lines(rows, estimate.path.stem, speaker))
 
 
-def spans(mixture: np.ndarray, estimate: np.ndarray) -> list[tuple[float, float]]:
+def spans(
+    mixture: np.ndarray, estimate: np.ndarray, *, speech_db: float = SPEECH_DB, side_s: float = SIDE_S
+) -> list[tuple[float, float]]:
     """Returns the start and the end of all that is said, in s. Powers of hops, [L], [L] ->"""
     levels = smooth_levels(estimate)
     if not (known := background_and_speech(levels)):
         return []
-    heard = (levels > known[1] - SPEECH_DB) & (levels - smooth_levels(mixture) > -KEPT_DB)
+    heard = (levels > known[1] - speech_db) & (levels - smooth_levels(mixture) > -KEPT_DB)
     joined: list[list[int]] = []
     for start, end in slicing.runs(heard):
         if joined and (start - joined[-1][1]) * HOP_S < PAUSE_S:
@@ -63,6 +65,6 @@ def spans(mixture: np.ndarray, estimate: np.ndarray) -> list[tuple[float, float]
             joined.append([start, end])
     length_s = len(levels) * HOP_S
     return [
-        (max(0.0, start * HOP_S - SIDE_S), min(length_s, end * HOP_S + SIDE_S))
+        (max(0.0, start * HOP_S - side_s), min(length_s, end * HOP_S + side_s))
         for start, end in joined if (end - start) * HOP_S >= LEAST_S
     ]

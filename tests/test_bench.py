@@ -12,7 +12,7 @@ from tiny import NET
 
 import evaluate
 import models
-from bench import flow_steps, step, timing
+from bench import flow_steps, step, timeline, timing
 from extractor import UserError, checkpoint
 from flow import Flow, FlowArgs
 from fullband import FullBandArgs
@@ -101,3 +101,11 @@ def test_the_table_of_a_step_has_all_of_it(recordings, monkeypatch, capsys):
     shares = {name: float(cell.rstrip(" |%")) for name, cell in list(cells.items())[2:]}
     assert sum(shares.values()) == pytest.approx(100, abs=1)
     assert "mixtures |" in shares and all(shares[kind] > 0 for kind in ("LSTM", "attention", "products", "norms"))
+
+
+def test_the_timeline_is_compared_with_what_is_said_by_time_and_by_its_borders():
+    """Of 3 s of speech 2.5 are found, of 4 s found these 2.5 are speech. The first start is half a second late."""
+    true, found = [(1.0, 2.0), (4.0, 6.0)], [(1.5, 2.0), (4.0, 6.0), (7.5, 9.0)]
+    row = timeline.table(true, found, 1000).splitlines()[-1]
+    assert row == "| 0.833 | 0.625 | 0.25, 0.45 | 0.00, 0.00 |"
+    assert timeline.table([], found, 1000).splitlines()[-1] == "| 0.000 | 0.000 | - | - |"

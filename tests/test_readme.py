@@ -39,6 +39,7 @@ SMALL = {  # appended, so that a test is over in seconds
     "demo.py": "",
     "tools.make_pairs": "--n-each 1 --seconds 1",
     "bench.conditions": "--only 17",
+    "bench.timeline": "",
     "bench.promise": "--conditions hiss\\ -50\\ dBFS",
     "bench.base": "--base none --steps 0 --scratch-steps",
 }
