@@ -36,6 +36,7 @@ BYTES = {"PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE
 WAV_BYTES = 2**32 - 2**16  # of samples in a WAV file
 LOOKS = 30      # seconds of a recording that tell whether its channels would cancel
 MOST_DELAY_S = 0.1  # between two channels; the same sound later is an echo
+LATE_S = 0.05   # between sound and picture: less is not seen
 LARGEST = 1e10  # of a sample, over full scale; sound scaled like 32-bit integers reaches 2e9
 CONTEXT = 4096  # samples read beyond either end before resampling; soxr's longest filter is shorter
 
@@ -50,6 +51,7 @@ class Recording:
     flaw: str = ""             # what of it is missing, as the end of a sentence
     stream: int | None = None  # number of the audio stream, where container.py reads it; None: libsndfile
     n_streams: int = 1         # audio streams in the file
+    late_s: float = 0.0        # how long after the picture of a film its sound starts
     samples_at: int = 0        # the byte where the samples of a WAV file begin whose header does not tell their number
     unpacked: Path | None = None  # a WAV file with the mean of its channels, which is faster to read (cache.py)
     channel: int | None = None    # the only one that is read as mono, instead of their mean
@@ -66,6 +68,10 @@ class Recording:
         found = [f"{self.flaw}; the {self.seconds:.1f} s that are there are used"] if self.flaw else []
         if self.n_streams > 1:
             found.append(f"has {self.n_streams} audio streams, of which number {self.stream} is used; see audio_stream")
+        if abs(self.late_s) > LATE_S:
+            side = "after" if self.late_s > 0 else "before"
+            starts = f"its sound starts {abs(self.late_s):.2f} s {side} its picture"
+            found.append(f"{starts}; what is made of it starts with the sound")
         return found
 
     def length(self, sample_rate: int) -> int:
@@ -153,8 +159,9 @@ def probe(path: str | Path, audio_stream: int = 0) -> Recording:
     path = Path(path)
     if recording := _probe_sndfile(path):
         return recording
-    rate, channels, frames, subtype, flaw, n_streams, _ = container.contents(path, audio_stream)
-    return Recording(path, rate, channels, frames, subtype, flaw, stream=audio_stream, n_streams=n_streams)
+    rate, channels, frames, subtype, flaw, n_streams, _, late_s = container.contents(path, audio_stream)
+    streams = {"stream": audio_stream, "n_streams": n_streams, "late_s": late_s}
+    return Recording(path, rate, channels, frames, subtype, flaw, **streams)
 
 
 def _probe_sndfile(path: Path) -> Recording | None:

@@ -75,6 +75,7 @@ class Contents(NamedTuple):
     flaw: str           # what is missing, as the end of a sentence; empty where nothing is known to be
     n_streams: int      # audio streams in the file
     clock: Steps | Marks | None  # None: the stamps do not rise
+    late_s: float = 0.0          # after the picture; below 0: before it
 
 
 def contents(path: Path, stream: int = 0) -> Contents:
@@ -106,7 +107,13 @@ def _contents(path: Path, stream: int, *_state: int) -> Contents:
         frames = told if told and decoded.n - 4096 < told < decoded.n else decoded.n
         subtype = "PCM_16" if audio.codec_context.name in LOSSLESS and decoded.bytes == 2 else "FLOAT"
         flaw, n_streams = _flaw(path, file, audio, decoded), len(file.streams.audio)
-        return Contents(decoded.rate, decoded.channels, frames, subtype, flaw, n_streams, clock)
+        late = min((_start(audio) - _start(picture) for picture in file.streams.video), key=abs, default=0)
+        return Contents(decoded.rate, decoded.channels, frames, subtype, flaw, n_streams, clock, float(late))
+
+
+def _start(stream) -> Fraction | int:
+    """When a stream starts, in s."""
+    return (stream.start_time or 0) * (stream.time_base or 0)
 
 
 def _steps(file, audio: av.AudioStream, first: list[tuple[int, int, int]], decoded: "Frames") -> Steps | None:

@@ -7,8 +7,11 @@ import av
 import numpy as np
 
 
-def encode(path: Path, *streams: np.ndarray, rate: int, codec: str, options: dict | None = None, video=False) -> Path:
-    """Write each signal, [T] or [T, 2], as an audio stream of its own. options: of the container."""
+def encode(
+    path: Path, *streams: np.ndarray, rate: int, codec: str, options: dict | None = None, video=False, late_s=0.0,
+) -> Path:
+    """Write each signal, [T] or [T, 2], as an audio stream of its own, so long after the picture. options: of the
+    container."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", options=options or {}) as out:
         if video:
@@ -27,7 +30,7 @@ def encode(path: Path, *streams: np.ndarray, rate: int, codec: str, options: dic
         for encoder, x in zip(encoders, streams, strict=True):
             planes = np.ascontiguousarray(np.atleast_2d(x.T), np.float32)
             frame = av.AudioFrame.from_ndarray(planes, "fltp", "mono" if x.ndim == 1 else "stereo")
-            frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
+            frame.sample_rate, frame.pts, frame.time_base = rate, round(late_s * rate), Fraction(1, rate)
             out.mux(encoder.encode(frame))
             out.mux(encoder.encode())
     return path

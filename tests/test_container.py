@@ -76,6 +76,17 @@ def test_a_video_is_read_for_its_sound_and_is_named_where_it_has_none(tmp_path):
         audio.probe(silent)
 
 
+@pytest.mark.parametrize("late_s", [0, 0.04, 1.5])
+@pytest.mark.parametrize("name, codec", [("a.mkv", "flac"), ("a.mov", "pcm_s16le")])
+def test_sound_that_starts_after_the_picture_is_whole_and_named(name, codec, late_s, tmp_path):
+    samples = sweep(5)
+    recording = audio.probe(encode(tmp_path / name, samples, rate=RATE, codec=codec, video=True, late_s=late_s))
+    n = len(samples) - 4096
+    assert snr_db(all_of(tmp_path / name)[:n], samples[:n]) > 20
+    words = "its sound starts 1.50 s after its picture; what is made of it starts with the sound"
+    assert [words in remark for remark in recording.remarks] == ([True] if late_s > 0.05 else [])
+
+
 def test_the_audio_stream_is_chosen_where_there_are_several(tmp_path):
     signals = sweep(2), sweep(2, low=500, high=600)
     path = encode(tmp_path / "a.mkv", *signals, rate=RATE, codec="flac")
