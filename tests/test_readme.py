@@ -24,6 +24,7 @@ COMMANDS = list(dict.fromkeys(
     line for page in PAGES.values() for block in re.findall(r"```bash\n(.*?)```", page, re.S)
     for line in block.strip().split("\n")
 ))
+PROGRAMS = sorted({block for page in PAGES.values() for block in re.findall(r"```python\n(.*?)```", page, re.S)})
 SIMPLE = "mkdir", "python -m webbrowser"  # run as they stand
 RATE = 44100
 SMALL = {  # appended, so that a test is over in seconds
@@ -97,6 +98,10 @@ def test_every_command_on_recordings_runs(checkout):
             run(f"{command} {SMALL[script]} {once}", checkout)
             seen.add(script)
     assert seen == SMALL.keys() - {"demo.py"}
+    for program in PROGRAMS:
+        given = "import numpy as np; samples, rate = np.ones((500, 2), 'float32'), 16000"
+        (checkout / "program.py").write_text(f"{given}\n{program}\nassert estimate.shape == samples.shape")
+        run("python program.py", checkout)
     assert sf.info(checkout / "extracted/alice/game/src_0.wav").frames == 2 * RATE
     for page in ("extracted/alice", "results/alice", "results/alice_unseen", "results/unseen"):
         assert "</html>" in (checkout / page / "index.html").read_text()
