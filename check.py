@@ -189,12 +189,8 @@ def shared_sounds(sounds: list[Sound]) -> tuple[list[str], list[str]]:
         kind = clean if sound.row["kind"] == "clean" else dirty
         border_s = (sound.row["seconds"] or 0) - (sound.row["valid_s"] or 0)
         groups.append(kind + valid * (sound.frames * landmarks.FRAME_S >= border_s))
-
-    def related(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return (a // 2 != b // 2) | (a % 2 != b % 2)
-
     leaks, repeats = [], []
-    for match in landmarks.same_sounds([s.hashes for s in sounds], [s.frames for s in sounds], groups, related):
+    for match in landmarks.same_sounds([s.hashes for s in sounds], [s.frames for s in sounds], groups):
         a, b = sounds[match.a].row, sounds[match.b].row
         places = f"{a['path']} from {match.at_a_s:.1f} s and {b['path']} from {match.at_b_s:.1f} s"
         same = f"{places} are the same for {match.seconds:.1f} s"

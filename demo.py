@@ -11,6 +11,7 @@ minutes on any machine. Everything goes to demo/; open demo/results/index.html t
 import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -81,24 +82,16 @@ def make_set(folder: Path, args: DemoArgs):
             raise UserError(f"{folder}: has a set of {before}; choose another DemoArgs.folder, or delete that one")
         return
     tables.write_json(made, wanted)
-    rng = np.random.default_rng(0)
-    seconds = 60 * args.speech_minutes
+    rng, seconds = np.random.default_rng(0), 60 * args.speech_minutes
     mei, espeak = Mei(), Espeak()
-    with tqdm(total=8 + len(TRAINING_VOICES), desc="making the set", unit="part") as bar:
-        for n in range(4):  # four recordings, so that one can be held out for validation
-            save(folder / f"datasets/clean/mei/read/src_{n}.flac", fill(lambda: mei.say(rng), seconds / 4))
-            bar.update()
-        for scene, make in (("music", music), ("effects", effects)):
-            save(folder / f"datasets/dirty/other/{scene}/src_0.flac", fill(lambda make=make: make(rng), seconds / 2))
-            bar.update()
-        for voice in TRAINING_VOICES:
-            speech = fill(lambda v=voice: espeak.say(rng, v), seconds / 6)
-            save(folder / f"datasets/dirty/other/voices/{voice}.flac", speech)
-            bar.update()
-        save(folder / "datasets/dirty/other/voices/deep.flac", fill(lambda: mei.say(rng, deep=True), seconds / 6))
-        bar.update()
-        make_pairs(folder / "evaluation", rng, mei, espeak, args.n_pairs)
-        bar.update()
+    # four clean recordings, so that one can be held out for validation
+    parts = [(f"clean/mei/read/src_{n}", partial(mei.say, rng), seconds / 4) for n in range(4)]
+    parts += [(f"dirty/other/{scene.__name__}/src_0", partial(scene, rng), seconds / 2) for scene in (music, effects)]
+    parts += [(f"dirty/other/voices/{v}", partial(espeak.say, rng, v), seconds / 6) for v in TRAINING_VOICES]
+    parts += [("dirty/other/voices/deep", partial(mei.say, rng, deep=True), seconds / 6)]
+    for name, make, part_s in tqdm(parts, "making the set", unit="part"):
+        save(folder / f"datasets/{name}.flac", fill(make, part_s))
+    make_pairs(folder / "evaluation", rng, mei, espeak, args.n_pairs)
 
 
 def make_pairs(folder: Path, rng: np.random.Generator, mei: "Mei", espeak: "Espeak", n_pairs: int):

@@ -24,7 +24,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from extractor import UserError, audio, levels, slicing
+from extractor import UserError, audio, levels, require, slicing
 from extractor.files import content_hash, folder_lock
 from extractor.script import command_line
 from extractor.slicing import Clip, Hops, Limits, Plan, Threshold, plan_cuts
@@ -55,8 +55,7 @@ class SlicerArgs:
         if not 0.03 <= self.min_pause_s <= self.max_pause_s < math.inf or self.max_pause_s < 0.1:
             remedy = "give min_pause_s 0.03 s or more, and max_pause_s 0.1 s or more and no less than min_pause_s"
             raise UserError(f"SlicerArgs: min_pause_s = {self.min_pause_s}, max_pause_s = {self.max_pause_s}: {remedy}")
-        if not 1000 <= self.sample_rate <= 384_000:
-            raise UserError(f"SlicerArgs.sample_rate = {self.sample_rate}: give 1000 to 384000 Hz")
+        require(self, "sample_rate", 1000 <= self.sample_rate <= 384_000, "give 1000 to 384000 Hz")
 
     @property
     def limits(self) -> Limits:

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 import models
 from augment import CONDITIONS, AugmentArgs
 from dataset import KINDS, MixtureArgs, MixtureDataset, Reported, TrainingSampler, under_conditions
-from extractor import UserError, check_counts, checkpoint, ddp, journal, precision, sigma, step_cost
+from extractor import UserError, check_counts, checkpoint, ddp, journal, precision, require, sigma, step_cost
 from extractor.device import pick_device
 from extractor.files import folder_lock
 from extractor.layers import entropy_by_layer
@@ -89,19 +89,13 @@ class MainArgs:
             taken = f"not {UNPACKED} or {INDEX}"
             raise UserError(f"MainArgs.name = {self.name!r}: give a folder name, without a slash, {taken}")
         for name in ("warmup", "muon", "weight_decay", "unpack_gb", "patience", "save_s", "minutes"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise UserError(f"MainArgs.{name} = {getattr(self, name)}: give 0 or more")
-        if self.workers is not None and self.workers < 0:
-            raise UserError(f"MainArgs.workers = {self.workers}: give 0 or more, or None")
+            require(self, name, 0 <= getattr(self, name) < math.inf, "give 0 or more")
+        require(self, "workers", self.workers is None or self.workers >= 0, "give 0 or more, or None")
         for name in ("lr", "clip_norm"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise UserError(f"MainArgs.{name} = {getattr(self, name)}: give more than 0")
-        if not 0 <= self.ema < 1:
-            raise UserError(f"MainArgs.ema = {self.ema}: give a share, 0 to below 1")
-        if self.precision not in precision.PRECISIONS:
-            raise UserError(f"MainArgs.precision = {self.precision!r}: give {', '.join(precision.PRECISIONS)}")
-        if not 0 <= self.seed < 2**63:
-            raise UserError(f"MainArgs.seed = {self.seed}: give a number of 0 to 2^63 - 1")
+            require(self, name, 0 < getattr(self, name) < math.inf, "give more than 0")
+        require(self, "ema", 0 <= self.ema < 1, "give a share, 0 to below 1")
+        require(self, "precision", self.precision in precision.PRECISIONS, f"give {', '.join(precision.PRECISIONS)}")
+        require(self, "seed", 0 <= self.seed < 2**63, "give a number of 0 to 2^63 - 1")
 
     @property
     def folder(self) -> Path:

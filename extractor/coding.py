@@ -7,6 +7,7 @@ from typing import NamedTuple
 import av
 import numpy as np
 import soxr
+from scipy.signal import correlate
 
 from extractor.container import LOSSLESS
 
@@ -67,8 +68,6 @@ def coded(x: np.ndarray, sample_rate: int, coding: Coding) -> np.ndarray:
 
 def aligned(x: np.ndarray, original: np.ndarray) -> np.ndarray:
     """Moves a signal to where it correlates most with what it was made of, and gives it that length. [N], [T] -> [T]"""
-    n = 1 << (len(x) + len(original)).bit_length()
-    lag = int(np.argmax(np.fft.irfft(np.fft.rfft(x, n) * np.conj(np.fft.rfft(original, n)), n)))
-    lag = lag if lag < n // 2 else lag - n
+    lag = int(np.argmax(correlate(x, original, method="fft"))) - (len(original) - 1)
     moved = x[lag:] if lag >= 0 else np.pad(x, (-lag, 0))
     return np.pad(moved[: len(original)], (0, max(0, len(original) - len(moved))))

@@ -53,12 +53,9 @@ class Match(NamedTuple):
     seconds: float
 
 
-def same_sounds(hashes: list[np.ndarray], frames: list[np.ndarray], groups: list[np.ndarray], related) -> list[Match]:
-    """Returns pairs of recordings that share a sound, a < b.
-
-    groups: of every hash a number; only pairs of hashes for which related(group, group) are looked at (arrays in, bools
-    out), since there are recordings that may be alike.
-    """
+def same_sounds(hashes: list[np.ndarray], frames: list[np.ndarray], groups: list[np.ndarray]) -> list[Match]:
+    """Returns pairs of recordings that share a sound, a < b. groups: of every hash a number; only hashes of different
+    groups are compared, since there are recordings that may be alike."""
     owner = np.repeat(np.arange(len(hashes), dtype=np.int32), [len(h) for h in hashes])
     all_hashes, all_frames, all_groups = (np.concatenate(x) for x in (hashes, frames, groups))
     order = np.argsort(all_hashes, kind="stable")
@@ -71,7 +68,7 @@ def same_sounds(hashes: list[np.ndarray], frames: list[np.ndarray], groups: list
             count = (high - low)[part]
             mine = np.repeat(part, count)
             theirs = np.arange(len(mine)) - np.repeat(np.cumsum(count) - count, count) + low[mine]
-            wanted = (owner[theirs] > a) & related(groups[a][mine], all_groups[theirs])
+            wanted = (owner[theirs] > a) & (groups[a][mine] != all_groups[theirs])
             mine, theirs = mine[wanted], theirs[wanted]
             at = frames[a][mine].astype(np.int32)
             parts.append((owner[theirs], at, all_frames[theirs].astype(np.int32) - at))

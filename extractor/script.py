@@ -43,8 +43,7 @@ def at_home(value):
     """Returns args, or a part of them, with the home folder in place of the ~ that a path begins with. A shell does
     that only outside of quotes."""
     if is_dataclass(value):
-        found = {f.name: (getattr(value, f.name), at_home(getattr(value, f.name))) for f in fields(value)}
-        return replace(value, **{name: new for name, (old, new) in found.items() if new != old})
+        return replace(value, **{f.name: at_home(getattr(value, f.name)) for f in fields(value)})
     if isinstance(value, tuple):
         return tuple(map(at_home, value))
     return os.path.expanduser(value) if isinstance(value, str) else value

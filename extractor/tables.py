@@ -19,12 +19,12 @@ def write(path: str | Path, columns: Iterable[str], rows: Iterable[Mapping], *, 
         writer.writerows(rows)
 
 
-def read(path: str | Path, columns: Sequence[str] | None = None, *, delimiter: str = "\t") -> list[dict[str, str]]:
+def read(path: str | Path, columns: Sequence[str] | None = None) -> list[dict[str, str]]:
     """Returns the rows of a table by column; [] where there is no file. Raises UserError where it cannot be read, where
     a row is longer or shorter than the line of names, or where these are not `columns`."""
     try:
         with open(path, newline="", encoding="utf-8", errors="surrogateescape") as f:
-            reader = csv.DictReader(f, delimiter=delimiter)
+            reader = csv.DictReader(f, delimiter="\t")
             rows, found = list(reader), reader.fieldnames
     except FileNotFoundError:
         return []
