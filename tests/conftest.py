@@ -13,8 +13,10 @@ import soundfile as sf
 import torch
 from browser import chromium, show  # noqa: F401 - fixtures
 from hypothesis import settings
+from mixing import make_folders
 from scored import half, identity, pairs, quarter  # noqa: F401 - fixtures
 
+from dataset import MixtureArgs
 from dptnet import DPTNet, DPTNetArgs
 from extractor import checkpoint
 from extractor.progress import Progress, saver
@@ -74,6 +76,12 @@ def recordings(tmp_path_factory) -> Path:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         sf.write(folder / path, x, RATE)
     return folder
+
+
+@pytest.fixture
+def folders(tmp_path) -> MixtureArgs:
+    """Of mixtures whose sources are told apart by their tones."""
+    return make_folders(tmp_path)
 
 
 @pytest.fixture

@@ -5,19 +5,16 @@ from dataclasses import replace
 
 import pytest
 import torch
+from conftest import RATE
+from nets import BANDSPLIT, FULLBAND
 from tiny import NET, scalars, tiny_run
 from torch.testing import assert_close
 
 import train
-from bandsplit import BandSplit, BandSplitArgs
+from bandsplit import BandSplit
 from dptnet import Attention, DPTNet
 from extractor import UserError
 from extractor.layers import attend, entropy_by_layer
-from fullband import FullBandArgs
-
-BANDS = BandSplitArgs(
-    4000, n_fft=64, hop=16, bands=((1000, 250),), width=8, n_blocks=2, n_heads=2, hidden=6, mixer="attention"
-)
 
 
 def test_attention_is_the_weighted_mean_of_the_values_in_any_precision():
@@ -75,7 +72,7 @@ def test_a_look_at_the_attention_leaves_nothing_behind():
 
 
 def test_every_path_of_a_band_split_net_is_looked_at():
-    net = BandSplit(BANDS)
+    net = BandSplit(replace(BANDSPLIT, mixer="attention"))
     for path in net.paths:
         path.attention.in_proj.weight.data.zero_()
     assert_close(entropy_by_layer(net, torch.randn(2, 1000)), torch.ones(4))
@@ -90,6 +87,5 @@ def test_training_draws_the_entropy_of_every_layer_on_request(recordings, tmp_pa
 
 
 def test_entropy_of_a_net_without_attention_is_refused(recordings, tmp_path):
-    net = FullBandArgs(4000, n_fft=64, hop=16, n_bands=12, width=16, hidden=8, n_layers=1)
     with pytest.raises(UserError, match="MainArgs.entropy: a fullband net has no attention"):
-        train.main(replace(tiny_run(recordings, tmp_path), entropy=True, model=net))
+        train.main(replace(tiny_run(recordings, tmp_path), entropy=True, model=replace(FULLBAND, sample_rate=RATE)))

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from mixing import items, make_folders, power
+from mixing import items, power
 from scipy.signal import fftconvolve
 from scipy.stats import kstest
 
@@ -17,12 +17,8 @@ from extractor.material import find_material
 RATE = 44100
 
 
-def generator(seed: int = 0) -> np.random.Generator:
-    return np.random.default_rng(seed)
-
-
 def noise(seconds: float, seed: int = 0) -> np.ndarray:
-    return (0.1 * generator(seed).standard_normal(round(seconds * RATE))).astype(np.float32)
+    return (0.1 * np.random.default_rng(seed).standard_normal(round(seconds * RATE))).astype(np.float32)
 
 
 def hum(hz: float, seconds: float = 1.0) -> np.ndarray:
@@ -39,7 +35,7 @@ def level(x: np.ndarray) -> float:
 @pytest.mark.parametrize("rt60_s", [0.2, 0.5])
 @pytest.mark.parametrize("direct_db", [0.0, 10.0])
 def test_a_room_falls_by_60_db_in_its_time_under_a_direct_sound_at_once(rt60_s, direct_db):
-    response = augment.impulse_response(rt60_s, direct_db, generator(), RATE).astype(np.float64)
+    response = augment.impulse_response(rt60_s, direct_db, np.random.default_rng(0), RATE).astype(np.float64)
     assert response[0] == 1 and not response[1 : round(augment.DRY_S * RATE)].any()
     rest = response[1:]
     assert 10 * np.log10(rest @ rest) == pytest.approx(-direct_db, abs=1e-3)
@@ -66,7 +62,7 @@ def test_a_filter_has_its_gains_at_octaves_and_delays_nothing():
 @pytest.mark.parametrize("n", [1, 700, 14336, 14337, 50_001])
 @pytest.mark.parametrize("taps, middle", [(1, 0), (5, 2), (2049, 1024), (2049, 0), (2049, 2048), (20_000, 0)])
 def test_filtering_is_the_convolution_from_the_middle_of_the_kernel_on(n, taps, middle):
-    x, kernel = noise(n / RATE), generator(1).standard_normal(taps).astype(np.float32)
+    x, kernel = noise(n / RATE), np.random.default_rng(1).standard_normal(taps).astype(np.float32)
     out = augment.filtered(x, kernel, middle)
     assert out.dtype == np.float32
     np.testing.assert_allclose(out, fftconvolve(x.astype(float), kernel)[middle:][:n], atol=1e-4)
@@ -86,11 +82,6 @@ def test_a_band_has_nothing_above_its_cutoff_and_all_below_its_edge(edge):
 # --- in mixtures: at 1000 samples a second, with tones that tell the sources apart -----------------------------------
 
 
-@pytest.fixture
-def folders(tmp_path):
-    return make_folders(tmp_path)
-
-
 def augmented(args, n: int, **fields) -> list[dict]:
     data = MixtureDataset(find_material(args), args, 1000, split="train", augmented=replace(augment.OFF, **fields))
     return [{name: x.numpy() for name, x in data[0, i].items() if x.ndim} for i in range(n)]
@@ -105,7 +96,7 @@ def test_without_any_the_mixtures_are_those_of_before(folders):
 
 
 def draws(n: int, **fields) -> list[tuple]:
-    rng = generator()
+    rng = np.random.default_rng(0)
     captures = (augment.draw(replace(augment.OFF, **fields), rng, RATE) for _ in range(n))
     return [(capture.target_band, capture.source_band) for capture in captures]
 
@@ -184,7 +175,7 @@ def response(rng: np.random.Generator, **fields) -> np.ndarray:
 
 
 def test_every_range_is_drawn_from():
-    rng = generator()
+    rng = np.random.default_rng(0)
     room = response(rng, p_target_room=1.0, rt60_s=(0.3, 0.3), direct_db=(7.0, 7.0))[RATE // 2 + 1 :].astype(float)
     assert 10 * np.log10(room @ room) == pytest.approx(-7, abs=0.01)
     assert room[round(0.25 * RATE) :].round(5).any() and not room[round(0.3 * RATE) :].round(6).any()

@@ -5,12 +5,14 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 import soundfile as sf
 import torch
 from conftest import RATE
+from recordings import save
 from tiny import alone_in_elsewhere, tiny_run
 
 import bootstrap
@@ -40,11 +42,6 @@ def hiss(seconds: float, seed: int) -> np.ndarray:
     return np.fft.irfft(spectrum)
 
 
-def save(path: Path, x: np.ndarray):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sf.write(path, x, RATE)
-
-
 def low(mixture: torch.Tensor) -> torch.Tensor:
     spectrum = torch.fft.rfft(mixture)
     hz = torch.fft.rfftfreq(mixture.shape[-1], 1 / RATE)
@@ -59,7 +56,7 @@ def trained(tmp_path_factory) -> Path:
         "clean/alice/set/src_0.wav": hum(40, 300, 0.3), "clean/alice/set/src_1.wav": hum(40, 270, 0.3),
         "dirty/other/game/src_0.wav": hiss(40, 9), "dirty/other/voices/bob.wav": hum(40, 900),
     }.items():
-        save(folder / path, x)
+        save(folder / path, x, RATE)
     return train.main(replace(tiny_run(folder, folder / "runs"), steps=1, valid_every=1))
 
 
@@ -89,8 +86,8 @@ def dry_run(trained, fake_net, tmp_path_factory) -> Path:
         "game/src_0.wav": hum(40) + 0.7 * hiss(40, 0), "game/src_1.flac": hum(30, 250) + 0.5 * hiss(30, 1),
         "other <b>'/src_0.wav": 0.1 * np.sin(2 * np.pi * 900 * np.arange(20 * RATE) / RATE),
     }.items():
-        save(folder / "dirty" / name, x)
-    save(folder / "clean/set/src_0.wav", hum(6))
+        save(folder / "dirty" / name, x, RATE)
+    save(folder / "clean/set/src_0.wav", hum(6), RATE)
     main(args_in(folder, trained))
     return folder
 
@@ -130,6 +127,7 @@ def test_a_dry_run_says_what_would_be_accepted_and_promotes_nothing(args, tmp_pa
     assert {Path(row["recording"]).name for row in accepted(args)} == {"src_0.wav", "src_1.flac"}
     assert not [row for row in rows if "other" in row["recording"]]
     assert "other <b>'/src_0.wav: no clip of 2 to 5 s of the speaker in it" in printed
+    assert "only 8 s of clean clips were held out from training" in printed  # so that a promise says little
     assert "promise: of clips predicted to have" in printed and "at least 80% are good, with 80% confidence" in printed
     assert f"to promote {len(accepted(args))} clips: {args.command} --accept True" in printed
     levels = [float(row["predicted_si_sdr_db"]) for row in rows]
@@ -174,31 +172,19 @@ def test_a_second_call_promotes_nothing_twice_and_new_captures_make_the_next_rou
     }
 
 
-def test_an_undo_restores_the_folder_to_the_byte_and_keeps_what_it_took_away(args, tmp_path, capsys):
+@pytest.mark.parametrize("killed", [False, True], ids=["at once", "by the next, where it was killed half way"])
+def test_an_undo_restores_the_folder_to_the_byte_and_keeps_what_it_took_away(killed, args, tmp_path):
     before = content(tmp_path / "clean")
     main(replace(args, accept=True))
     there = sounds(tmp_path / "clean/round_1")
+    if killed:
+        with patch.object(rounds.shutil, "move", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+            main(replace(args, undo="round_1"))
     main(replace(args, undo="round_1"))
     assert content(tmp_path / "clean") == before and sorted(p.name for p in (tmp_path / "clean").iterdir()) == ["set"]
     assert sounds(tmp_path / "work/alice/undone/round_1") == there
     main(replace(args, accept=True))
     assert sounds(tmp_path / "clean/round_1") == there
-
-
-def test_an_undo_that_was_killed_half_way_is_finished_by_the_next(args, tmp_path, monkeypatch):
-    before = content(tmp_path / "clean")
-    main(replace(args, accept=True))
-    there = sounds(tmp_path / "clean/round_1")
-
-    def killed(*paths):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(rounds.shutil, "move", killed)
-        with pytest.raises(KeyboardInterrupt):
-            main(replace(args, undo="round_1"))
-    main(replace(args, undo="round_1"))
-    assert content(tmp_path / "clean") == before and sounds(tmp_path / "work/alice/undone/round_1") == there
 
 
 def test_an_undo_of_what_is_no_round_or_has_a_later_one_is_refused(args, tmp_path):
@@ -225,11 +211,6 @@ def test_a_later_round_says_what_the_one_before_brought(sha256, best, fingerprin
     state = {"best": best, "validation_fingerprint": fingerprint}
     bootstrap.compare(tmp_path / "round_1", bootstrap.Net(None, RATE, state, sha256, 1))
     assert capsys.readouterr().out.startswith(sentence) if sentence else not capsys.readouterr().out
-
-
-def test_so_few_held_out_seconds_that_a_promise_says_little_are_named(args, capsys):
-    main(args)
-    assert "only 8 s of clean clips were held out from training" in capsys.readouterr().out
 
 
 # --- a person --------------------------------------------------------------------------------------------------------
@@ -263,7 +244,7 @@ def test_what_is_decided_on_the_page_is_in_the_table_when_it_is_closed(args, mon
 
 
 @pytest.mark.parametrize("where", ["extract", "clips", "remixes", "page", "promote", "rename"])
-def test_killed_at_any_step_and_run_again_the_end_is_the_same(where, args, tmp_path, monkeypatch):
+def test_killed_at_any_step_and_run_again_the_end_is_the_same(where, args, tmp_path):
     args = replace(args, accept=True)
     main(args)
     wanted = sounds(tmp_path / "clean")
@@ -284,36 +265,23 @@ def test_killed_at_any_step_and_run_again_the_end_is_the_same(where, args, tmp_p
             raise KeyboardInterrupt
         return real(*words, **named)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(bootstrap, "SAVE_EVERY_S", 0)
-        patch.setattr(module, name, killed)
+    with patch.object(bootstrap, "SAVE_EVERY_S", 0), patch.object(module, name, killed):
         with pytest.raises(KeyboardInterrupt):
             main(args)
     assert content(tmp_path / "clean").keys() == {"set/src_0.wav"}
-    scored = []
-    with monkeypatch.context() as patch:
-        patch.setattr(calibration, "scores_of", lambda *words: scored.append(1) or scores_of(*words))
+    with patch.object(calibration, "scores_of", wraps=calibration.scores_of) as scored:
         main(args)
     assert sounds(tmp_path / "clean") == wanted
     if where in ("page", "promote", "rename"):
-        assert not scored  # all of that was there
+        assert not scored.called  # all of that was there
 
 
-scores_of = calibration.scores_of
-
-
-def test_a_disk_that_is_full_is_one_sentence_and_leaves_the_clean_recordings_as_they_were(args, tmp_path, monkeypatch):
-    before, calls = content(tmp_path / "clean"), []
-
-    def full(*paths):
-        calls.append(1)
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    main(args)
-    monkeypatch.setattr(rounds.os, "rename", full)
-    with pytest.raises(UserError, match="round_1: cannot be written .No space left on device.; choose another"):
-        main(replace(args, accept=True))
-    assert calls and content(tmp_path / "clean") == before
+def test_a_disk_that_is_full_is_one_sentence_and_leaves_the_clean_recordings_as_they_were(args, tmp_path):
+    before = content(tmp_path / "clean")
+    with patch.object(rounds.os, "rename", side_effect=OSError(errno.ENOSPC, "No space left on device")):
+        with pytest.raises(UserError, match="round_1: cannot be written .No space left on device.; choose another"):
+            main(replace(args, accept=True))
+    assert content(tmp_path / "clean") == before
 
 
 def test_a_capture_that_is_deleted_is_left_out_and_one_that_is_replaced_is_scored_anew(args, tmp_path):
@@ -326,16 +294,12 @@ def test_a_capture_that_is_deleted_is_left_out_and_one_that_is_replaced_is_score
     assert max(float(row["end_s"]) for row in rows) <= 15
 
 
-def test_the_same_recording_twice_gives_its_clips_once(args, tmp_path):
-    shutil.copy(tmp_path / "dirty/game/src_0.wav", tmp_path / "dirty/game/copy.wav")
-    main(args)
-    assert len(table(args)) == len({row["clip"] for row in table(args)})
-
-
-def test_a_broken_capture_is_named_and_the_others_are_used(args, tmp_path):
+def test_a_broken_capture_is_named_the_others_are_used_and_of_one_and_its_copy_each_clip_once(args, tmp_path):
     (tmp_path / "dirty/game/broken.wav").write_text("no sound")
+    shutil.copy(tmp_path / "dirty/game/src_0.wav", tmp_path / "dirty/game/copy.wav")
     (sentence,) = main(replace(args, accept=True))
     assert "broken.wav" in sentence and len(tables.read(tmp_path / "clean/round_1" / ROUND_TABLE)) > 3
+    assert len(table(args)) == len({row["clip"] for row in table(args)})
 
 
 def test_an_unfinished_round_of_another_net_is_done_anew_but_decisions_stay(args, tmp_path, capsys):
@@ -489,8 +453,8 @@ def test_the_bench_counts_what_a_promise_would_accept_of_pairs_and_how_many_are_
     pairs = [(hum(7, 290 + n, 0.3), 0.7 * hiss(7, 20 + n)) for n in range(3)]
     pairs += [(hum(7, 300, 0.3), rumble), (0 * t, hiss(7, 30))]
     for n, (target, interference) in enumerate(pairs):
-        save(tmp_path / f"pairs/mixture/{n}.wav", target + interference)
-        save(tmp_path / f"pairs/target/{n}.wav", target)
+        save(tmp_path / f"pairs/mixture/{n}.wav", target + interference, RATE)
+        save(tmp_path / f"pairs/target/{n}.wav", target, RATE)
     asked = promise_bench.BenchArgs(
         f"{args.folder}/round_1", f"{tmp_path}/pairs", ("as recorded",), (8.0, 25.0), share=0.8, confidence=0.8,
         device="cpu",

@@ -6,6 +6,7 @@ import time
 from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -102,19 +103,12 @@ def test_what_cannot_be_decoded_or_written_stays_as_it_is_and_leaves_nothing(fol
     assert cache.unpack(before, folder / "a file/out", 1e9) == before
 
 
-def test_a_process_stopped_while_it_unpacks_leaves_nothing(folder, monkeypatch):
-    def die(*_):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as m:
-        m.setattr(os, "replace", die)
-        with pytest.raises(KeyboardInterrupt):
-            cache.unpack(recordings(folder), folder / "out", 1e9)
+def test_a_process_stopped_while_it_unpacks_leaves_nothing(folder):
+    with patch.object(os, "replace", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        cache.unpack(recordings(folder), folder / "out", 1e9)
     assert not files(folder)
-    after = cache.unpack(recordings(folder), folder / "out", 1e9)
-    for recording in after:
-        if recording.unpacked:
-            assert sf.info(recording.unpacked).frames == recording.frames
+    unpacked = [r for r in cache.unpack(recordings(folder), folder / "out", 1e9) if r.unpacked]
+    assert [sf.info(r.unpacked).frames for r in unpacked] == [r.frames for r in unpacked]
 
 
 # --- what is known of recordings -------------------------------------------------------------------------------------
@@ -124,12 +118,7 @@ def test_a_process_stopped_while_it_unpacks_leaves_nothing(folder, monkeypatch):
 def opened(monkeypatch) -> list[str]:
     """The names of files that were opened."""
     names, probe = [], audio.probe
-
-    def noted(path, audio_stream=0):
-        names.append(Path(path).name)
-        return probe(path, audio_stream)
-
-    monkeypatch.setattr(audio, "probe", noted)
+    monkeypatch.setattr(audio, "probe", lambda path, *stream: names.append(Path(path).name) or probe(path, *stream))
     return names
 
 

@@ -2,11 +2,13 @@
 
 import shutil
 import struct
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 import soundfile as sf
 from encoded import encode
+from recordings import save
 
 from extractor import UserError, audio
 
@@ -36,35 +38,47 @@ KINDS = {
     "a.webm": ("libopus", 48000), "a.mp3": ("libmp3lame", 44100), "a.avi": ("libmp3lame", 48000),
     "a.wv": ("wavpack", 44100), "a.wma": ("wmav2", 44100), "a.ts": ("aac", 44100), "a.aac": ("aac", 48000),
     "a.flv": ("aac", 44100), "a.mkv": ("flac", 44100),
+    "b.wav": ("FLOAT", 48000), "b.flac": ("PCM_16", 48000), "b.ogg": ("VORBIS", 48000), "b.opus": ("OPUS", 48000),
+    "b.mp3": ("MPEG_LAYER_III", 48000),
 }
 PRIMED = {"a.ts": 1024, "a.aac": 1024, "a.flv": 1024, "a.avi": 1105}  # samples before it: these do not tell of them
+LOSSLESS = ("a.mov", "a.wv", "a.mkv", "b.wav", "b.flac")
+
+
+def made(path, samples):
+    """By ffmpeg's libraries those that are called a, by libsndfile those that are called b."""
+    codec, rate = KINDS[path.name]
+    if path.stem == "a":
+        return encode(path, samples, rate=rate, codec=codec)
+    return save(path, samples, rate, subtype=codec, format="OGG" if path.suffix == ".opus" else None)
 
 
 @pytest.mark.parametrize("name", [name for name in KINDS if name != "a.wma"])  # of which the encoder's start is missing
 def test_every_sample_is_at_its_place(name, tmp_path):
-    codec, rate = KINDS[name]
-    samples = sweep(5, rate)
-    encode(tmp_path / name, samples, rate=rate, codec=codec)
-    estimate, first = all_of(tmp_path / name), PRIMED.get(name, 0)
+    samples = sweep(5, KINDS[name][1])
+    estimate, first = all_of(made(tmp_path / name, samples)), PRIMED.get(name, 0)
     if name not in PRIMED:  # else what fills the last frame stays, too
         assert len(estimate) == len(samples)
-    n = min(len(estimate) - first, len(samples)) - 4096
+    n = min(len(estimate) - first, len(samples)) - 4096 * (KINDS[name][0] == "aac")
     exact = snr_db(estimate[first:][:n], samples[:n])
-    assert exact > 20 and exact > 3 + snr_db(estimate[first + 1 :][:n], samples[:n])
-    assert exact > 3 + snr_db(estimate[first:][1 : n + 1][: n - 1], samples[2:][: n - 1])
+    assert exact > 20 and exact > 3 + snr_db(estimate[first + 1 :][: n - 1], samples[: n - 1])
+    assert exact > 3 + snr_db(estimate[first:][: n - 1], samples[1:][: n - 1])
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_a_part_is_the_same_samples_as_in_one_pass(name, tmp_path):
-    codec, rate = KINDS[name]
-    samples = np.stack([sweep(20, rate), sweep(20, rate, 900, 400)], axis=1)
-    recording = audio.probe(encode(tmp_path / name, samples, rate=rate, codec=codec))
+    rate = KINDS[name][1]
+    noise = 0.1 * np.random.default_rng(1).standard_normal((20 * rate, 2)).astype(np.float32)
+    samples = noise if name.startswith("b") else np.stack([sweep(20, rate), sweep(20, rate, 900, 400)], axis=1)
+    recording = audio.probe(made(tmp_path / name, samples))
     whole = audio.read(recording, 0, recording.frames, rate, mono=False)
     rng = np.random.default_rng(0)
-    with audio.kept_open(recording):
-        for start in [0, recording.frames - 100, *rng.integers(0, recording.frames - rate, 12)]:
+    # in a Vorbis file that is kept open, a read after a seek begins with up to 1000 wrong samples of libsndfile's
+    with audio.kept_open(recording) if name != "b.ogg" else nullcontext():
+        for start in [0, recording.frames - 100, *rng.integers(0, recording.frames - rate, 20)]:
             piece = audio.read(recording, int(start), rate, rate, mono=False)
-            np.testing.assert_allclose(piece[: len(whole) - start], whole[start:][:rate], atol=1e-5)
+            atol = 0 if name in LOSSLESS else 1e-5
+            np.testing.assert_allclose(piece[: len(whole) - start], whole[start:][:rate], rtol=0, atol=atol)
             assert not piece[len(whole) - start :].any()
 
 
@@ -162,19 +176,19 @@ def wav(path, data_bytes, told, kind=b"RIFF", channels=1, bits=16):
     return audio.probe(path)
 
 
-@pytest.mark.parametrize("told", [0, 0xFFFFFFFF, 0x7FFFFFDB, 0x7FFFFFFF])
-def test_a_wav_file_whose_size_was_never_set_is_read_to_its_end(told, tmp_path):
-    recording = wav(tmp_path / "a.wav", 20_000, told)
-    assert recording.frames == 10_000 and recording.remarks == []
-    assert audio.read(recording, 9_998, 2, RATE).tolist() == [0, 0.5]
+OVER_4_GB = 2**32 + 10**8
 
 
-@pytest.mark.parametrize(("channels", "bits"), [(1, 16), (16, 32), (2, 24)])
-def test_a_wav_file_over_4_gb_whose_size_has_wrapped_is_read_to_its_end(channels, bits, tmp_path):
-    n = (2**32 + 10**8) // (channels * bits // 8)
+@pytest.mark.parametrize(("n", "told", "channels", "bits"), [
+    *((10_000, told, 1, 16) for told in (0, 0xFFFFFFFF, 0x7FFFFFDB, 0x7FFFFFFF)),
+    (OVER_4_GB // 2, None, 1, 16), (OVER_4_GB // 64, None, 16, 32), (OVER_4_GB // 6, None, 2, 24),
+])
+def test_a_wav_file_whose_size_was_never_set_or_has_wrapped_at_4_gb_is_read_to_its_end(
+    n, told, channels, bits, tmp_path
+):
     size = n * channels * bits // 8
-    recording = wav(tmp_path / "a.wav", size, size % 2**32, channels=channels, bits=bits)
-    assert (recording.frames, recording.channels, recording.flaw) == (n, channels, "")
+    recording = wav(tmp_path / "a.wav", size, size % 2**32 if told is None else told, channels=channels, bits=bits)
+    assert (recording.frames, recording.channels, recording.remarks) == (n, channels, [])
     assert audio.read(recording, n - 2, 3, RATE).tolist() == [0, 0.5, 0]
     (tmp_path / "a.wav").unlink()
 

@@ -6,7 +6,7 @@ from itertools import combinations, cycle, islice
 import numpy as np
 import pytest
 import torch
-from mixing import GAME_HZ, RATE, VOICE_HZ, all_clean, items, make_folders, mixtures, noise, power, power_at, save, tone
+from mixing import GAME_HZ, RATE, VOICE_HZ, all_clean, items, mixtures, noise, power, power_at, save, tone
 from scipy.stats import binomtest, chisquare, kstest
 from torch.utils.data import DataLoader
 
@@ -22,11 +22,6 @@ BOTH_ONLY = {"p_no_target": 0, "p_no_interference": 0, "p_two_sources": 1}
 def ramp(n):
     """Rises from 0.1 to 0.9: each value occurs once, so that it says where a part of it was cut."""
     return np.linspace(0.1, 0.9, n, dtype=np.float32)
-
-
-@pytest.fixture
-def folders(tmp_path):
-    return make_folders(tmp_path)
 
 
 # --- an item is a function of (seed, epoch, index) -------------------------------------------------------------------

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mixing import GAME_HZ, RATE, SPLITS, VOICE_HZ, items, make_folders, mixtures, noise, power_at, save, tone
+from mixing import GAME_HZ, RATE, SPLITS, VOICE_HZ, items, mixtures, noise, power_at, save, tone
 
 from augment import AugmentArgs
 from dataset import KINDS, MixtureArgs, MixtureDataset
@@ -17,12 +17,6 @@ from extractor import UserError, audio, material
 from extractor.audio import Recording
 from extractor.cache import Index
 from extractor.material import Material, find_material, held_out, recording_of, refuse_target, speakers
-
-
-@pytest.fixture
-def folders(tmp_path):
-    return make_folders(tmp_path)
-
 
 # --- training and validation -----------------------------------------------------------------------------------------
 
@@ -189,13 +183,6 @@ def test_of_short_dirty_recordings_some_are_held_out_whole_and_of_long_ones_the_
         assert {s.recording for s in train} == set(voices) - whole
 
 
-def test_validation_mixtures_are_the_same_in_every_run(folders):
-    args = replace(folders, n_valid=12)
-    assert len(mixtures(args, "valid")) == 12
-    for first, second in zip(items(args, 12, "valid"), items(args, 12, "valid"), strict=True):
-        assert all(np.array_equal(first[name], second[name]) for name in first)
-
-
 def test_of_validation_mixtures_every_other_four_are_under_conditions(folders):
     args = replace(folders, n_valid=16)
     augmented = AugmentArgs(p_band=1.0, cutoff_hz=(100.0, 100.0), p_target_mic=0.0, p_source_mic=0.0, p_target_room=0.0)
@@ -205,10 +192,13 @@ def test_of_validation_mixtures_every_other_four_are_under_conditions(folders):
     assert same == 2 * (4 * [True] + 4 * [False])
 
 
-def test_validation_mixtures_are_of_four_kinds_in_turn(folders):
+def test_validation_mixtures_are_of_four_kinds_in_turn_and_the_same_in_every_run(folders):
     assert KINDS == ("game", "voice", "both", "absent")
     expected = [(True, True, False), (True, False, True), (True, True, True), (False, False, True)]
-    for i, item in enumerate(items(replace(folders, p_no_target=0, p_two_sources=0, p_no_interference=1), 12, "valid")):
+    args = replace(folders, n_valid=12, p_no_target=0, p_two_sources=0, p_no_interference=1)
+    assert len(mixtures(args, "valid")) == 12
+    for i, (item, again) in enumerate(zip(items(args, 12, "valid"), items(args, 12, "valid"), strict=True)):
+        assert all(np.array_equal(item[name], again[name]) for name in item)
         game, voice = (bool(power_at(item["interference"], hz) > 1e-9) for hz in (GAME_HZ, VOICE_HZ))
         assert (bool(item["target"].any()), game, voice) == expected[i % 4]
 
@@ -232,27 +222,28 @@ def test_a_folder_that_does_not_exist_or_has_no_recordings_is_named(folders, tmp
     assert message == f"{tmp_path}/empty: no {kind} recordings; put .wav, .flac, .ogg, .oga files there"
 
 
-@pytest.mark.parametrize("clean", ["clean/alice", "clean/alice/set_1", "clean"])
-@pytest.mark.parametrize("dirty", ["dirty/alice", "dirty"])
-def test_recordings_with_the_target_speaker_in_them_are_no_interference(folders, tmp_path, clean, dirty):
+CALLS = "dirty/alice/calls: a dirty folder that holds the target speaker (alice)"
+
+
+@pytest.mark.parametrize("clean, dirty, refused", [
+    ("clean/alice", "dirty/alice", CALLS), ("clean/alice", "dirty", CALLS),
+    ("clean/alice/set_1", "dirty/alice", CALLS), ("clean/alice/set_1", "dirty", CALLS),
+    ("clean", "dirty/alice", CALLS), ("clean", "dirty", CALLS),
+    ("clean/alice", "clean/alice", "clean/alice/set_1: a dirty folder that holds the target speaker (clean files)"),
+    ("clean/bob", "dirty/other", "dirty/other/voices/bob.wav: a dirty recording that holds the target speaker (bob)"),
+    ("clean/bob", "dirty/others", None),
+])
+def test_recordings_with_the_target_speaker_in_them_are_no_interference(folders, tmp_path, clean, dirty, refused):
     datasets = tmp_path / "datasets"
-    for name in ("clean/alice/set_1/src_8.wav", "clean/alice/set_1/src_9.wav", "dirty/alice/calls/a.wav"):
+    for name in ("clean/alice/set_1/src_8.wav", "clean/alice/set_1/src_9.wav", "dirty/alice/calls/a.wav",
+                 "clean/bob/set/src_0.wav", "dirty/other/voices/bob.wav", "dirty/others/voices/bobby.wav"):
         save(datasets / name, noise(1))
-    message = refusal(find_material, replace(folders, clean=(str(datasets / clean),), dirty=(str(datasets / dirty),)))
-    assert message == (
-        f"{datasets}/dirty/alice/calls: a dirty folder that holds the target speaker (alice); "
-        "it is for infer.py, never training noise: leave it out of MixtureArgs.dirty"
-    )
-
-
-def test_a_recording_of_the_target_among_the_voices_is_no_interference(folders, tmp_path):
-    clean, other = tmp_path / "datasets/clean/bob", tmp_path / "datasets/dirty/other"
-    save(clean / "set/src_0.wav", noise(1))
-    own = save(other / "voices/bob.wav", noise(1))
-    message = refusal(find_material, replace(folders, clean=(str(clean),), dirty=(str(other),)))
-    assert message.startswith(f"{own}: a dirty recording that holds the target speaker (bob); ")
-    own.rename(other / "voices/bobby.wav")
-    find_material(replace(folders, clean=(str(clean),), dirty=(str(other),)))
+    args = replace(folders, clean=(str(datasets / clean),), dirty=(str(datasets / dirty),))
+    if refused is None:
+        find_material(args)
+    else:
+        remedy = "it is for infer.py, never training noise: leave it out of MixtureArgs.dirty"
+        assert refusal(find_material, args) == f"{datasets}/{refused}; {remedy}"
 
 
 @pytest.mark.parametrize(
@@ -289,11 +280,6 @@ def test_what_was_looked_at_before_it_was_stopped_is_known(folders, tmp_path, mo
     with pytest.raises(KeyboardInterrupt):
         find_material(folders, index=tmp_path / "index.json")
     assert [key.split(" ", 2)[2] for key in Index(tmp_path / "index.json").known] == [str(looked[0])]
-
-
-def test_a_clean_recording_is_no_interference(folders):
-    message = refusal(find_material, replace(folders, dirty=folders.clean))
-    assert message.startswith(f"{folders.clean[0]}: a dirty folder that holds the target speaker (clean files); ")
 
 
 def test_clips_that_are_silent_unreadable_or_no_numbers_are_named_with_what_is_wrong(folders):

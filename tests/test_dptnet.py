@@ -16,11 +16,6 @@ import dptnet
 from dptnet import DPTNet, DPTNetArgs, GlobalNorm, overlap_add, segment
 
 
-def make(args: DPTNetArgs = DPTNET) -> DPTNet:
-    torch.manual_seed(0)
-    return DPTNet(args)
-
-
 def test_segment_cuts_half_overlapping_chunks():
     frames = torch.tensor([1.0, 2, 3, 4, 5, 6]).reshape(1, 6, 1)
     expected = [[0, 0, 1, 2], [1, 2, 3, 4], [3, 4, 5, 6], [5, 6, 0, 0]]
@@ -36,7 +31,8 @@ def test_overlap_add_of_segments_is_twice_the_frames(n_frames):
 @pytest.mark.parametrize("kernel", [2, 4, 32])
 @pytest.mark.parametrize("n_samples", [1, 31, 1001])
 def test_a_fourier_net_with_a_mask_of_ones_returns_the_mixture(kernel, n_samples):
-    net, mixture = make(replace(DPTNET, kernel=kernel, n_filters=2 * kernel, fourier=True)), noise(2, n_samples)
+    torch.manual_seed(0)
+    net, mixture = DPTNet(replace(DPTNET, kernel=kernel, n_filters=2 * kernel, fourier=True)), noise(2, n_samples)
     net.masks = lambda frames: torch.ones_like(frames)
     assert_close(net(mixture), mixture, rtol=0, atol=1e-6)
 

@@ -9,6 +9,7 @@ import sys
 from importlib.metadata import version
 from math import log10
 from pathlib import Path
+from unittest.mock import Mock, call
 
 import numpy as np
 import pytest
@@ -170,28 +171,20 @@ def test_the_page_has_the_sounds_and_the_curves_and_is_left_out_on_request(half,
 # ears
 
 
-class Ears:
-    """Stand for the models that listen: half of all words are wrong, and PESQ is NaN."""
-
-    def __init__(self):
-        self.given, self.heard, self.lacking = [], [], {}
-
-    def score(self, *, estimate, target, text):
-        self.heard.append((estimate.std() / target.std(), text))
-        return {"wer": 0.5, "words": np.float64(4), "pesq": np.nan, "estoi": np.float32(0.25)}
-
-
 @pytest.fixture
-def ears(monkeypatch) -> Ears:
-    """given: the rate and the voice that they got."""
-    found = Ears()
-    monkeypatch.setattr(perceptual, "Perceptual", lambda *given: found.given.append(given) or found)
-    monkeypatch.setattr(perceptual, "missing", lambda: found.lacking)
+def ears(monkeypatch) -> Mock:
+    """In place of the models that listen: half of all words are wrong, and PESQ is NaN."""
+    found = Mock()
+    scores = {"wer": 0.5, "words": np.float64(4), "pesq": np.nan, "estoi": np.float32(0.25)}
+    found.return_value.score.side_effect = lambda **signals: scores.copy()
+    monkeypatch.setattr(perceptual, "Perceptual", found)
+    monkeypatch.setattr(perceptual, "missing", dict)
     return found
 
 
-def test_what_is_heard_joins_the_row_and_what_is_missing_is_named(pairs, tmp_path, ears, capsys):
-    ears.lacking = {"dnsmos": "speechmos", "pesq": "pesq (OSError: no)"}
+def test_what_is_heard_joins_the_row_and_what_is_missing_is_named(pairs, tmp_path, ears, monkeypatch, capsys):
+    lacking = {"dnsmos": "speechmos", "pesq": "pesq (OSError: no)"}
+    monkeypatch.setattr(perceptual, "missing", lambda: lacking)
     put_pair(tmp_path / "pairs", "c", None)  # nobody to be heard
     put_list(pairs, "a\tgame\t\tone two three four", "b\tgame\t\t", "c\tgame\t\t")
     report = run(tmp_path, folder_of(tmp_path, "good", lambda x, d: x / 2, "abc"), perceptual=True)
@@ -201,9 +194,11 @@ def test_what_is_heard_joins_the_row_and_what_is_missing_is_named(pairs, tmp_pat
     }
     assert "pesq" not in row and list(report["scores"]["good"][2]) == ["residual_level"]
     text = "one two three four"
-    assert ears.given == [(RATE, None)]
-    assert [t for _, t in ears.heard] == [text, text, None, None]
-    assert [ratio for ratio, _ in ears.heard] == pytest.approx([2**0.5, 0.5] * 2, abs=1e-3)
+    assert ears.call_args_list == [call(RATE, None)]
+    heard = [given.kwargs for given in ears.return_value.score.call_args_list]
+    assert [x["text"] for x in heard] == [text, text, None, None]
+    ratios = [x["estimate"].std() / x["target"].std() for x in heard]
+    assert ratios == pytest.approx([2**0.5, 0.5] * 2, abs=1e-3)
     out = capsys.readouterr().out
     assert "| ESTOI |" in out and "50% [50, 50]" in out
     said = out.splitlines()[-1]
@@ -228,7 +223,8 @@ def test_the_voice_is_the_first_minute_of_the_clean_recordings(half, pairs, tmp_
     for name, x in zip(("clean/1", "clean/2", "more/3"), pieces, strict=True):
         put(tmp_path / f"{name}.wav", x)
     run(tmp_path, half, clean=(str(tmp_path / "clean"), str(tmp_path / "more")), perceptual=True)
-    ((rate, voice),) = ears.given
+    rate, voice = ears.call_args.args
+    assert ears.call_count == 1
     assert rate == RATE
     np.testing.assert_array_equal(voice, np.concatenate(pieces)[: 60 * RATE])
 
