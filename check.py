@@ -23,7 +23,15 @@ from tqdm import tqdm
 
 from dataset import MixtureArgs
 from extractor import UserError, audio, landmarks, levels, tables
-from extractor.material import held_of_dirty, held_out, in_voices, recordings_in, refuse_target, unlike_captures
+from extractor.material import (
+    held_of_dirty,
+    held_out,
+    in_voices,
+    is_extracted,
+    recordings_in,
+    refuse_target,
+    unlike_captures,
+)
 from extractor.profile import bandwidth, spectrogram_db
 from extractor.script import command_line
 
@@ -172,12 +180,15 @@ def split(rows: list[dict], args: MixtureArgs) -> list[str]:
     usable = {Path(row["path"]): row for row in rows if not row["fatal"]}
     clean = {path for path, row in usable.items() if row["kind"] == "clean"}
     voices = {path for path in usable.keys() - clean if in_voices(path, args)}
-    for held, paths in ((held_out, clean), (held_of_dirty, voices), (held_of_dirty, usable.keys() - clean - voices)):
+    for row in usable.values():
+        row["valid_s"] = 0.0
+    human = {path for path in clean if not is_extracted(path)}
+    for held, paths in ((held_out, human), (held_of_dirty, voices), (held_of_dirty, usable.keys() - clean - voices)):
         some = {path: row for path, row in usable.items() if path in paths}
         seconds = held(list(some), [row["seconds"] for row in some.values()], args)
-        for path, row in some.items():
-            row["valid_s"] = seconds.get(path, 0.0)
-    return [] if clean else ["there is no clean recording that can be used"]
+        for path, held_s in seconds.items():
+            some[path]["valid_s"] = held_s
+    return [] if human else ["there is no clean recording, by a person, that can be used"]
 
 
 def shared_sounds(sounds: list[Sound]) -> tuple[list[str], list[str]]:

@@ -2,6 +2,7 @@
 
 import csv
 import re
+import shutil
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -325,11 +326,15 @@ def test_the_table_has_every_file_all_columns_and_what_train_py_holds_out(folder
     clean, dirty = Path(folders.data.clean[0]), Path(folders.data.dirty[0])
     for i in range(4):
         save(clean / f"src_0_{i}.wav", bursts(3 + i))
+    for i in range(9):  # promoted by bootstrap.py: never held out
+        save(clean / "round_1" / f"src_{i}.wav", bursts(5))
+    (clean / "round_1" / "bootstrap.tsv").touch()
     main(folders)
     sources = find_material(folders.data).split("valid", folders.data, RATE)[:2]
     held = {str(source.recording.path): source.length / RATE for kind in sources for source in kind}
     found = {row["path"]: float(row["valid_s"]) for row in table_in(folders) if float(row["valid_s"])}
     assert all(sources) and found == pytest.approx(held)
+    shutil.rmtree(clean / "round_1")
     (clean / "src_7.wav").write_text("no sound")
     (dirty / "b").mkdir()
     (dirty / "b" / "c.ogg").write_text("no sound")
