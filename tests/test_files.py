@@ -117,9 +117,13 @@ audio.write({str(tmp_path / "a.wav")!r}, [np.zeros(50_000, np.float32)], 50_000,
     assert os.listdir(tmp_path) == []
 
 
-def test_a_lock_needs_the_name_of_a_folder():
-    with pytest.raises(UserError, match="the output folder has no name"), folder_lock(""):
-        pass
+def test_a_lock_needs_the_name_of_a_folder_that_can_be_made(tmp_path):
+    (tmp_path / "out").write_text("a file where the folder should be")
+    cannot = "cannot be written .*; choose another folder"
+    for folder, message in (("", "the output folder has no name"), (tmp_path / "out", f"out: {cannot}"),
+                            (tmp_path / "out/alice", f"out/alice: {cannot}")):
+        with pytest.raises(UserError, match=message), folder_lock(folder):
+            pass
 
 
 def test_a_file_is_the_same_under_any_name_and_another_where_a_byte_at_either_end_or_its_size_is(tmp_path):

@@ -273,12 +273,6 @@ def test_what_was_left_out_of_a_recording_stays_in_the_table_when_another_one_is
     assert left_out and [row for row in rows if row["source"].endswith("a.wav")] == left_out
 
 
-def test_a_mistake_ends_the_script_with_one_sentence_and_status_1(tmp_path):
-    process = run_slicer(tmp_path)
-    sentence = f"{tmp_path}/in: no recordings match; put the glob in quotes, or name a folder"
-    assert process.communicate() == ("", f"error: {sentence}\n") and process.returncode == 1
-
-
 def test_a_film_is_cut_like_sound(tmp_path):
     """Its clips begin where those of the same sound in a .wav file do."""
     x = talk(*TALK).astype(np.float32)
