@@ -1,4 +1,5 @@
-"""extractor/files.py: what was there stays until what replaces it is whole, whatever the name and the disk."""
+"""extractor/files.py: what was there stays until what replaces it is whole, whatever the name and the disk; which file
+is which."""
 
 import errno
 import os
@@ -9,11 +10,12 @@ import time
 from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tiny import alone_in_elsewhere
 
 from extractor import UserError, audio, cache
-from extractor.files import atomic_write, folder_lock, shortened
+from extractor.files import atomic_write, content_hash, folder_lock, shortened
 
 
 def test_a_name_as_long_as_a_disk_takes_can_be_written(tmp_path):
@@ -34,16 +36,6 @@ def test_a_compressed_recording_of_a_long_name_is_unpacked(tmp_path):
     audio.write(path, [[0.25] * 8000], 8000, 8000, subtype="PCM_16")
     (found,) = cache.unpack([audio.probe(path)], tmp_path / "out", 1e9)
     assert found.unpacked.is_file() and audio.read(found, 0, 8000, 8000).tolist() == [0.25] * 8000
-
-
-def test_where_nothing_may_be_removed_either_there_is_one_sentence(tmp_path, monkeypatch):
-    def refuse(self, *_, **__):
-        raise OSError(30, "Read-only file system")
-
-    monkeypatch.setattr(Path, "unlink", refuse)  # a disk like that says so of what is not there, too
-    with pytest.raises(UserError, match=r"a\.json: cannot be written \(Read-only file system\)"):
-        with atomic_write(tmp_path / "a.json"):
-            refuse(None)
 
 
 def test_two_that_write_the_same_file_at_once_both_can_and_leave_one(tmp_path):
@@ -73,11 +65,17 @@ def test_a_folder_is_for_one_process_until_it_ends_however_it_does(tmp_path):
 
 @pytest.mark.parametrize(("number", "remedy"), [(errno.ENOSPC, "make room, and run again"),
                                                 (errno.EROFS, "choose another output folder")])
-def test_a_full_disk_is_no_reason_to_begin_elsewhere(number, remedy, tmp_path):
+def test_a_full_disk_is_no_reason_to_begin_elsewhere_also_where_nothing_may_be_removed(
+    number, remedy, tmp_path, monkeypatch
+):
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "unlink", refuse)  # a read-only disk says so of what is not there, too
     (tmp_path / "a.json").write_text("old")
-    with pytest.raises(UserError, match=rf"a\.json: cannot be written \(.+\); {remedy}"):
+    with pytest.raises(UserError, match=rf"a\.json: cannot be written \({os.strerror(number)}\); {remedy}"):
         with atomic_write(tmp_path / "a.json"):
-            raise OSError(number, os.strerror(number))
+            refuse()
     assert (tmp_path / "a.json").read_text() == "old"
 
 
@@ -119,6 +117,28 @@ audio.write({str(tmp_path / "a.wav")!r}, [np.zeros(50_000, np.float32)], 50_000,
     assert os.listdir(tmp_path) == []
 
 
-def test_a_lock_needs_the_name_of_a_folder():
-    with pytest.raises(UserError, match="the output folder has no name"), folder_lock(""):
-        pass
+def test_a_lock_needs_the_name_of_a_folder_that_can_be_made(tmp_path):
+    (tmp_path / "out").write_text("a file where the folder should be")
+    cannot = "cannot be written .*; choose another folder"
+    for folder, message in (("", "the output folder has no name"), (tmp_path / "out", f"out: {cannot}"),
+                            (tmp_path / "out/alice", f"out/alice: {cannot}")):
+        with pytest.raises(UserError, match=message), folder_lock(folder):
+            pass
+
+
+def test_a_file_is_the_same_under_any_name_and_another_where_a_byte_at_either_end_or_its_size_is(tmp_path):
+    edge = 1 << 16
+    content = np.random.default_rng(0).bytes(5 * edge)
+    contents = [content, content[:-1], content + b"\0", content + content[-edge:], content[edge:] + content[:edge]]
+    contents += [bytes(n) for n in (0, 1, edge, edge + 1, 5 * edge, 6 * edge)]  # zeros
+    for at in (0, edge - 1, 4 * edge, 5 * edge - 1):
+        contents.append(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+    prints = []
+    for name in ("{}.wav", "ü {} 音.flac"):
+        paths = [tmp_path / name.format(i) for i in range(len(contents))]
+        for path, x in zip(paths, contents, strict=True):
+            path.write_bytes(x)
+        prints.append([content_hash(path) for path in paths])
+    assert prints[0] == prints[1] and len(set(prints[0])) == len(contents)
+    with pytest.raises(UserError, match=r"missing\.wav: cannot be read \("):
+        content_hash(tmp_path / "missing.wav")

@@ -61,15 +61,12 @@ def test_a_signal_too_short_to_be_sharpened_has_a_finite_loss_and_gradient(n_sam
     assert torch.isfinite(loss) and torch.isfinite(estimate.grad).all()
 
 
-@pytest.mark.parametrize("share", [-0.1, 1.1, math.nan])
-def test_a_share_that_is_none_is_refused(share):
-    with pytest.raises(UserError, match=r"LossArgs.treble_weight = .*: give a share, 0 to 1"):
-        LossArgs(treble_weight=share)
-
-
-def test_an_error_that_cannot_count_is_refused():
-    with pytest.raises(UserError, match="LossArgs.tau = 0: give more than 0"):
-        LossArgs(tau=0)
+@pytest.mark.parametrize("field, value, remedy", [
+    *(("treble_weight", share, "give a share, 0 to 1") for share in (-0.1, 1.1, math.nan)), ("tau", 0, "more than 0"),
+])
+def test_a_share_that_is_none_and_an_error_that_cannot_count_are_refused(field, value, remedy):
+    with pytest.raises(UserError, match=f"LossArgs.{field} = {value}: .*{remedy}"):
+        LossArgs(**{field: value})
 
 
 def whole_loss(estimate: Tensor, target: Tensor, mixture: Tensor) -> Tensor:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile as sf
 from conftest import RATE
+from scored import put
 
 from dataset import MixtureArgs
 from extractor import UserError, audio
@@ -24,8 +24,7 @@ def args(tmp_path) -> PairArgs:
         "clean/alice/src_0.wav": 300, "clean/alice/src_1.wav": 400, "dirty/other/forest/src_0.wav": 700,
         "dirty/other/forest2/src_0.wav": 900, "dirty/other/voices/bob.wav": 1100, "dirty/other/voices/eve.wav": 1300,
     }.items():
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        sf.write(tmp_path / path, 0.2 * np.sin(2 * np.pi * hz * t), RATE)
+        put(tmp_path / path, 0.2 * np.sin(2 * np.pi * hz * t), RATE)
     return PairArgs(
         (f"{tmp_path}/clean/alice",), (f"{tmp_path}/dirty/other",), ("forest", "voices/bob"), f"{tmp_path}/out",
         snr_db=(-5.0, 5.0), seconds=1.0, n_each=2, sample_rate=RATE,

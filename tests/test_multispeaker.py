@@ -58,16 +58,12 @@ def test_whom_it_follows_is_told_for_each_item(many):
     assert_close(together, torch.cat([of_each[2], of_each[0], of_each[1]]), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("speaker", range(3))
-def test_a_net_for_one_is_the_net_for_many_told_to_follow_that_one(many, speaker):
-    one = many.for_one(many.vectors[speaker])
+@pytest.mark.parametrize("speaker", [0, 1, 2, None])
+def test_a_net_for_one_is_the_net_for_many_told_to_follow_that_one_and_told_nobody_the_mean_of_all(many, speaker):
+    one = many.for_one(many.vectors.mean(0) if speaker is None else many.vectors[speaker])
     assert type(one) is FullBand and one.args == ONE
-    assert_close(one(noise(2, 500)), many(noise(2, 500), torch.full((2,), speaker)), rtol=0, atol=1e-6)
-
-
-def test_told_nobody_it_follows_the_mean_of_all(many):
-    one = many.for_one(many.vectors.mean(0))
-    assert_close(one(noise(2, 500)), many(noise(2, 500)), rtol=0, atol=1e-6)
+    told = () if speaker is None else (torch.full((2,), speaker),)
+    assert_close(one(noise(2, 500)), many(noise(2, 500), *told), rtol=0, atol=1e-6)
 
 
 def test_vectors_alone_are_learnt_by_the_speaker_that_was_heard(many):
@@ -130,16 +126,14 @@ def test_without_speakers_all_folders_are_one_person(data):
     assert over.max() < 1e-6
 
 
-def test_a_folder_without_recordings_is_named(data, tmp_path):
+@pytest.mark.parametrize("other, message", [
+    ("nobody", "clean/nobody: no recordings of this speaker"),
+    ("of_150/", r"of_150: named twice in MixtureArgs\.clean"),
+])
+def test_a_folder_without_recordings_or_that_is_named_twice_is_refused(other, message, data, tmp_path):
     (tmp_path / "clean/nobody").mkdir()
-    data = replace(data, clean=(*data.clean, str(tmp_path / "clean/nobody")))
-    with pytest.raises(UserError, match="clean/nobody: no recordings of this speaker"):
-        MixtureDataset(find_material(data), data, RATE, split="train", by_speaker=True)
-
-
-def test_a_folder_that_is_named_twice_is_refused(data):
-    data = replace(data, clean=(*data.clean, data.clean[0] + "/"))
-    with pytest.raises(UserError, match=r"of_150: named twice in MixtureArgs\.clean"):
+    data = replace(data, clean=(*data.clean, f"{tmp_path}/clean/{other}"))
+    with pytest.raises(UserError, match=message):
         MixtureDataset(find_material(data), data, RATE, split="train", by_speaker=True)
 
 

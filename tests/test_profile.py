@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile as sf
+from scored import put
 
 from dataset import MixtureArgs
 from extractor import audio
@@ -25,10 +25,7 @@ def noise(seconds: float = 20, db_per_octave: float = 0.0, cutoff_hz: float = 1e
 
 
 def of(folder: Path, *signals: np.ndarray) -> Profile:
-    paths = [folder / f"{i}.wav" for i in range(len(signals))]
-    for path, x in zip(paths, signals, strict=True):
-        sf.write(path, x, RATE, "FLOAT")
-    return profile([audio.probe(path) for path in paths])
+    return profile([audio.probe(put(folder / f"{i}.wav", x, RATE)) for i, x in enumerate(signals)])
 
 
 @pytest.mark.parametrize("cutoff_hz", [3000, 8000, 16_000, 1e9])
@@ -76,8 +73,7 @@ def args(tmp_path) -> MixtureArgs:
     sounds = {"clean/alice/src_0.wav": noise(), "dirty/alice/pc/src_0.wav": noise(seed=1),
               "dirty/alice/phone/src_0.wav": noise(cutoff_hz=4000), "elsewhere/src_0.wav": noise(cutoff_hz=8000)}
     for path, x in sounds.items():
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        sf.write(tmp_path / path, x, RATE)
+        put(tmp_path / path, x, RATE)
     (tmp_path / "dirty/alice/phone/broken.wav").write_bytes(b"no sound")
     return MixtureArgs((f"{tmp_path}/clean/alice",), (f"{tmp_path}/dirty/other",))
 

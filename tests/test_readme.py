@@ -142,25 +142,14 @@ def test_the_table_of_presets_is_that_of_the_code():
         assert (n_parameters, gmac_per_s) == (f"{counted.n_parameters:,}", f"{counted.gmac_per_s:.2f}"), name
 
 
-def test_the_tables_of_the_race_are_those_of_the_results():
-    from bench import race
+def test_the_tables_of_the_race_of_conditions_and_of_the_base_are_those_of_the_results():
+    from bench import base, conditions, race
 
-    done = json.loads((ROOT / "results/families/learning.json").read_text())
-    assert race.costs(done) in PAGES["docs/results.md"] and race.quality(done) in PAGES["docs/results.md"]
-
-
-def test_the_table_of_conditions_is_that_of_the_results():
-    from bench import conditions
-
-    found = json.loads((ROOT / "results/conditions/conditions.json").read_text())["conditions"]
-    assert all(conditions.table(rows) in PAGES["docs/data.md"] for rows in found.values())
-
-
-def test_the_table_of_the_base_is_that_of_the_results():
-    from bench import base
-
-    rows = json.loads((ROOT / "results/base/base.json").read_text())["rows"]
-    assert base.table(rows) in PAGES["docs/base.md"]
+    paths = "families/learning.json", "conditions/conditions.json", "base/base.json"
+    raced, under, based = (json.loads((ROOT / "results" / path).read_text()) for path in paths)
+    assert race.costs(raced) in PAGES["docs/results.md"] and race.quality(raced) in PAGES["docs/results.md"]
+    assert all(conditions.table(rows) in PAGES["docs/data.md"] for rows in under["conditions"].values())
+    assert base.table(based["rows"]) in PAGES["docs/base.md"]
 
 
 def test_the_readme_is_short():

@@ -25,11 +25,13 @@ def test_a_table_that_breaks_off_leaves_the_old_one_and_nothing_else(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.tsv"]
 
 
-def test_a_folder_where_the_table_should_be_is_named_and_nothing_is_left_beside_it(tmp_path):
+def test_a_folder_where_the_table_should_be_or_a_file_for_its_folder_is_named_and_nothing_is_left_beside_it(tmp_path):
     (tmp_path / "a.tsv").mkdir()
-    with pytest.raises(UserError, match=r"a\.tsv: cannot be written \(.+\); choose another output folder"):
-        tables.write(tmp_path / "a.tsv", ["name"], [])
-    assert [p.name for p in tmp_path.iterdir()] == ["a.tsv"]
+    (tmp_path / "out").write_text("a file where the folder should be")
+    for path in ("a.tsv", "out/b.tsv"):
+        with pytest.raises(UserError, match=rf"{path}: cannot be written \(.+\); choose another output folder"):
+            tables.write(tmp_path / path, ["name"], [])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.tsv", "out"]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -74,15 +76,17 @@ def test_json_that_is_missing_broken_or_no_dict_reads_as_an_empty_dict(content, 
 
 
 def test_a_table_that_was_written_is_read_again_whatever_is_in_it(tmp_path):
-    rows = [{"a": "1", "b": 'tab\t "quote"\nline'}, {"a": "", "b": "\udce9 音"}]
+    rows = [{"a": "1", "b": 'tab\t "quote"\nline'}, {"a": "", "b": "\udce9 Алиса/音声 🎧"}, {"a": "2  3,", "b": ""}]
     tables.write(tmp_path / "a.tsv", ["a", "b"], rows)
     assert tables.read(tmp_path / "a.tsv") == rows == tables.read(tmp_path / "a.tsv", ["a", "b"])
     tables.write(tmp_path / "none.tsv", ["a"], [])
     assert tables.read(tmp_path / "none.tsv") == [] == tables.read(tmp_path / "missing.tsv")
 
 
-@pytest.mark.parametrize("content", [b"a\tb\n1\n", b"a\tb\n1\t2\t3\n", b"", b"c\td\n1\t2\n"],
-                         ids=["a cell less", "a cell more", "nothing", "other columns"])
+@pytest.mark.parametrize("content", [
+    b"a\tb\n1\n", b"a\tb\n1\t2\t3\n", b"", b"c\td\n1\t2\n", b"a\n1\n", b"c\td\n", b"notes on the takes\n",
+    "prix\tcafé\n1\t2\n".encode("latin-1"),
+], ids=["a cell less", "a cell more", "nothing", "other columns", "a column less", "head only", "one line", "latin-1"])
 def test_what_is_no_such_table_is_named(content, tmp_path):
     (tmp_path / "a.tsv").write_bytes(content)
     with pytest.raises(UserError, match=r"a\.tsv: is no table with the columns a, b; move it away"):
