@@ -104,7 +104,7 @@ class MainArgs:
 
 def main(args: MainArgs) -> Path:
     """Train to args.steps. Returns the path of the best checkpoint. Told to end by SIGTERM, it saves and exits with
-    stop.EXIT_RESUMABLE."""
+    script.EXIT_RESUMABLE."""
     device = pick_device(args.device, ddp.local_rank())
     with ddp.joined(device) as team, Stop() as stop, workers_told_apart():
         with folder_lock(args.folder) if team.rank == 0 and not args.dry_run else nullcontext():

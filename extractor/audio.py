@@ -35,6 +35,8 @@ SUFFIXES = (*SNDFILE, ".mp3", *CONTAINERS)
 BYTES = {"PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8, "ULAW": 1, "ALAW": 1}  # a sample
 WAV_BYTES = 2**32 - 2**16  # of samples in a WAV file
 LOOKS = 30      # seconds of a recording that tell whether its channels would cancel
+BEFORE = 1 << 14      # samples that are read before the first one of Ogg, where it is not the next
+LAST_PAGE = 1 << 18   # samples, the most that a page of Ogg holds: 255 packets of 1024
 MOST_DELAY_S = 0.1  # between two channels; the same sound later is an echo
 LATE_S = 0.05   # between sound and picture: less is not seen
 LARGEST = 1e10  # of a sample, over full scale; sound scaled like 32-bit integers reaches 2e9
@@ -268,8 +270,8 @@ def _read(recording: Recording, path: Path, first: int, n: int) -> np.ndarray:
     dtype = "float64" if recording.subtype in ("PCM_32", "DOUBLE") else "float32"
     try:
         with _opened(recording, path) as f:
-            f.seek(first)
-            samples = f.read(n, dtype=dtype, always_2d=True)
+            skip = _seek(f, first, recording)
+            samples = f.read(skip + n, dtype=dtype, always_2d=True)[skip:]
     except (sf.LibsndfileError, OSError) as e:
         at = first / recording.rate
         rewrite = f'ffmpeg -i "{recording.path.name}" "{recording.path.stem}.wav"'
@@ -282,6 +284,21 @@ def _read(recording: Recording, path: Path, first: int, n: int) -> np.ndarray:
         what = f"a sample of {peak:.1g} times full scale" if np.isfinite(peak) else "NaN or infinite samples"
         raise UserError(f"{what} near {first / recording.rate:.1f} s", recording.path)
     return samples
+
+
+def _seek(f: sf.SoundFile | container.Decoder, first: int, recording: Recording) -> int:
+    """Goes to a sample, or to an earlier one. Returns how many samples to drop.
+
+    Where libsndfile 1.2 has sought in Ogg, the samples that follow are wrong for a while, and those of the last page
+    are shifted; a read that begins shortly before the end of Opus is wrong, too.
+    """
+    ogg = isinstance(f, sf.SoundFile) and recording.subtype in ("VORBIS", "OPUS")
+    last = recording.frames - LAST_PAGE
+    if ogg and f.tell() == first < last:
+        return 0
+    start = max(0, min(first - BEFORE, last)) if ogg else first
+    f.seek(start)
+    return first - start
 
 
 _open_files: dict[Path, deque[sf.SoundFile | container.Decoder]] = {}
