@@ -106,11 +106,13 @@ class Extractor:
     def __call__(self, samples: np.ndarray, rate: int) -> np.ndarray:
         """Extracts the speaker from samples at any rate, in Hz; full scale is 1. [T] or [T, channels] -> the same, as
         float32, at that rate. All channels get one gain where the net is a gain, else each is extracted by itself.
-        Raises UserError where there are no samples, or where they are integers, NaN or infinite."""
+        Raises UserError where samples are integers, NaN or infinite, or where the rate is none."""
         samples = checked(samples)
+        if not rate > 0:
+            raise UserError(f"rate = {rate}: give the rate of the samples in Hz")
         mixture = samples if rate == self.sample_rate else soxr.resample(samples, rate, self.sample_rate)
         blocks = self.long(lambda start, n: mixture[start : start + n], len(mixture))
-        estimate = np.concatenate([*blocks]) if len(mixture) else np.zeros_like(mixture)
+        estimate = np.concatenate([*blocks, mixture[:0]])
         if rate != self.sample_rate:
             estimate = soxr.resample(estimate, self.sample_rate, rate)
             missing = max(0, len(samples) - len(estimate))
@@ -250,6 +252,8 @@ def extract_file(source: Path, out: Path, extractor: Extractor, args: InferArgs,
         samples = audio.read(recording, start, n, rate, mono=args.channels == "mono")
         return samples if samples.ndim == 1 else samples.astype(np.float32) - np.float32(recording.offset)
 
+    for path in besides(out, replace(args, residual=True, timeline=True)):  # of the estimate before
+        path.unlink(missing_ok=True)
     n_samples = recording.length(rate)
     channels = recording.channels if args.channels == "keep" else 1
     with audio.kept_open(recording) as files:
@@ -257,8 +261,6 @@ def extract_file(source: Path, out: Path, extractor: Extractor, args: InferArgs,
         write(out, blocks, n_samples, rate, channels, args)
         if damage := audio.damage(recording, files):
             tqdm.write(f"{source}: {damage}")
-    for path in besides(out, replace(args, residual=True, timeline=True)):  # of the estimate before
-        path.unlink(missing_ok=True)
     if content_hash(source) != content:
         out.unlink()
         raise UserError("changed while it was read; run again when it is complete", source)

@@ -241,7 +241,7 @@ def test_in_memory_the_estimate_is_that_of_the_file(channels, gain_net, tmp_path
     np.testing.assert_allclose(estimate, written(tmp_path, "a.wav").reshape(-1, channels), atol=1e-6)
 
 
-@pytest.mark.parametrize("rate", [16_000, 48_000])
+@pytest.mark.parametrize("rate", [16_000, 192_000])
 @pytest.mark.parametrize("shape", [(1,), (20_001,), (20_001, 2)])
 def test_at_another_rate_length_shape_and_level_are_kept(rate, shape, half):  # noqa: F811
     samples = soxr.resample(uniform(*shape), 8000, rate)[: shape[0]] if shape[0] > 1 else uniform(*shape)
@@ -251,7 +251,8 @@ def test_at_another_rate_length_shape_and_level_are_kept(rate, shape, half):  # 
 
 
 def test_nothing_comes_out_of_nothing(half):  # noqa: F811
-    assert Extractor(half)(np.zeros(0, np.float32), 44100).shape == (0,)
+    for rate in (44100, 16_000):
+        assert Extractor(half)(np.zeros((0, 2), np.float32), rate).shape == (0, 2)
 
 
 @pytest.mark.parametrize("samples", [
@@ -260,6 +261,8 @@ def test_nothing_comes_out_of_nothing(half):  # noqa: F811
 def test_what_is_no_sound_is_refused(samples, half):  # noqa: F811
     with pytest.raises(UserError, match="samples are"):
         Extractor(half)(samples, 44100)
+    with pytest.raises(UserError, match="rate = 0: give the rate of the samples"):
+        Extractor(half)(np.zeros(5), 0)
 
 
 @pytest.mark.parametrize("sizes", [[44_100] * 3, [1000] * 120, [70_000, 1, 50_000], [5]], ids=str)

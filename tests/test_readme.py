@@ -152,6 +152,13 @@ def test_the_tables_of_the_race_of_conditions_and_of_the_base_are_those_of_the_r
     assert base.table(based["rows"]) in PAGES["docs/base.md"]
 
 
+def test_every_fault_in_the_docs_has_its_test():
+    there = "".join(path.name + path.read_text() for path in (ROOT / "tests").glob("*.py"))
+    rows = re.findall(r"^\|.*\|.*\|(.*)\|$", (ROOT / "docs/files.md").read_text(), re.M)
+    named = [name for row in rows for name in re.findall(r"`([a-z0-9_.]+)`", row)]
+    assert len(named) > 40 and [name for name in named if name not in there] == []
+
+
 def test_the_readme_is_short():
     assert len(PAGES["README.md"].encode()) <= 10_000
 
