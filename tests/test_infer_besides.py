@@ -106,6 +106,7 @@ def test_a_recording_that_changes_while_it_is_read_leaves_no_estimate(monkeypatc
 
 @pytest.mark.parametrize("fields, words", [
     ({"channels": "stereo"}, "channels = 'stereo': give mono or keep"),
+    ({"precision": "fp8"}, "precision = 'fp8': give auto, bf16, fp32"),
     ({"format": "mp3"}, "format = 'mp3': give one of wav, wav24, flac"),
     ({"keep_db": 0}, "keep_db = 0: give less than 0 dB"),
     ({"words": "en"}, "words = 'en': texts are part of the timeline: --timeline True"),
@@ -239,6 +240,16 @@ def test_in_memory_the_estimate_is_that_of_the_file(channels, gain_net, tmp_path
     estimate = Extractor(gain_net, **SHORT)(samples, 44100)
     assert estimate.dtype == np.float32 and estimate.shape == (70_001, channels)
     np.testing.assert_allclose(estimate, written(tmp_path, "a.wav").reshape(-1, channels), atol=1e-6)
+
+
+def test_in_bf16_the_estimate_is_rounded_and_comes_out_as_float32(gain_net, tmp_path):
+    samples = uniform(50_000)
+    put(tmp_path / "in" / "a.wav", samples)
+    exact = Extractor(gain_net)(samples, 44100)
+    for precision, same in (("bf16", False), ("fp32", True)):
+        infer(tmp_path, checkpoint=gain_net, precision=precision)
+        error = np.std(written(tmp_path, "a.wav") - exact) / np.std(exact)
+        assert error < 1e-6 if same else 1e-5 < error < 0.03
 
 
 @pytest.mark.parametrize("rate", [16_000, 192_000])
