@@ -59,7 +59,7 @@ def checkout(tmp_path_factory) -> Path:
     dirty = ["game/src_0.ogg", "voices/bob.flac", "music/src_0.ogg", "voices/eve.flac"]
     paths = [f"datasets/{x}" for x in clean] + [f"datasets/dirty/other/{x}" for x in dirty]
     paths += [f"DATA/datasets/dirty/other/{x}" for x in dirty] + [f"DATA/raw/kathleen/src_{n}.flac" for n in (0, 1)]
-    paths += [f"DATA/new/{x}/a.flac" for x in ("clean/ann", "pairs/ann/mixture", "pairs/ann/target")]
+    paths += [f"DATA/new/{x}/a.flac" for x in ("clean/kathleen", "pairs/kathleen/mixture", "pairs/kathleen/target")]
     paths += ["DATA/voices/source/dave.ogg", *(f"DATA/unseen/pairs/{y}/a.flac" for y in ("mixture", "target"))]
     paths += [f"{x}datasets/dirty/{who}/game/src_0.ogg" for x, who in (("", "alice"), ("DATA/", "kathleen"))]
     paths += [f"evaluation/{y}/a.flac" for y in ("mixture", "target")]
@@ -178,7 +178,8 @@ def test_every_link_leads_somewhere(page):
 
 
 @pytest.mark.parametrize("page, section, result, n_tables", [
-    ("README.md", "What to expect", "unseen", 1),
+    ("README.md", "What to expect", "from_base", 1),
+    ("docs/results.md", "Twelve minutes from the base", "from_base", 2),
     ("docs/results.md", "Unseen games, voices and sentences", "unseen", 2),
     ("docs/results.md", "The demo", "demo", 1),
     ("docs/results.md", "The first evaluation set", "kathleen", 2),
