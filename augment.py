@@ -2,7 +2,8 @@
 other bandwidths, microphones, rooms, steady noise.
 
 The rule (docs/data.md): the net takes away, it does not repair. So whatever happens to the speaker's sound before or
-while it is captured happens to the target, and is in the mixture alike.
+while it is captured happens to the target, and is in the mixture alike. With `dereverb` a room's late sound is taken
+away, too.
 
 Every draw is from the item's own generator. What is off draws nothing.
 """
@@ -17,6 +18,8 @@ from scipy.fft import irfft, rfft
 from extractor import check_limits, check_shares, require
 
 DRY_S = 0.002      # between the direct sound and the room's
+EARLY_S = 0.05     # after the direct sound; what comes later is heard as echo
+LATE_GAINS = {"off": 1.0, "mild": 10 ** (-10 / 20), "full": 0.0}  # of a room's late sound in the target, by `dereverb`
 EQ_HZ = 62.5       # the lowest point of an equaliser; the others lie octaves above
 PIVOT_HZ = 1000.0  # where a tilt changes nothing
 EDGE = 0.02, 0.3   # log-uniform; width of a band's edge over its cutoff: from a codec's to a cheap microphone's
@@ -38,6 +41,7 @@ class AugmentArgs:
     p_target_room: float = 0.1    # share of the targets that sound in a room
     rt60_s: tuple[float, float] = (0.1, 0.6)      # uniform; until a room's sound has fallen by 60 dB
     direct_db: tuple[float, float] = (0.0, 12.0)  # uniform; the direct sound's energy over the room's
+    dereverb: str = "off"         # off; mild: targets have a room's late sound 10 dB softer; full: they have none of it
     p_hiss: float = 0.2           # share of the mixtures that have steady noise besides
     hiss_db: tuple[float, float] = (15.0, 50.0)   # uniform; how far it lies under the mixture
 
@@ -48,6 +52,7 @@ class AugmentArgs:
         check_limits(self, "rt60_s", 0.01, 10)
         check_limits(self, "direct_db", -100)
         check_limits(self, "hiss_db", -100)
+        require(self, "dereverb", self.dereverb in LATE_GAINS, f"give {', '.join(LATE_GAINS)}")
         for name in ("eq_db", "tilt_db"):
             require(self, name, 0 <= getattr(self, name) <= 40, "give 0 to 40 dB")
 
@@ -91,17 +96,21 @@ class Capture:
     target_band: Band | None  # None: all there is
     source_band: Band | None
 
-    def target(self, x: np.ndarray) -> np.ndarray:
-        """Returns the speaker's sound as another room, microphone and band would have it."""
+    def target(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the speaker's sound as another room, microphone and band would have it, and what of it is wanted,
+        which `dereverb` says. They are the same array where all is wanted. -> 2 x [T]"""
         args, rng = self.args, self.rng
+        rooms = []
         if chance(rng, args.p_target_room):
             room = impulse_response(rng.uniform(*args.rt60_s), rng.uniform(*args.direct_db), rng, self.sample_rate)
-            x = filtered(x, room, middle=0)
-        return self.recorded(x, args.p_target_mic, self.target_band)
+            rooms = [room] if args.dereverb == "off" else [room, less_late(room, args.dereverb, self.sample_rate)]
+        sounds = [filtered(x, room, middle=0) for room in rooms] or [x]
+        heard, *wanted = self.recorded(sounds, args.p_target_mic, self.target_band)
+        return heard, *(wanted or [heard])
 
     def source(self, x: np.ndarray) -> np.ndarray:
         """Returns a source of interference as another microphone and band would have it."""
-        return self.recorded(x, self.args.p_source_mic, self.source_band)
+        return self.recorded([x], self.args.p_source_mic, self.source_band)[0]
 
     def hiss(self, n: int) -> np.ndarray | None:
         """Returns steady noise, as a microphone and the band leave it, at no level in particular. -> [n] or None"""
@@ -109,8 +118,8 @@ class Capture:
             return None
         return self.source(self.rng.standard_normal(n, np.float32))
 
-    def recorded(self, x: np.ndarray, p_mic: float, band: Band | None) -> np.ndarray:
-        """Returns a sound behind the band and, with a probability of p_mic, behind a microphone."""
+    def recorded(self, sounds: list[np.ndarray], p_mic: float, band: Band | None) -> list[np.ndarray]:
+        """Returns sounds behind the band and, with a probability of p_mic, behind a microphone, the same for all."""
         args, rng, microphone = self.args, self.rng, None
         if chance(rng, p_mic):
             octaves = np.arange(n_points(self.sample_rate)) - np.log2(PIVOT_HZ / EQ_HZ)
@@ -118,8 +127,9 @@ class Capture:
             gains_db += rng.uniform(-args.eq_db, args.eq_db, len(octaves))
             microphone = Microphone(gains_db, log_uniform(rng, args.low_cut_hz))
         if band is microphone is None:
-            return x
-        return filtered(x, kernel(self.sample_rate, microphone, band), middle=TAPS // 2)
+            return sounds
+        response = kernel(self.sample_rate, microphone, band)
+        return [filtered(x, response, middle=TAPS // 2) for x in sounds]
 
 
 def draw(args: AugmentArgs, rng: np.random.Generator, sample_rate: int) -> Capture:
@@ -145,6 +155,12 @@ def impulse_response(rt60_s: float, direct_db: float, rng: np.random.Generator, 
     room *= np.sqrt(10 ** (-direct_db / 10) / energy) if energy else 0.0
     room[0] = 1
     return room.astype(np.float32)
+
+
+def less_late(room: np.ndarray, dereverb: str, sample_rate: int) -> np.ndarray:
+    """Returns a room with its sound from EARLY_S on softer, or none of it. [N] -> [N]"""
+    early = round(EARLY_S * sample_rate)
+    return np.concatenate([room[:early], np.float32(LATE_GAINS[dereverb]) * room[early:]])
 
 
 def n_points(sample_rate: int) -> int:

@@ -9,6 +9,7 @@ learns from these what the target tells.
 import copy
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -67,7 +68,8 @@ def remix_sets(
     data = MixtureArgs(**state["args"]["data"] | {"segment_s": REMIX_S, "snr_db": snr_db})
     material = find_material(data)
     held = material.held_out(data, state["clips"])
-    other = MixtureDataset(material, data, sample_rate, split="valid", held=held, augmented=CONDITIONS)
+    conditions = replace(CONDITIONS, dereverb=state["args"]["augment"].get("dereverb", "off"))  # what the net is for
+    other = MixtureDataset(material, data, sample_rate, split="valid", held=held, augmented=conditions)
     sets = {OTHER: other}
     for name, sources in quiet.items():
         if sources:

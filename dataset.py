@@ -154,17 +154,18 @@ class MixtureDataset(Dataset):
         kind = self.kind(rng) if self.split == "train" else KINDS[index % len(KINDS)]
         as_recorded = self.split == "valid" and not under_conditions(index)
         capture = augment.draw(augment.OFF if as_recorded else self.augment, rng, self.sample_rate)
-        target = np.zeros(self.n_samples, np.float32)
+        heard = target = np.zeros(self.n_samples, np.float32)
         if kind != "absent":
             promoted = self.extracted[speaker]
             pool = promoted if promoted and augment.chance(rng, self.args.p_extracted) else self.clean[speaker]
-            target = capture.target(self.loud(rng, self.clean_draw, pool))
+            heard, target = capture.target(self.loud(rng, self.clean_draw, pool))
         interference = self.interference(rng, kind, capture, self.voices[speaker])
-        if level_db(target) > QUIET_DB and level_db(interference) > QUIET_DB:
-            interference = at_snr(interference, under=target, snr_db=rng.uniform(*self.args.snr_db))
+        if level_db(heard) > QUIET_DB and level_db(interference) > QUIET_DB:
+            interference = at_snr(interference, under=heard, snr_db=rng.uniform(*self.args.snr_db))
         if (noise := capture.hiss(self.n_samples)) is not None:
             snr_db = rng.uniform(*capture.args.hiss_db)
-            interference = interference + at_snr(noise, under=target + interference, snr_db=snr_db)
+            interference = interference + at_snr(noise, under=heard + interference, snr_db=snr_db)
+        interference = interference + (heard - target)  # with `dereverb`, a room's late sound
         mixture, target, interference = map(torch.from_numpy, mix(target, interference))
         seed, unread = torch.tensor(rng.integers(1 << 62)), torch.tensor(self.unread - unread)
         signals = {"mixture": mixture, "target": target, "interference": interference}

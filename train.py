@@ -374,7 +374,8 @@ def make_data(
     drawn = partial(
         MixtureDataset, material, args.data, args.model.sample_rate, held=valid_s, by_speaker=by_speaker
     )
-    training, validation = drawn(split="train", augmented=args.augment), drawn(split="valid", augmented=CONDITIONS)
+    conditions = replace(CONDITIONS, dereverb=args.augment.dereverb)
+    training, validation = drawn(split="train", augmented=args.augment), drawn(split="valid", augmented=conditions)
     describe_material(material, validation)
     if first:
         for sentence in unlike_captures(args.data, material.clean):

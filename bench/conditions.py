@@ -12,6 +12,7 @@ them by heart.
 """
 
 import io
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,9 +98,9 @@ def microphone(gains_db: dict[int, float]) -> Change:
     return change
 
 
-def room(rt60_s: float, direct_db: float, seed: int = 7) -> Change:
+def room(rt60_s: float, direct_db: float, until_s: float = math.inf, seed: int = 7) -> Change:
     """Six early reflections and a tail whose treble dies twice as fast as its bass; together they lie direct_db under
-    the direct sound."""
+    the direct sound. What comes after until_s is left out, and the rest is as it would be with it."""
     def change(x: Signal, rate: int) -> Signal:
         rng = np.random.default_rng(seed)
         t = np.arange(round(rt60_s * rate)) / rate
@@ -110,6 +111,7 @@ def room(rt60_s: float, direct_db: float, seed: int = 7) -> Change:
         echo = fftconvolve(x, tail)[: len(x)]
         energy = echo @ echo
         gain = np.sqrt(10 ** (-direct_db / 10) * np.square(x, dtype=np.float64).sum() / energy) if energy else 0.0
+        echo = fftconvolve(x, tail * (t < until_s))[: len(x)]
         return (x + gain * echo).astype(np.float32)
     return change
 
@@ -195,6 +197,13 @@ def gain_of_target(gain: Change) -> Condition:
     return on_target(lambda x, rate: gain(x, rate) * x)
 
 
+def dry(rt60_s: float, direct_db: float) -> Condition:
+    """The speaker in a room, of which the target has only what comes within 50 ms: what a net is for that was trained
+    with `AugmentArgs.dereverb`."""
+    heard, early = room(rt60_s, direct_db), room(rt60_s, direct_db, until_s=0.05)
+    return lambda target, interference, rate: Pair(heard(target, rate) + interference, early(target, rate))
+
+
 def hiss(dbfs: float) -> Condition:
     """White noise at this level, where the loudest sample of the mixture is at -3 dBFS."""
     def condition(target: Signal, interference: Signal, rate: int) -> Pair:
@@ -220,6 +229,7 @@ CONDITIONS: dict[str, Condition] = {
     "target lapel": on_target(microphone({60: 0, 150: 5, 400: 4, 1000: 0, 3000: -3, 6000: -9, 20000: -12})),
     "target room 0.2 s, -10 dB": on_target(room(0.2, 10)),
     "target room 0.4 s, -5 dB": on_target(room(0.4, 5)),
+    "room 0.4 s, -5 dB, dry target": dry(0.4, 5),
     "target compressed 3:1": gain_of_target(compressor),
     "target gated": gain_of_target(gate),
     "compressed 3:1": gain_of_sum(compressor),

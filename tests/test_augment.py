@@ -171,7 +171,7 @@ def response(rng: np.random.Generator, **fields) -> np.ndarray:
     """What becomes of a click in the middle of a second. [44100]"""
     click = np.zeros(RATE, np.float32)
     click[RATE // 2] = 1
-    return augment.draw(replace(augment.OFF, **fields), rng, RATE).target(click)
+    return augment.draw(replace(augment.OFF, **fields), rng, RATE).target(click)[0]
 
 
 def test_every_range_is_drawn_from():
@@ -195,6 +195,31 @@ def test_every_range_is_drawn_from():
     assert 6 < np.abs(jumps).max() < 12.5
 
 
+@pytest.mark.parametrize("dereverb, late_db", [("off", 0), ("mild", -10), ("full", -np.inf)])
+def test_of_a_room_the_target_keeps_what_comes_within_50_ms_and_as_much_of_the_rest_as_asked(dereverb, late_db):
+    click = np.zeros(RATE, np.float32)
+    click[0] = 1
+    for mic in (0.0, 1.0):
+        args = replace(augment.OFF, p_target_room=1.0, p_target_mic=mic, low_cut_hz=(1.0, 1.0), dereverb=dereverb)
+        heard, wanted = augment.draw(args, np.random.default_rng(0), RATE).target(click)
+        early = round(0.05 * RATE) - mic * augment.TAPS  # a microphone smears it
+        np.testing.assert_allclose(wanted[: int(early)], heard[: int(early)], atol=1e-6)
+        late = slice(round(0.05 * RATE) + int(mic * augment.TAPS), None)
+        np.testing.assert_allclose(wanted[late], 10 ** (late_db / 20) * heard[late], atol=1e-5)
+        assert np.abs(heard[late]).max() > 1e-3
+
+
+def test_a_rooms_late_sound_is_interference_and_the_mixture_the_same(folders):
+    args = replace(folders, p_no_target=0)
+    room = {"p_target_room": 1.0, "rt60_s": (0.2, 0.2), "direct_db": (-6.0, -6.0)}
+    for a, b in zip(augmented(args, 20, **room), augmented(args, 20, **room, dereverb="full"), strict=True):
+        gain = np.abs(b["mixture"]).max() / np.abs(a["mixture"]).max()  # where a part would pass full scale
+        np.testing.assert_allclose(b["mixture"], gain * a["mixture"], atol=1e-5)
+        late = np.abs(b["target"] - gain * a["target"]) > 1e-4  # samples, 1000 a second
+        assert late.any() and np.argmax(late) >= np.argmax(np.abs(a["target"]) > 1e-4) + 50
+        np.testing.assert_allclose(b["mixture"], b["target"] + b["interference"], atol=1e-6)
+
+
 @pytest.mark.parametrize("fields", LINEAR, ids=lambda fields: next(iter(fields)))
 def test_every_one_changes_mixtures_whose_parts_still_add_up(fields, folders):
     plain, changed = items(folders, 30), augmented(folders, 30, **fields)
@@ -211,7 +236,7 @@ def test_every_one_changes_mixtures_whose_parts_still_add_up(fields, folders):
     ("eq_db", 50, "0 to 40 dB"), ("rt60_s", (0.0, 1.0), "two numbers in order, each from 0.01 to 10"),
     ("direct_db", (3, 1), "two numbers in order"), ("low_cut_hz", (0.0, 9.0), "two numbers in order, each from 1"),
     ("cutoff_hz", (10, 100), "two numbers in order, each from"), ("p_band", 2, "a share"), ("p_hiss", -1, "a share"),
-    ("hiss_db", (50, 20), "two numbers in order"),
+    ("hiss_db", (50, 20), "two numbers in order"), ("dereverb", "some", "off, mild, full"),
     ("rt60_s", (float("nan"), 1.0), "two numbers in order"),
 ])
 def test_args_out_of_range_are_refused_by_name(field, value, limit):

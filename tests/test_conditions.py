@@ -89,6 +89,17 @@ def test_a_room_adds_its_echo_to_the_direct_sound(changed):
         assert level(echo) - level(noise(0)) == pytest.approx(db, abs=1)
 
 
+def test_a_dry_target_has_the_rooms_sound_of_50_ms_and_the_mixture_all_of_it():
+    click = np.zeros(N, np.float32)
+    click[0] = 1
+    heard, target = CONDITIONS["room 0.4 s, -5 dB, dry target"](click, np.zeros(N, np.float32), RATE)
+    early = round(0.05 * RATE)
+    np.testing.assert_allclose(target[:early], heard[:early], atol=1e-6)
+    np.testing.assert_allclose(target[early:], 0, atol=1e-6)
+    np.testing.assert_allclose(heard, CONDITIONS["target room 0.4 s, -5 dB"](click, 0 * click, RATE).target, atol=1e-6)
+    assert np.abs(heard[early:]).max() > 1e-3
+
+
 def test_gains_that_move_are_those_of_the_sum():
     """A half at -17 dBFS, 13 dB over the compressor's threshold, and one at -32: two thirds of 13 dB are taken."""
     target, interference = noise(0), noise(1)
