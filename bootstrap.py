@@ -40,6 +40,7 @@ from extractor import (
     checkpoint,
     nonintrusive,
     page,
+    perceptual,
     promise,
     require,
     review,
@@ -56,6 +57,7 @@ from extractor.files import content_hash, folder_lock
 from extractor.script import command_line
 
 STATE, CLIPS, REMIXES = "round.json", "clips.tsv", "remixes.tsv"  # in the folder of a round
+HEARD = {"speaker": "speaker", "dnsmos": "dnsmos", "words_alike": "wer"}  # columns of CLIPS -> perceptual.MODULES
 NOISE_DB = 0.1                       # of validation losses between nets that differ by their seed alone
 FEW_S = 20                           # of held-out clips: a promise of less says little
 SAVE_EVERY_S = 5                     # of work; a kill loses no more
@@ -73,6 +75,7 @@ class BootstrapArgs:
     other_db: float = -20.0       # nobody else is louder in a good clip in the speaker's pauses, over the speech
     share: float = 0.95           # of what is accepted so much is good,
     confidence: float = 0.95      # with this confidence
+    perceptual: bool = True       # likeness of the voice, DNSMOS, words in the table, too, as far as installed
     n_remixes: int = 2400         # mixtures of known target to learn from
     min_s: float = 5.0            # of a clip
     max_s: float = 15.0
@@ -177,6 +180,7 @@ def main(args: BootstrapArgs) -> list[str]:
             compare(args.folder / f"round_{number - 1}", net)
         captures, failures = extract(folder, args)
         clips = score_clips(folder, captures, net, args)
+        clean = listen(folder, clips, captures, net, args)
         remixes = score_remixes(folder, captures, clips, net, args)
         model = calibration.Calibration(remixes, other_db=args.other_db, share=args.share, confidence=args.confidence)
         kept = model.keep(args.good_db)
@@ -186,6 +190,7 @@ def main(args: BootstrapArgs) -> list[str]:
             write_page(folder, clips, captures, failures, net, args)
             save(folder / CLIPS, clips)
         report(clips, model, kept, args)
+        report_sound(clips, clean)
         if clips and args.review:
             review.serve(folder)
             decide(clips, kept, before, review.decisions(folder), args)
@@ -326,6 +331,34 @@ def score_remixes(
     return rows
 
 
+def listen(
+    folder: Path, clips: list[dict], captures: list[Capture], net: Net, args: BootstrapArgs
+) -> dict[str, list[float]]:
+    """Puts into the rows how the clips sound (HEARD), as far as that can be measured here. What is there is kept.
+    Returns the same of clean clips that training held out."""
+    if not args.perceptual or not clips:
+        return {}
+    enrolment, clean = calibration.clean_speech(net.state, net.sample_rate)
+    ears = perceptual.Perceptual(net.sample_rate, enrolment)
+    asked = {name: measure for name, measure in HEARD.items() if measure != "wer" or args.language == "en"}
+    names = [name for name, measure in asked.items() if measure in ears.measures]
+    if lacking := {name: perceptual.missing()[asked[name]] for name in asked if name not in names}:
+        each = "; ".join(f"{name} ({packages})" for name, packages in lacking.items())
+        print(f"not in the table, as packages of requirements-eval.txt are not installed: {each}")
+
+    def hear(row: dict, capture: Capture):
+        mixture, estimate = capture.cut(row)
+        again = nonintrusive.shifted(mixture, net.extract, net.sample_rate) if "words_alike" in names else None
+        found = ears.blind(estimate=estimate, again=again)
+        row |= {name: f"{found[name]:.4g}" if name in found else "" for name in names}
+
+    of_content = {capture.content: capture for capture in captures}
+    todo = [(row, of_content[row["content"]]) for row in clips if not row.keys() >= {*names}]
+    work_through(hear, todo, "listening to clips", 1, partial(save, folder / CLIPS, clips))
+    found = [ears.blind(estimate=x) for x in clean] if names else []
+    return {name: [x[name] for x in found if name in x] for name in names}
+
+
 def scored(path: Path) -> list[dict]:
     """Returns the rows of a table whose scores are those of this version."""
     return [row for row in tables.read(path) if row.keys() >= {*nonintrusive.NAMES}]
@@ -447,6 +480,18 @@ def report(clips: list[dict], model: calibration.Calibration, kept: promise.Prom
             there = [row for row, db in zip(clips, ranked, strict=True) if db >= threshold_db]
             costs.append(f"{good_db} dB: {len(there)} clips, {minutes(there):.1f} min")
         print("what a promise of another --good-db would accept: " + "; ".join(costs))
+
+
+def report_sound(clips: list[dict], clean: dict[str, list[float]]):
+    """How the accepted clips sound, beside clean ones: medians."""
+    accepted = [row for row in clips if row["decision"] == "accepted"]
+    told = []
+    for name, others in clean.items():
+        if mine := [float(row[name]) for row in accepted if row.get(name)]:
+            beside = f" (clean clips {np.median(others):.2f})" if others else ""
+            told.append(f"{name} {np.median(mine):.2f}{beside}")
+    if told:
+        print(f"of the accepted clips, in the median: {', '.join(told)}")
 
 
 def by_recording(clips: list[dict]) -> list[list[str]]:

@@ -19,7 +19,7 @@ from dataset import KINDS, MixtureArgs, MixtureDataset, Pool
 from extractor import audio, nonintrusive, promise, slicing
 from extractor.coding import Coding, coded
 from extractor.levels import hop_of, hop_powers, smooth_levels, to_db
-from extractor.material import Source, find_material
+from extractor.material import Source, find_material, is_extracted
 from extractor.metrics import si_sdr
 
 REMIX_S = 7.0            # length of a remix
@@ -36,6 +36,8 @@ SILENT_S, SIDE_S = 2.0, 0.5  # no shorter silence is used, and what is so near t
 WINDOW_S = 0.5           # in which somebody else may be heard
 ABSENT_DB = -40          # under the speech the target is silent
 WORST_DB, BEST_DB = -20.0, 30.0      # between which SI-SDR is predicted
+ENROLMENT_S = 60         # of clean speech that stand for the voice
+CLEAN_CLIPS, CLEAN_CLIP_S = 20, 10  # how many clean clips are compared with extracted ones, and how long they are
 PREDICTED = "si_sdr_db", "other_db"  # see `truths`
 
 
@@ -76,6 +78,22 @@ def remix_sets(
             sets[name] = copy.copy(other)
             sets[name].games = Pool(sources)
     return sets
+
+
+def clean_speech(state: dict, sample_rate: int) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Returns a minute of the human-made clips that training had, and some clips that it held out, or their first
+    CLEAN_CLIP_S. state: content of the checkpoint. -> [T], [T] each"""
+    data = MixtureArgs(**state["args"]["data"])
+    material = find_material(data)
+    held = material.held_out(data, state["clips"])
+    had, others = (material.split(split, data, sample_rate, held)[0] for split in ("train", "valid"))
+    had = [source for source in had if not is_extracted(source.recording.path)]
+
+    def read(source: Source, most_s: float) -> np.ndarray:
+        return audio.read(source.recording, source.start, min(source.length, round(most_s * sample_rate)), sample_rate)
+
+    enrolment = np.concatenate([read(source, ENROLMENT_S) for source in had[:ENROLMENT_S]])
+    return enrolment[: ENROLMENT_S * sample_rate], [read(source, CLEAN_CLIP_S) for source in others[:CLEAN_CLIPS]]
 
 
 def remix_plan(sets: dict[str, MixtureDataset], n: int) -> list[tuple[str, int]]:

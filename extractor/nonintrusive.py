@@ -38,10 +38,9 @@ def scores(mixture: np.ndarray, estimate: np.ndarray, extract: Extract, sample_r
     bandwidth_hz: how high the estimate's sound reaches; clipped: share of the mixture's samples at full scale.
     """
     removed = mixture - estimate
-    pad = np.zeros(round(SHIFT * sample_rate), np.float32)
     found = {
         "harder_db": agreement(extract(estimate + HARDER * removed), estimate),
-        "shifted_db": agreement(extract(np.concatenate([pad, mixture]))[len(pad) :], estimate),
+        "shifted_db": agreement(shifted(mixture, extract, sample_rate), estimate),
         "kept_db": ratio(estimate, mixture),
         "removed_db": ratio(estimate, removed),
         "clipped": float((np.abs(mixture) >= CLIPPED).mean()),
@@ -59,6 +58,12 @@ def scores(mixture: np.ndarray, estimate: np.ndarray, extract: Extract, sample_r
     found["pause_kept_db"] = limited(e[quiet].sum(), x[quiet].sum())
     found["bandwidth_hz"] = bandwidth(spectrogram_db(estimate, sample_rate), sample_rate, moving=False)
     return found
+
+
+def shifted(mixture: np.ndarray, extract: Extract, sample_rate: int) -> np.ndarray:
+    """Returns another estimate: that of the mixture behind SHIFT of silence. [T] -> [T]"""
+    pad = np.zeros(round(SHIFT * sample_rate), np.float32)
+    return extract(np.concatenate([pad, mixture]))[len(pad) :]
 
 
 def agreement(one: np.ndarray, other: np.ndarray) -> float:

@@ -78,6 +78,20 @@ class Perceptual:
         possible = self.measure(target, target, text)
         return {name: WORST.get(name, x) if np.isfinite(x) else x for name, x in possible.items()}
 
+    def blind(self, *, estimate: np.ndarray, again: np.ndarray | None = None) -> dict[str, float]:
+        """Returns what needs no target, as far as installed and as it has a meaning: `speaker`, `dnsmos`, and
+        `words_alike`, the share of the words that Whisper hears in the estimate and, alike, in another one of the same
+        speech. [T], [T]"""
+        found, heard = {}, self.to_16k(estimate)
+        if "speaker" in self.measures:
+            found["speaker"] = self.likeness(heard)
+        if "dnsmos" in self.measures and len(heard) >= MIN_S * RATE:
+            found["dnsmos"] = dnsmos(heard)["dnsmos"]
+        if "wer" in self.measures and again is not None:
+            errors = self.word_errors(self.to_16k(again), self.transcribe(heard))["wer"]
+            found["words_alike"] = max(0.0, 1 - errors) if np.isfinite(errors) else np.nan
+        return {name: value for name, value in found.items() if np.isfinite(value)}
+
     def to_16k(self, x: np.ndarray) -> np.ndarray:
         return soxr.resample(np.asarray(x, np.float32), self.sample_rate, RATE)
 

@@ -75,6 +75,7 @@ def args_in(folder: Path, trained: Path) -> BootstrapArgs:
     return BootstrapArgs(
         "alice", str(trained), f"{folder}/dirty/**/*", f"{folder}/clean", f"{folder}/work", good_db=8.0, share=0.8,
         confidence=0.8, n_remixes=60, min_s=2.0, max_s=5.0, device="cpu",
+        perceptual=False,
     )
 
 
@@ -157,6 +158,41 @@ def test_accepted_clips_are_the_estimate_s_samples_with_their_origin(args, tmp_p
         np.testing.assert_allclose(samples[50:n], estimate[start + 50 : start + n], atol=0.01)  # both ends ring
     numbers = {row["recording"]: row["file"].split("_")[1] for row in rows}
     assert sorted(numbers.values()) == ["0", "1"]
+
+
+def test_how_clips_sound_is_in_the_table_beside_clean_ones_and_is_measured_once(args, monkeypatch, capsys):
+    measured = []
+
+    class Ears:
+        """Finds the loudest sample of the enrolment, and of the estimate; hears no words in quiet clips."""
+
+        def __init__(self, sample_rate, enrolment):
+            self.measures, self.voice = ["speaker", "wer"], np.abs(enrolment).max()
+
+        def blind(self, *, estimate, again=None):
+            measured.append((estimate, again))
+            words = {} if again is None or len(measured) == 1 else {"words_alike": 0.75}
+            return {"speaker": self.voice, **words}
+
+    monkeypatch.setattr(bootstrap.perceptual, "Perceptual", Ears)
+    monkeypatch.setattr(bootstrap.perceptual, "missing", lambda: {"dnsmos": "speechmos"})
+    listening = replace(args, perceptual=True)
+    main(listening)
+    rows, printed = table(args), capsys.readouterr().out
+    assert "requirements-eval.txt are not installed: dnsmos (speechmos)" in printed
+    assert "of the accepted clips, in the median: speaker 0.20 (clean clips 0.20), words_alike 0.75" in printed
+    assert {row["speaker"] for row in rows} == {"0.2"} and "dnsmos" not in rows[0]
+    assert sorted(row["words_alike"] for row in rows) == ["", *["0.75"] * (len(rows) - 1)]
+    of_clips = [pair for pair in measured if pair[1] is not None]
+    assert len(of_clips) == len(rows)
+    for estimate, again in of_clips:  # low() moves with its input
+        np.testing.assert_allclose(again[RATE:-RATE], estimate[RATE:-RATE], atol=0.05)
+        assert not np.array_equal(estimate, again)
+    measured.clear()
+    main(listening)
+    assert [pair for pair in measured if pair[1] is not None] == []
+    main(replace(listening, language="de", accept=True))
+    assert "speaker" in tables.read(args.clean_folder / "round_1" / ROUND_TABLE)[0]
 
 
 def test_a_second_call_promotes_nothing_twice_and_new_captures_make_the_next_round(args, tmp_path, capsys):

@@ -252,3 +252,17 @@ def test_whisper_hears_english_at_44_khz():
     assert perceptual.score(estimate=speech, target=speech, text=text)["wer"] < 0.5
     assert perceptual.score(estimate=noisy(speech, -20), target=speech, text=text)["wer"] > 0.9
     assert perceptual.score(estimate=speech[::2], target=speech[::2], text=text)["wer"] > 0.5  # twice as fast: garbage
+
+
+def test_without_a_target_likeness_and_words_are_those_with_one_and_agreeing_words_are_counted(speech):
+    """`again` has two of the three words."""
+    ears = only("wer", sample_rate=16000)
+    heard = iter(["one two three", "one two four", "", "made up"])
+    ears.transcribe = lambda x: next(heard)
+    assert ears.blind(estimate=speech, again=speech) == {"words_alike": pytest.approx(2 / 3)}
+    assert ears.blind(estimate=speech, again=speech) == {}  # there were none to hear alike
+    assert only("wer").blind(estimate=speech) == {}
+    pytest.importorskip("resemblyzer")
+    voice = only("speaker", speech)
+    assert voice.blind(estimate=speech)["speaker"] == pytest.approx(voice.likeness(at_16k(speech)), abs=1e-6)
+    assert voice.blind(estimate=speech[:1000]) == {}
