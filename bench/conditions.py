@@ -222,6 +222,7 @@ CONDITIONS: dict[str, Condition] = {
     **{f"MP3 {kbit} kbit/s": on_sum(codec("libmp3lame", kbit)) for kbit in (128, 64)},
     **{f"AAC {kbit} kbit/s": on_sum(codec("aac", kbit)) for kbit in (128, 64)},
     **{f"Opus {kbit} kbit/s": on_sum(codec("libopus", kbit)) for kbit in (96, 32)},
+    "interference Opus 24 kbit/s": on_interference(codec("libopus", 24)),
     **{f"Vorbis q{10 * quality:g}": on_sum(vorbis(quality)) for quality in (0.5, 0.1)},
     **{f"target tilt {db:+g} dB/octave": on_target(tilt(db)) for db in (3, 1.5, -1.5, -3)},
     "target headset": on_target(microphone({80: -20, 200: 0, 1500: 0, 3500: 6, 8000: 2, 12000: -6, 16000: -30})),
