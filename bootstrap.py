@@ -75,7 +75,7 @@ class BootstrapArgs:
     other_db: float = -20.0       # nobody else is louder in a good clip in the speaker's pauses, over the speech
     share: float = 0.95           # of what is accepted so much is good,
     confidence: float = 0.95      # with this confidence
-    perceptual: bool = True       # likeness of the voice, DNSMOS, words in the table, too, as far as installed
+    perceptual: bool = True       # also how accepted clips sound: likeness of the voice, DNSMOS, words, as far as installed
     n_remixes: int = 2400         # mixtures of known target to learn from
     min_s: float = 5.0            # of a clip
     max_s: float = 15.0
@@ -180,13 +180,13 @@ def main(args: BootstrapArgs) -> list[str]:
             compare(args.folder / f"round_{number - 1}", net)
         captures, failures = extract(folder, args)
         clips = score_clips(folder, captures, net, args)
-        clean = listen(folder, clips, captures, net, args)
         remixes = score_remixes(folder, captures, clips, net, args)
         model = calibration.Calibration(remixes, other_db=args.other_db, share=args.share, confidence=args.confidence)
-        kept = model.keep(args.good_db)
+        kept, clean = model.keep(args.good_db), {}
         if clips:
             predict(clips, model)
             decide(clips, kept, before, review.decisions(folder), args)
+            clean = listen(folder, clips, captures, net, args)
             write_page(folder, clips, captures, failures, net, args)
             save(folder / CLIPS, clips)
         report(clips, model, kept, args)
@@ -334,9 +334,10 @@ def score_remixes(
 def listen(
     folder: Path, clips: list[dict], captures: list[Capture], net: Net, args: BootstrapArgs
 ) -> dict[str, list[float]]:
-    """Puts into the rows how the clips sound (HEARD), as far as that can be measured here. What is there is kept.
-    Returns the same of clean clips that training held out."""
-    if not args.perceptual or not clips:
+    """Puts into the rows how the accepted clips sound (HEARD), as far as that can be measured here. What is there is
+    kept. Returns the same of clean clips that training held out."""
+    accepted = [row for row in clips if row["decision"] == "accepted"]
+    if not args.perceptual or not accepted:
         return {}
     enrolment, clean = calibration.clean_speech(net.state, net.sample_rate)
     ears = perceptual.Perceptual(net.sample_rate, enrolment)
@@ -350,11 +351,11 @@ def listen(
         mixture, estimate = capture.cut(row)
         again = nonintrusive.shifted(mixture, net.extract, net.sample_rate) if "words_alike" in names else None
         found = ears.blind(estimate=estimate, again=again)
-        row |= {name: f"{found[name]:.4g}" if name in found else "" for name in names}
+        row |= {name: f"{found.get(name, math.nan):.4g}" for name in names}
 
     of_content = {capture.content: capture for capture in captures}
-    todo = [(row, of_content[row["content"]]) for row in clips if not row.keys() >= {*names}]
-    work_through(hear, todo, "listening to clips", 1, partial(save, folder / CLIPS, clips))
+    todo = [(row, of_content[row["content"]]) for row in accepted if not all(row.get(name) for name in names)]
+    work_through(hear, todo, "listening to accepted clips", 1, partial(save, folder / CLIPS, clips))
     found = [ears.blind(estimate=x) for x in clean] if names else []
     return {name: [x[name] for x in found if name in x] for name in names}
 
@@ -487,7 +488,8 @@ def report_sound(clips: list[dict], clean: dict[str, list[float]]):
     accepted = [row for row in clips if row["decision"] == "accepted"]
     told = []
     for name, others in clean.items():
-        if mine := [float(row[name]) for row in accepted if row.get(name)]:
+        mine = [float(row.get(name, "nan")) for row in accepted]
+        if mine := [x for x in mine if math.isfinite(x)]:
             beside = f" (clean clips {np.median(others):.2f})" if others else ""
             told.append(f"{name} {np.median(mine):.2f}{beside}")
     if told:
