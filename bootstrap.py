@@ -75,7 +75,7 @@ class BootstrapArgs:
     other_db: float = -20.0       # nobody else is louder in a good clip in the speaker's pauses, over the speech
     share: float = 0.95           # of what is accepted so much is good,
     confidence: float = 0.95      # with this confidence
-    perceptual: bool = True       # also how accepted clips sound: likeness of the voice, DNSMOS, words, as far as installed
+    perceptual: bool = True       # also how accepted clips sound: voice, DNSMOS, words; as far as installed
     n_remixes: int = 2400         # mixtures of known target to learn from
     min_s: float = 5.0            # of a clip
     max_s: float = 15.0

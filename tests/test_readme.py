@@ -31,7 +31,7 @@ SMALL = {  # appended, so that a test is over in seconds
     "train.py": "--steps 2 --minutes 0 --valid-every 2 --batch-size 2 --workers 0 --data.segment-s 0.5"
     " --data.n-valid 4",
     "infer.py": "",
-    "bootstrap.py": "--share 0.5 --confidence 0.5 --n-remixes 8",
+    "bootstrap.py": "--share 0.5 --confidence 0.5 --n-remixes 8 --perceptual False",
     "tools.export": "",
     "evaluate.py": "",
     "tools.compare": "",
