@@ -100,13 +100,13 @@ class Capture:
         """Returns the speaker's sound as another room, microphone and band would have it, and what of it is wanted,
         which `dereverb` says. They are the same array where all is wanted. -> 2 x [T]"""
         args, rng = self.args, self.rng
-        rooms = []
+        sounds = [x]
         if chance(rng, args.p_target_room):
             room = impulse_response(rng.uniform(*args.rt60_s), rng.uniform(*args.direct_db), rng, self.sample_rate)
             rooms = [room] if args.dereverb == "off" else [room, less_late(room, args.dereverb, self.sample_rate)]
-        sounds = [filtered(x, room, middle=0) for room in rooms] or [x]
-        heard, *wanted = self.recorded(sounds, args.p_target_mic, self.target_band)
-        return heard, *(wanted or [heard])
+            sounds = [filtered(x, room, middle=0) for room in rooms]
+        sounds = self.recorded(sounds, args.p_target_mic, self.target_band)
+        return sounds[0], sounds[-1]
 
     def source(self, x: np.ndarray) -> np.ndarray:
         """Returns a source of interference as another microphone and band would have it."""

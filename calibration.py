@@ -10,6 +10,7 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from dataset import KINDS, MixtureArgs, MixtureDataset, Pool
 from extractor import audio, nonintrusive, promise, slicing
 from extractor.coding import Coding, coded
 from extractor.levels import hop_of, hop_powers, smooth_levels, to_db
-from extractor.material import Source, find_material, is_extracted
+from extractor.material import Material, Source, find_material, is_extracted
 from extractor.metrics import si_sdr
 
 REMIX_S = 7.0            # length of a remix
@@ -58,6 +59,14 @@ def silences(capture: audio.Recording, estimate: audio.Recording) -> list[Source
     return [Source(capture, a * size, (b - a) * size) for a, b in runs if (b - a) * WINDOW_S >= SILENT_S]
 
 
+def recordings_of(state: dict, **fields) -> tuple[MixtureArgs, Material, dict[Path, float]]:
+    """Returns of a checkpoint's content the args of its mixtures, with other fields, the recordings, and the seconds of
+    clean clips that were held out."""
+    data = replace(MixtureArgs(**state["args"]["data"]), **fields)
+    material = find_material(data)
+    return data, material, material.held_out(data, state["clips"])
+
+
 def remix_sets(
     state: dict, sample_rate: int, quiet: dict[str, list[Source]], removed_db: Sequence[float]
 ) -> dict[str, MixtureDataset]:
@@ -67,9 +76,7 @@ def remix_sets(
     removed_db: how far the clips of these recordings lie over what was taken away; remixes are as noisy
     """
     snr_db = tuple(np.percentile(removed_db, [5, 95]).round(1).tolist()) if len(removed_db) >= 10 else SNR_DB
-    data = MixtureArgs(**state["args"]["data"] | {"segment_s": REMIX_S, "snr_db": snr_db})
-    material = find_material(data)
-    held = material.held_out(data, state["clips"])
+    data, material, held = recordings_of(state, segment_s=REMIX_S, snr_db=snr_db)
     conditions = replace(CONDITIONS, dereverb=state["args"]["augment"].get("dereverb", "off"))  # what the net is for
     other = MixtureDataset(material, data, sample_rate, split="valid", held=held, augmented=conditions)
     sets = {OTHER: other}
@@ -83,9 +90,7 @@ def remix_sets(
 def clean_speech(state: dict, sample_rate: int) -> tuple[np.ndarray, list[np.ndarray]]:
     """Returns a minute of the human-made clips that training had, and some clips that it held out, or their first
     CLEAN_CLIP_S. state: content of the checkpoint. -> [T], [T] each"""
-    data = MixtureArgs(**state["args"]["data"])
-    material = find_material(data)
-    held = material.held_out(data, state["clips"])
+    data, material, held = recordings_of(state)
     had, others = (material.split(split, data, sample_rate, held)[0] for split in ("train", "valid"))
     had = [source for source in had if not is_extracted(source.recording.path)]
 

@@ -164,7 +164,7 @@ def test_how_clips_sound_is_in_the_table_beside_clean_ones_and_is_measured_once(
     measured = []
 
     class Ears:
-        """Finds the loudest sample of the enrolment, and of the estimate; hears no words in quiet clips."""
+        """Its likeness is the loudest sample of the enrolment. It hears no words in the first clip."""
 
         def __init__(self, sample_rate, enrolment):
             self.measures, self.voice = ["speaker", "wer"], np.abs(enrolment).max()

@@ -100,6 +100,12 @@ def test_remixes_are_as_noisy_as_the_clips(state):
     assert remix_sets(state, RATE, {}, [-7.0] * 9)[OTHER].args.snr_db != quiet  # so few tell nothing
 
 
+def test_remixes_ask_for_as_little_of_a_room_as_the_net_was_trained_for(state):
+    assert remix_sets(state, RATE, {}, [])[OTHER].augment.dereverb == "off"
+    state["args"]["augment"] = {"dereverb": "full"}
+    assert remix_sets(state, RATE, {}, [])[OTHER].augment.dereverb == "full"
+
+
 def test_every_recording_has_its_share_of_the_remixes_and_other_scenes_a_third(state, recordings):
     source = find_material(replace(tiny_run(recordings, recordings).data)).games[0]
     seconds = {"a": 1, "b": 3}

@@ -474,6 +474,11 @@ def test_validation_under_conditions_is_the_same_whatever_training_does(args, dr
         "train": AugmentArgs(p_band=1.0), "valid": augment.CONDITIONS}
 
 
+def test_validation_asks_for_as_little_of_a_room_as_training(args, drawn):
+    main(replace(args, augment=AugmentArgs(dereverb="full")))
+    assert drawn["valid"].augment == replace(augment.CONDITIONS, dereverb="full")
+
+
 def test_two_processes_do_not_train_into_one_folder_but_a_dry_run_may_look(args, monkeypatch):
     monkeypatch.setattr(step_cost, "SPAN_S", 0.1)
     with alone_in_elsewhere(args.folder):
